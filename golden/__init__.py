@@ -1,0 +1,1 @@
+"""The contract: formats, rounding, the integer program, its executor and its vectors."""

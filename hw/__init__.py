@@ -1,0 +1,1 @@
+"""The hardware: Amaranth components, the static schedule and the Verilog generator."""

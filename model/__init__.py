@@ -1,0 +1,1 @@
+"""The float model, its training and the quantizer that writes the integer program."""

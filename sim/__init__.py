@@ -1,0 +1,1 @@
+"""Cosimulation of the generated Verilog against the golden model, and formal proofs."""

@@ -1,0 +1,1 @@
+"""Component tests on the simulator of Amaranth."""

@@ -1,0 +1,1 @@
+"""Formal proofs of the generic components with SymbiYosys and z3."""
