@@ -1,0 +1,175 @@
+"""Shapes, schemes and presets: what is built and how wide its numbers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from golden.errors import InputError
+
+_WIDTH_LIMITS: dict[str, tuple[int, int]] = {
+    "weight_bits": (2, 8),
+    "embedding_bits": (4, 8),
+    "convolution_weight_bits": (4, 8),
+    "activation_bits": (4, 8),
+    "residual_bits": (10, 18),
+    "norm_weight_bits": (8, 16),
+    "decay_rate_bits": (4, 16),
+    "delta_bits": (4, 16),
+    "decay_bits": (4, 16),
+    "state_bits": (6, 18),
+    "skip_bits": (8, 16),
+    "scan_output_bits": (6, 18),
+    "gate_bits": (6, 18),
+    "logit_bits": (8, 20),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkShape:
+    """Sizes of a Mamba-1 language model, in the symbols of the Mamba paper.
+
+    Parameters
+    ----------
+    vocabulary : number of token values, V
+    d_model : width of the residual stream, D
+    d_inner : width of the mixer, E
+    d_state : state size a channel, N
+    d_conv : taps of the causal depthwise convolution, K
+    dt_rank : rank of the step-size projection, R
+    n_layer : number of blocks, L
+    """
+
+    vocabulary: int
+    d_model: int
+    d_inner: int
+    d_state: int
+    d_conv: int
+    dt_rank: int
+    n_layer: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low = 2 if field.name in ("vocabulary", "d_conv", "d_model", "d_inner") else 1
+            if not isinstance(value, int) or not low <= value <= 1 << 20:
+                raise InputError(
+                    f"{field.name} = {value!r} is not an integer in {low}..{1 << 20}; "
+                    "give a size in that range"
+                )
+
+    @property
+    def projected(self) -> int:
+        """Rows of x_proj: ``R + 2 N``, in the order dt, B, C."""
+        return self.dt_rank + 2 * self.d_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualScale:
+    """The W4A5-SE storage of the scan input: a code and one flag that selects the scale (Q6).
+
+    Parameters
+    ----------
+    code_bits : width of the symmetric code, so 4 means -7..7
+    ratio_log2 : the coarse step is ``2**ratio_log2`` fine steps, so the MUX picks a shift
+    """
+
+    code_bits: int = 4
+    ratio_log2: int = 2
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.code_bits <= 8:
+            raise InputError(f"code_bits = {self.code_bits} is outside 2..8; choose one of these")
+        if not 0 <= self.ratio_log2 <= 4:
+            raise InputError(
+                f"ratio_log2 = {self.ratio_log2} is outside 0..4; hardware shifts by that much"
+            )
+
+    @property
+    def code_limit(self) -> int:
+        """Largest magnitude of a code; the most negative two's-complement code is not used."""
+        return (1 << (self.code_bits - 1)) - 1
+
+    @property
+    def value_bits(self) -> int:
+        """Width of the dequantized integer."""
+        return self.code_bits + self.ratio_log2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """Widths in bits of every kind of number in a program; exponents belong to the program.
+
+    ``dual_scale`` is None when the scan reads the same INT8 activation as x_proj.
+    ``decay_bits`` counts fractional bits: the decay ``exp(delta A)`` lies in 0..2**decay_bits.
+    """
+
+    name: str
+    weight_bits: int = 8
+    embedding_bits: int = 8
+    convolution_weight_bits: int = 8
+    activation_bits: int = 8
+    residual_bits: int = 18
+    norm_weight_bits: int = 16
+    decay_rate_bits: int = 10
+    delta_bits: int = 12
+    decay_bits: int = 12
+    state_bits: int = 12
+    skip_bits: int = 16
+    scan_output_bits: int = 12
+    gate_bits: int = 12
+    logit_bits: int = 16
+    dual_scale: DualScale | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _WIDTH_LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise InputError(
+                    f"{name} = {value!r} of scheme {self.name} is outside {low}..{high} bits; "
+                    "choose a width in that range"
+                )
+
+    @property
+    def scan_input_bits(self) -> int:
+        """Width of the integer u that the scan multiplies with."""
+        return self.dual_scale.value_bits if self.dual_scale else self.activation_bits
+
+    @property
+    def scan_storage_bits(self) -> int:
+        """Stored width of one scan input: code and flag, or the activation itself."""
+        return self.dual_scale.code_bits + 1 if self.dual_scale else self.activation_bits
+
+    @property
+    def update_bits(self) -> int:
+        """Width of ``delta B u`` aligned to the product ``decay h``, with two guard bits."""
+        return self.state_bits + self.decay_bits + 2
+
+
+SCHEMES: dict[str, Scheme] = {
+    "w8a8": Scheme(name="w8a8"),
+    "w4a8": Scheme(name="w4a8", weight_bits=4),
+    "w4a5-se": Scheme(name="w4a5-se", weight_bits=4, dual_scale=DualScale()),
+}
+
+PRESETS: dict[str, NetworkShape] = {
+    "micro": NetworkShape(
+        vocabulary=64, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=2, n_layer=1
+    ),
+    "bytelm": NetworkShape(
+        vocabulary=256, d_model=128, d_inner=256, d_state=16, d_conv=4, dt_rank=8, n_layer=5
+    ),
+}
+
+
+def find_scheme(name: str) -> Scheme:
+    """Return the scheme called ``name``; raise InputError listing the known ones."""
+    if name not in SCHEMES:
+        raise InputError(f"unknown scheme {name!r}; choose one of {', '.join(SCHEMES)}")
+    return SCHEMES[name]
+
+
+def find_preset(name: str) -> NetworkShape:
+    """Return the shape called ``name``; raise InputError listing the known ones."""
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,1 @@
+"""The program's operations, one a file; `hw` has a component for each of them."""

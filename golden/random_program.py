@@ -1,0 +1,148 @@
+"""Seeded random programs of any shape and scheme: test material and the `micro` preset.
+
+Weights follow Mamba's initialisation, formats are chosen from the variances that follow from it,
+so that every unit works in its useful range and some values saturate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from golden.configuration import NetworkShape, Scheme
+from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
+from golden.piecewise import (
+    activation_table,
+    exponent_table,
+    reciprocal_table,
+    silu_correction,
+    softplus_correction,
+)
+from golden.program import Layer, LayerFormats, Linear, Program, Tables
+from golden.validation import validate
+
+
+def standard_tables() -> Tables:
+    """Return the tables that every program of this version carries."""
+    return Tables(
+        silu=activation_table(silu_correction),
+        softplus=activation_table(softplus_correction),
+        exponent=exponent_table(),
+        reciprocal=reciprocal_table(),
+    )
+
+
+def quantize_rows(weight: np.ndarray, bits: int) -> tuple[Integers, Integers]:
+    """Return ``(integers, fraction_bits)`` with the finest exponent a row that does not clip."""
+    fraction = fraction_bits_for(np.abs(weight).max(axis=1), bits)
+    return to_fixed_point(weight, fraction[:, None], bits), fraction
+
+
+class _RandomProgram:
+    """Draws the parts of one program from one generator, in a fixed order."""
+
+    def __init__(self, shape: NetworkShape, scheme: Scheme, seed: int) -> None:
+        self._shape = shape
+        self._scheme = scheme
+        self._random = np.random.default_rng(seed)
+
+    def linear(self, rows: int, columns: int, bits: int, gain: float = 1.0) -> Linear:
+        weight = self._random.normal(0.0, gain / np.sqrt(columns), (rows, columns))
+        integers, fraction = quantize_rows(weight, bits)
+        return Linear(weight=integers, fraction_bits=fraction)
+
+    def norm_weight(self) -> tuple[Integers, int]:
+        d, bits = self._shape.d_model, self._scheme.norm_weight_bits
+        weight = np.sqrt(d) * self._random.uniform(0.6, 1.4, d)
+        fraction = int(fraction_bits_for(weight.max(), bits))
+        return to_fixed_point(weight, fraction, bits), fraction
+
+    def jitter(self, center: int) -> Integers:
+        return center + self._random.integers(-1, 2, self._shape.d_inner)
+
+    def formats(self, norm_weight: int) -> LayerFormats:
+        scheme, shape = self._scheme, self._shape
+        spare = scheme.activation_bits - 8
+        dual = scheme.dual_scale is not None
+        rate = float(shape.d_state) * np.log2(np.e)
+        return LayerFormats(
+            norm_weight=norm_weight,
+            norm=5 + spare,
+            x=self.jitter(5 + spare),
+            u=5 + spare,
+            scan_u=3 if dual else 5 + spare,
+            dt=5 + spare,
+            b=5 + spare,
+            c=5 + spare,
+            # The rate is unsigned, so it may use the bit that a signed format spends on the sign.
+            decay_rate=int(fraction_bits_for(1.2 * rate, scheme.decay_rate_bits + 1)),
+            delta=scheme.delta_bits - 2,
+            state=self.jitter(scheme.state_bits - 3),
+            scan_output=self.jitter(scheme.scan_output_bits - 4),
+            gate=scheme.gate_bits - 4,
+            gated=4 + spare,
+            gated_channel=self.jitter(1),
+        )
+
+    def layer(self) -> Layer:
+        shape, scheme, random = self._shape, self._scheme, self._random
+        e, n, r = shape.d_inner, shape.d_state, shape.dt_rank
+        norm_weight, norm_fraction = self.norm_weight()
+        formats = self.formats(norm_fraction)
+        in_proj = self.linear(2 * e, shape.d_model, scheme.weight_bits, gain=1.5)
+        taps = self.linear(e, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
+        dt_proj = self.linear(e, r, scheme.weight_bits)
+        delta = np.exp(random.uniform(np.log(1e-3), np.log(0.5), e))
+        dt_bias = delta + np.log(-np.expm1(-delta))
+        rate = np.arange(1, n + 1) * np.log2(np.e) * random.uniform(0.5, 1.1, (e, n))
+        skip_fraction = formats.c + formats.state - formats.scan_u
+        return Layer(
+            norm_weight=norm_weight,
+            in_proj=in_proj,
+            convolution=Linear(
+                weight=taps.weight,
+                fraction_bits=taps.fraction_bits,
+                bias=to_fixed_point(
+                    random.uniform(-0.5, 0.5, e), taps.fraction_bits + formats.x, 32
+                ),
+            ),
+            x_proj=self.linear(shape.projected, e, scheme.weight_bits, gain=1.5),
+            dt_proj=Linear(
+                weight=dt_proj.weight,
+                fraction_bits=dt_proj.fraction_bits,
+                bias=to_fixed_point(dt_bias, dt_proj.fraction_bits + formats.dt, 32),
+            ),
+            decay_rate=to_fixed_point(
+                rate, formats.decay_rate, scheme.decay_rate_bits, signed=False
+            ),
+            skip=to_fixed_point(random.uniform(0.5, 1.5, e), skip_fraction, scheme.skip_bits),
+            out_proj=self.linear(shape.d_model, e, scheme.weight_bits),
+            formats=formats,
+        )
+
+
+def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Program:
+    """Return a valid program with random weights; the same arguments give the same program."""
+    draw = _RandomProgram(shape, scheme, seed)
+    residual_fraction = scheme.residual_bits - 6
+    vocabulary, d = shape.vocabulary, shape.d_model
+    rows = np.random.default_rng(seed + 1).normal(0.0, 1.0, (vocabulary, d))
+    embedding, fraction = quantize_rows(rows, scheme.embedding_bits)
+    layers = tuple(draw.layer() for _ in range(shape.n_layer))
+    final_norm_weight, final_fraction = draw.norm_weight()
+    return validate(
+        Program(
+            shape=shape,
+            scheme=scheme,
+            layers=layers,
+            tables=standard_tables(),
+            embedding=embedding,
+            embedding_shift=residual_fraction - fraction,
+            residual_fraction=residual_fraction,
+            final_norm_weight=final_norm_weight,
+            final_norm_weight_fraction=final_fraction,
+            final_norm_fraction=scheme.activation_bits - 3,
+            head=draw.linear(vocabulary, d, scheme.embedding_bits),
+            logit_fraction=scheme.logit_bits - 4,
+            provenance={"source": "golden.random_program", "seed": seed},
+        )
+    )

@@ -1,0 +1,110 @@
+"""Checks that a program is what it claims: shapes, ranges and accumulator widths."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from golden.errors import InputError
+from golden.fixed_point import Integers, integer_range
+from golden.operations.linear import accumulator_bound
+from golden.program import Layer, Linear, Program
+
+ACCUMULATOR_BITS = 32
+
+
+def _check(
+    name: str, values: Integers, shape: tuple[int, ...], bits: int, *, signed: bool = True
+) -> None:
+    if values.shape != shape:
+        raise InputError(
+            f"{name} has shape {values.shape}, the program's sizes need {shape}; "
+            "regenerate the artifact with model.quantize"
+        )
+    low, high = integer_range(bits, signed=signed)
+    if values.size and (values.min() < low or values.max() > high):
+        raise InputError(
+            f"{name} spans {values.min()}..{values.max()}, outside {low}..{high} of its "
+            f"{bits}-bit format; regenerate the artifact with model.quantize"
+        )
+
+
+def _check_linear(
+    name: str, linear: Linear, shape: tuple[int, int], bits: int, input_bits: int
+) -> None:
+    _check(f"{name}.weight", linear.weight, shape, bits)
+    _check(f"{name}.fraction_bits", linear.fraction_bits, shape[:1], 8)
+    if linear.bias is not None:
+        _check(f"{name}.bias", linear.bias, shape[:1], ACCUMULATOR_BITS)
+    bound = accumulator_bound(linear.weight, input_bits, linear.bias)
+    if bound >= 1 << (ACCUMULATOR_BITS - 1):
+        raise InputError(
+            f"{name} can accumulate up to {bound}, the limit of an int{ACCUMULATOR_BITS} "
+            f"accumulator is {(1 << (ACCUMULATOR_BITS - 1)) - 1}; use fewer weight bits"
+        )
+
+
+def _check_layer(program: Program, layer: Layer, name: str) -> None:
+    shape, scheme = program.shape, program.scheme
+    d, e, n = shape.d_model, shape.d_inner, shape.d_state
+    inputs, weights = scheme.activation_bits, scheme.weight_bits
+    _check(f"{name}.norm_weight", layer.norm_weight, (d,), scheme.norm_weight_bits)
+    _check_linear(f"{name}.in_proj", layer.in_proj, (2 * e, d), weights, inputs)
+    _check_linear(
+        f"{name}.convolution",
+        layer.convolution,
+        (e, shape.d_conv),
+        scheme.convolution_weight_bits,
+        inputs,
+    )
+    _check_linear(f"{name}.x_proj", layer.x_proj, (shape.projected, e), weights, inputs)
+    _check_linear(f"{name}.dt_proj", layer.dt_proj, (e, shape.dt_rank), weights, inputs)
+    _check_linear(f"{name}.out_proj", layer.out_proj, (d, e), weights, inputs)
+    _check(
+        f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False
+    )
+    _check(f"{name}.skip", layer.skip, (e,), scheme.skip_bits)
+    if layer.convolution.bias is None or layer.dt_proj.bias is None:
+        raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
+    formats = layer.formats
+    for tensor in ("x", "state", "scan_output", "gated_channel"):
+        _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
+    if scheme.dual_scale is None and formats.scan_u != formats.u:
+        raise InputError(
+            f"{name} gives the scan input {formats.scan_u} fraction bits and x_proj's {formats.u}; "
+            f"scheme {scheme.name} stores one tensor, so they must be equal"
+        )
+    scan_sum = (
+        (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n
+        + int(np.abs(layer.skip).max()) * (1 << (scheme.scan_input_bits - 1))
+    )
+    if scan_sum >= 1 << (ACCUMULATOR_BITS - 1):
+        raise InputError(
+            f"{name}'s read-out can reach {scan_sum}, the limit is "
+            f"{(1 << (ACCUMULATOR_BITS - 1)) - 1}; use fewer state bits"
+        )
+
+
+def validate(program: Program) -> Program:
+    """Return ``program`` after checking every tensor's shape, range, shift and accumulator width.
+
+    Raises
+    ------
+    InputError
+        Naming the tensor, the offending value, the limit and the remedy.
+    """
+    shape, scheme = program.shape, program.scheme
+    v, d = shape.vocabulary, shape.d_model
+    if len(program.layers) != shape.n_layer:
+        raise InputError(
+            f"the program has {len(program.layers)} layers, its shape says {shape.n_layer}; "
+            "regenerate the artifact with model.quantize"
+        )
+    _check("embedding", program.embedding, (v, d), scheme.embedding_bits)
+    _check("embedding_shift", program.embedding_shift, (v,), 5, signed=False)
+    _check("final_norm_weight", program.final_norm_weight, (d,), scheme.norm_weight_bits)
+    _check_linear("head", program.head, (v, d), scheme.embedding_bits, scheme.activation_bits)
+    for index, layer in enumerate(program.layers):
+        _check_layer(program, layer, f"layers.{index}")
+    # The derived shifts raise on their own when they leave the hardware's range.
+    _ = program.shifts, program.head_shift, program.final_norm_shift
+    return program
