@@ -1,0 +1,94 @@
+"""The output-stationary multiply-accumulate array with its double-buffered drain.
+
+P lanes hold P output rows; each cycle one input element is broadcast and one weight word of P
+weights is read, so there is no adder tree. When a group of rows is complete its sums move to a
+shadow register and leave one a cycle while the next group accumulates.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class MacArray(wiring.Component):
+    """P multiply-accumulate lanes: ``sum_k W[g P + p, k] x[k]`` for one group after another.
+
+    Counting from the cycle c in which an input element's ``first``/``last`` flags are presented
+    together with its weight word, the sum of lane i is on ``value`` in cycle
+    ``c_last + latency + i``. Latency: 3. Throughput: P products a cycle; groups may follow each
+    other every ``max(K, rows drained)`` cycles.
+
+    Parameters
+    ----------
+    lanes : P
+    weight_bits, input_bits : signed operand widths
+    accumulator_bits : signed sum width, proved sufficient by the generator
+
+    Members
+    -------
+    enable : in, an element is present
+    first, last : in, it is the first or last of its group
+    x : in, signed element
+    weights : in, P packed weights, lane 0 lowest
+    value : out, signed sum at the drain's end of the shadow register
+
+    Raises
+    ------
+    ValueError
+        If there is no lane or the accumulator is narrower than one product.
+    """
+
+    latency = 3
+
+    def __init__(
+        self, *, lanes: int, weight_bits: int, input_bits: int, accumulator_bits: int
+    ) -> None:
+        if lanes < 1:
+            raise ValueError(f"mac lanes = {lanes} is below 1; give at least one lane")
+        if accumulator_bits < weight_bits + input_bits:
+            raise ValueError(
+                f"accumulators of {accumulator_bits} bits do not hold one product of "
+                f"{weight_bits + input_bits} bits; widen them"
+            )
+        self._lanes, self._weight_bits = lanes, weight_bits
+        self._product_bits, self._accumulator_bits = weight_bits + input_bits, accumulator_bits
+        super().__init__(
+            {
+                "enable": In(1),
+                "first": In(1),
+                "last": In(1),
+                "x": In(signed(input_bits)),
+                "weights": In(lanes * weight_bits),
+                "value": Out(signed(accumulator_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        multiplied = Signal(3)  # enable, first, last beside the registered product
+        complete = Signal()
+        m.d.sync += [
+            multiplied.eq(Cat(self.enable, self.first & self.enable, self.last & self.enable)),
+            complete.eq(multiplied[2]),
+        ]
+        shadows = [
+            Signal(signed(self._accumulator_bits), name=f"shadow_{lane}", reset_less=True)
+            for lane in range(self._lanes)
+        ]
+        for lane, shadow in enumerate(shadows):
+            weight = self.weights.word_select(lane, self._weight_bits).as_signed()
+            product = Signal(signed(self._product_bits), name=f"product_{lane}", reset_less=True)
+            total = Signal(
+                signed(self._accumulator_bits), name=f"accumulator_{lane}", reset_less=True
+            )
+            m.d.sync += product.eq(weight * self.x)
+            with m.If(multiplied[0]):
+                m.d.sync += total.eq(Mux(multiplied[1], 0, total) + product)
+            # Lane i's sum reaches lane 0 after i shifts; what follows the last lane is unused.
+            following = shadows[lane + 1] if lane + 1 < self._lanes else shadow
+            m.d.sync += shadow.eq(Mux(complete, total, following))
+        m.d.comb += self.value.eq(shadows[0])
+        return m

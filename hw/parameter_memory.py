@@ -1,0 +1,131 @@
+"""Read-only parameter memories, inline for simulation or loaded from an image file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from amaranth.hdl import ClockSignal, Instance, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+ROM_MODULE = "scanwright_rom"
+
+ROM_VERILOG = f"""\
+// A read-only memory of two cycles: the block memory's register and an output register.
+module {ROM_MODULE} #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 2,
+    parameter ADDRESS = 1,
+    parameter IMAGE = ""
+) (
+    input wire clk,
+    input wire [ADDRESS-1:0] address,
+    output reg [WIDTH-1:0] data
+);
+    reg [WIDTH-1:0] words [0:DEPTH-1];
+    reg [WIDTH-1:0] word;
+    initial $readmemh(IMAGE, words);
+    always @(posedge clk) begin
+        word <= words[address];
+        data <= word;
+    end
+endmodule
+"""
+
+
+@dataclass
+class MemoryPlan:
+    """Where parameter memories keep their words, and a record of every memory of a design.
+
+    Parameters
+    ----------
+    image_folder : None embeds the words in the design, which Amaranth's simulator needs; a folder
+        name makes every memory an instance of ``scanwright_rom`` reading ``FOLDER/NAME.hex``
+    """
+
+    image_folder: str | None = None
+    images: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+
+    def add(self, name: str, width: int, words: list[int]) -> None:
+        """Record a memory; names are unique within a design."""
+        if name in self.images:
+            raise ValueError(f"two parameter memories are called {name!r}; rename one")
+        self.images[name] = (width, words)
+
+    def hex_text(self, name: str) -> str:
+        """Return the image of one memory, one word a line, as ``$readmemh`` reads it."""
+        width, words = self.images[name]
+        digits = (width + 3) // 4
+        return "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+def pack_fields(values: Sequence[int], width: int) -> int:
+    """Pack integers into one word, two's complement, the first lowest."""
+    mask = (1 << width) - 1
+    word = 0
+    for position, value in enumerate(values):
+        word |= (int(value) & mask) << (position * width)
+    return word
+
+
+class ParameterMemory(wiring.Component):
+    """A read-only memory with registered output.
+
+    Latency: 2 cycles from ``address`` to ``data``. Throughput: one word a cycle.
+
+    Parameters
+    ----------
+    name : unique in the design; names the image file
+    width : bits a word
+    words : unsigned contents, at least one word
+    plan : where the words live
+
+    Members
+    -------
+    address : in, ``ceil(log2(len(words)))`` bits (at least 1)
+    data : out, ``width`` bits
+
+    Raises
+    ------
+    ValueError
+        If there are no words or one does not fit the width.
+    """
+
+    latency = 2
+
+    def __init__(self, *, name: str, width: int, words: Sequence[int], plan: MemoryPlan) -> None:
+        contents = [int(word) for word in words]
+        if not contents:
+            raise ValueError(f"parameter memory {name!r} has no words; give at least one")
+        if min(contents) < 0 or max(contents) >> width:
+            raise ValueError(f"a word of parameter memory {name!r} does not fit {width} bits")
+        self._name, self._width, self._words, self._plan = name, width, contents, plan
+        plan.add(name, width, contents)
+        self._address_bits = max(1, (len(contents) - 1).bit_length())
+        super().__init__({"address": In(self._address_bits), "data": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        if self._plan.image_folder is not None:
+            m.submodules.rom = Instance(
+                ROM_MODULE,
+                p_WIDTH=self._width,
+                p_DEPTH=len(self._words),
+                p_ADDRESS=self._address_bits,
+                p_IMAGE=f"{self._plan.image_folder}/{self._name}.hex",
+                i_clk=ClockSignal(),
+                i_address=self.address,
+                o_data=self.data,
+            )
+            return m
+        m.submodules.words = words = memory.Memory(
+            shape=self._width, depth=len(self._words), init=self._words
+        )
+        port = words.read_port(domain="sync")
+        register = Signal(self._width)
+        m.d.comb += port.addr.eq(self.address)
+        m.d.sync += register.eq(port.data)
+        m.d.comb += self.data.eq(register)
+        return m
