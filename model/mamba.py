@@ -1,0 +1,312 @@
+"""Mamba-1 language model: forward over whole sequences and one token at a time.
+
+The arithmetic is that of ``mamba_ssm`` (``Mamba``, ``Block``, ``MambaLMHeadModel``) with the input
+discretized as ``delta B u``. Parameter names are those of the original checkpoints, so that a
+``state_dict`` is a checkpoint. The residual stream is float32 whatever the weights are.
+
+Taps. ``forward(tokens, state, tap)`` shows intermediates to ``tap(name, tensor)``; a tensor that
+the tap returns takes the intermediate's place. Names per layer ``i``, as ``layers.{i}.<stage>``:
+
+=============  =========================================================================
+``residual``   (b, l, d) residual stream before the block
+``norm``       (b, l, d) RMSNorm output, the input of ``in_proj``
+``x``, ``z``   (b, l, e) halves of ``in_proj``
+``conv``       (b, l, e) convolution output before SiLU
+``u``          (b, l, e) after SiLU, the input of ``x_proj`` and of the scan
+``dt``         (b, l, r) first piece of ``x_proj``
+``B``, ``C``   (b, l, n) the other pieces of ``x_proj``
+``dt_raw``     (b, l, e) ``dt_proj`` output with bias, before softplus
+``delta``      (b, l, e) after softplus
+``state``      a function without arguments that returns the scan states (b, l, e, n); a returned
+               tensor is what the output is read from, it does not enter the recurrence again
+``y``          (b, l, e) scan output with the ``D`` skip, before the gate
+``gated``      (b, l, e) ``y SiLU(z)``, the input of ``out_proj``
+``out``        (b, l, d) ``out_proj`` output
+=============  =========================================================================
+
+and once per model ``residual``, ``norm`` (b, l, d) and ``logits`` (b, l, vocabulary).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.configuration import MambaConfiguration
+from model.scan import parallel_states, read_out, sequential_states, state_step
+from model.state import MambaState
+
+__all__ = ["MambaLanguageModel", "MambaMixer", "RMSNorm", "ScanName", "Tap"]
+
+Tap = Callable[[str, Any], Tensor | None]
+ScanName = Literal["parallel", "sequential", "triton"]
+
+_Stage = Callable[[str, Any], Any]
+
+_STEP_MINIMUM, _STEP_MAXIMUM, _STEP_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+class RMSNorm(nn.Module):
+    """``x rsqrt(mean x^2 + eps) w`` over the last axis, as ``mamba_ssm``'s ``rms_norm_ref``."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))  # d
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class MambaMixer(nn.Module):
+    """The selective state-space mixer of one block, ``mamba_ssm.modules.mamba_simple.Mamba``."""
+
+    def __init__(self, configuration: MambaConfiguration, scan: ScanName) -> None:
+        super().__init__()
+        d, e, n = configuration.d_model, configuration.d_inner, configuration.d_state
+        r = configuration.dt_rank
+        self.configuration = configuration
+        self.scan: ScanName = scan
+        if scan == "triton":  # imported only on request: Triton is absent from CPU installations
+            from model.scan_triton import selective_scan
+
+            self._fused = selective_scan
+        self.in_proj = nn.Linear(d, 2 * e, bias=configuration.use_bias)
+        self.conv1d = nn.Conv1d(
+            e, e, configuration.d_conv, groups=e, bias=configuration.use_conv_bias
+        )
+        self.x_proj = nn.Linear(e, r + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(r, e)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, n + 1)).repeat(e, 1))  # e n
+        self.D = nn.Parameter(torch.ones(e))  # e
+        self.out_proj = nn.Linear(e, d, bias=configuration.use_bias)
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """Official initialization: ``Mamba.__init__`` and ``_init_weights`` of the LM head model."""
+        e, rank = self.configuration.d_inner, self.configuration.dt_rank
+        nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
+        low, high = math.log(_STEP_MINIMUM), math.log(_STEP_MAXIMUM)
+        step = torch.exp(torch.rand(e) * (high - low) + low).clamp(min=_STEP_FLOOR)  # e
+        self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse softplus
+        # One residual branch per layer: the variance at the end stays that of one branch.
+        self.out_proj.weight.div_(math.sqrt(self.configuration.n_layer))
+        for projection in (self.in_proj, self.out_proj):
+            if projection.bias is not None:
+                projection.bias.zero_()
+
+    def forward(self, hidden: Tensor, convolution: Tensor, ssm: Tensor, tap: _Stage) -> Tensor:
+        """Map (b, l, d) to (b, l, d); ``selective_scan_ref`` between the projections.
+
+        ``convolution`` (b, k-1, e) and ``ssm`` (b, e, n) are read, then overwritten.
+        """
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # b l e
+        x, z = tap("x", x), tap("z", z)
+        window = torch.cat([convolution.to(x.dtype), x], dim=1)  # b k-1+l e
+        _overwrite(convolution, window[:, x.shape[1] :])
+        u = tap("u", functional.silu(tap("conv", self._convolve(window))))  # b l e
+        delta, input_map, output_map = self._parameters_of_scan(u, tap)
+        y = self._scan(u, delta, input_map, output_map, ssm, tap)  # b l e
+        gated = tap("gated", tap("y", y) * functional.silu(z))  # b l e
+        return tap("out", self.out_proj(gated))  # b l d
+
+    def step(self, hidden: Tensor, convolution: Tensor, ssm: Tensor) -> Tensor:
+        """One token, (b, d) to (b, d), as the official ``Mamba.step``; updates the state."""
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # b e
+        window = torch.cat([convolution.to(x.dtype), x[:, None]], dim=1)  # b k e
+        _overwrite(convolution, window[:, 1:])
+        u = functional.silu(self._convolve(window))  # b 1 e
+        delta, input_map, output_map = self._parameters_of_scan(u, _silent)
+        transition = -torch.exp(self.A_log.float())  # e n
+        state = state_step(
+            ssm, u[:, 0].float(), delta[:, 0], transition, input_map[:, 0].float()
+        )  # b e n
+        _overwrite(ssm, state)
+        y = read_out(state[:, None], output_map.float(), u.float(), self.D.float())  # b 1 e
+        return self.out_proj(y[:, 0].to(z.dtype) * functional.silu(z))  # b d
+
+    def _convolve(self, window: Tensor) -> Tensor:
+        """Causal depthwise convolution, (b, k-1+l, e) to (b, l, e): ``causal_conv1d_ref``.
+
+        Written as k shifted products: in this layout they need no transposition.
+        """
+        taps = self.configuration.d_conv
+        length = window.shape[1] - taps + 1
+        weight = self.conv1d.weight[:, 0].to(window.dtype)  # e k
+        result = weight[:, 0] * window[:, :length]  # b l e
+        for position in range(1, taps):
+            result = result + weight[:, position] * window[:, position : position + length]
+        if self.conv1d.bias is not None:
+            result = result + self.conv1d.bias.to(window.dtype)
+        return result  # b l e
+
+    def _parameters_of_scan(self, u: Tensor, tap: _Stage) -> tuple[Tensor, Tensor, Tensor]:
+        """Return delta (b, l, e) in float32, B and C (b, l, n): paper, algorithm 2, lines 2-4."""
+        rank, n = self.configuration.dt_rank, self.configuration.d_state
+        dt, input_map, output_map = self.x_proj(u).split([rank, n, n], dim=-1)
+        dt, input_map, output_map = tap("dt", dt), tap("B", input_map), tap("C", output_map)
+        raw = tap("dt_raw", self.dt_proj(dt))  # b l e
+        delta = tap("delta", functional.softplus(raw.float(), threshold=20.0))  # b l e
+        return delta, input_map, output_map
+
+    def _scan(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        input_map: Tensor,
+        output_map: Tensor,
+        ssm: Tensor,
+        tap: _Stage,
+    ) -> Tensor:
+        """Selective scan and ``D`` skip in float32, (b, l, e) to (b, l, e) of ``u``'s dtype."""
+        transition = -torch.exp(self.A_log.float())  # e n
+        states = sequential_states if self.scan == "sequential" else parallel_states
+        arguments = (u.float(), delta, transition, input_map.float(), ssm.clone())
+        if self.scan == "triton":
+            tapped = tap("state", lambda: states(*arguments))
+            if not isinstance(tapped, Tensor):
+                y, last = self._fused(
+                    u, delta, transition, input_map, output_map, self.D.float(), ssm.clone()
+                )
+                _overwrite(ssm, last)
+                return y
+            history = tapped
+        else:
+            history = states(*arguments)  # b l e n
+            _overwrite(ssm, history[:, -1])
+            tapped = tap("state", lambda: history)
+            history = tapped if isinstance(tapped, Tensor) else history
+        y = read_out(history, output_map.float(), u.float(), self.D.float())  # b l e
+        return y.to(u.dtype)
+
+
+class MambaBlock(nn.Module):
+    """RMSNorm -> mixer -> residual, ``mamba_ssm.modules.block.Block`` with ``residual_in_fp32``."""
+
+    def __init__(self, configuration: MambaConfiguration, scan: ScanName, dropout: float) -> None:
+        super().__init__()
+        self.norm = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
+        self.mixer = MambaMixer(configuration, scan)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, residual: Tensor, convolution: Tensor, ssm: Tensor, tap: _Stage) -> Tensor:
+        """Return the residual stream (b, l, d) with this block's contribution added."""
+        residual = tap("residual", residual)  # b l d
+        hidden = tap("norm", self.norm(residual).to(self.mixer.D.dtype))  # b l d
+        return residual + self.dropout(self.mixer(hidden, convolution, ssm, tap)).float()
+
+    def step(self, residual: Tensor, convolution: Tensor, ssm: Tensor) -> Tensor:
+        """As ``forward`` for one token, (b, d) to (b, d)."""
+        hidden = self.norm(residual).to(self.mixer.D.dtype)  # b d
+        return residual + self.dropout(self.mixer.step(hidden, convolution, ssm)).float()
+
+
+class MambaBackbone(nn.Module):
+    """Embedding, blocks and final norm, ``mamba_ssm.models.mixer_seq_simple.MixerModel``."""
+
+    def __init__(self, configuration: MambaConfiguration, scan: ScanName, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(configuration.vocab_size, configuration.d_model)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.layers = nn.ModuleList(
+            MambaBlock(configuration, scan, dropout) for _ in range(configuration.n_layer)
+        )
+        self.norm_f = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
+
+
+class MambaLanguageModel(nn.Module):
+    """Token logits from a stack of Mamba-1 blocks, ``mamba_ssm``'s ``MambaLMHeadModel``.
+
+    Parameters
+    ----------
+    configuration : the shape
+    scan : ``parallel`` (log-depth, the default), ``sequential`` (one step after the other) or
+        ``triton`` (fused kernel, needs a GPU); all give the same values up to rounding
+    dropout : probability of dropping an element of a block's output during training
+
+    Raises
+    ------
+    ValueError
+        For an unknown ``scan`` or a ``dropout`` outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        configuration: MambaConfiguration,
+        *,
+        scan: ScanName = "parallel",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if scan not in get_args(ScanName):
+            raise ValueError(f"unknown scan {scan!r}, known: {', '.join(get_args(ScanName))}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout is {dropout}, must lie in [0, 1)")
+        self.configuration = configuration
+        self.backbone = MambaBackbone(configuration, scan, dropout)
+        self.lm_head = nn.Linear(configuration.d_model, configuration.vocab_size, bias=False)
+        if configuration.tie_embeddings:
+            self.lm_head.weight = self.backbone.embedding.weight
+
+    def initial_state(self, batch: int) -> MambaState:
+        """Return the state at the start of ``batch`` sequences, on the model's device."""
+        weight = self.backbone.embedding.weight
+        return MambaState.initial(
+            self.configuration, batch, device=weight.device, dtype=weight.dtype
+        )
+
+    def forward(
+        self, tokens: Tensor, state: MambaState | None = None, tap: Tap | None = None
+    ) -> Tensor:
+        """Logits (b, l, vocabulary) of tokens (b, l); a given ``state`` is advanced by l tokens."""
+        _check_tokens(tokens, 2, "(b, l)")
+        state = self.initial_state(tokens.shape[0]) if state is None else state
+        residual = self.backbone.embedding(tokens).float()  # b l d
+        for index, block in enumerate(self.backbone.layers):
+            stage = _stage(tap, f"layers.{index}.")
+            residual = block(residual, state.convolution[index], state.ssm[index], stage)  # b l d
+        stage = _stage(tap, "")
+        residual = stage("residual", residual)  # b l d
+        hidden = self.backbone.norm_f(residual).to(self.lm_head.weight.dtype)  # b l d
+        return stage("logits", self.lm_head(stage("norm", hidden)))  # b l v
+
+    def step(self, token: Tensor, state: MambaState) -> Tensor:
+        """Logits (b, vocabulary) after one more token (b); ``state`` is advanced by it."""
+        _check_tokens(token, 1, "(b)")
+        residual = self.backbone.embedding(token).float()  # b d
+        for index, block in enumerate(self.backbone.layers):
+            residual = block.step(residual, state.convolution[index], state.ssm[index])  # b d
+        hidden = self.backbone.norm_f(residual).to(self.lm_head.weight.dtype)  # b d
+        return self.lm_head(hidden)  # b v
+
+
+def _check_tokens(tokens: Tensor, dimensions: int, shape: str) -> None:
+    if tokens.dim() != dimensions or 0 in tokens.shape:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}, must be {shape} and not empty")
+
+
+def _overwrite(target: Tensor, value: Tensor) -> None:
+    """Store a state; gradients end here, as a state outlives the pass that made it."""
+    target.copy_(value.detach())
+
+
+def _silent(name: str, value: Any) -> Any:
+    return value
+
+
+def _stage(tap: Tap | None, prefix: str) -> _Stage:
+    """Bind ``tap`` to one layer; the result returns the replacement or else what it was shown."""
+    if tap is None:
+        return _silent
+
+    def show(name: str, value: Any) -> Any:
+        replacement = tap(prefix + name, value)
+        return value if replacement is None else replacement
+
+    return show

@@ -1,0 +1,84 @@
+"""The explicit streaming state of a Mamba-1 language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.configuration import MambaConfiguration
+
+__all__ = ["MambaState"]
+
+_NAMES = ("convolution", "ssm")
+
+
+@dataclass
+class MambaState:
+    """All that a model remembers between two tokens; ``forward`` and ``step`` update it in place.
+
+    Members
+    -------
+    convolution : (layer, b, k-1, e), the last ``k-1`` convolution inputs, oldest first
+    ssm : (layer, b, e, n), the scan state, float32
+    """
+
+    convolution: Tensor
+    ssm: Tensor
+
+    @classmethod
+    def initial(
+        cls,
+        configuration: MambaConfiguration,
+        batch: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> MambaState:
+        """Return the all-zero state of ``batch`` sequences."""
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, must be at least 1")
+        layers, inner = configuration.n_layer, configuration.d_inner
+        return cls(
+            convolution=torch.zeros(
+                layers, batch, configuration.d_conv - 1, inner, device=device, dtype=dtype
+            ),
+            ssm=torch.zeros(layers, batch, inner, configuration.d_state, device=device),
+        )
+
+    def reset(self) -> None:
+        """Return to the start of a sequence."""
+        self.convolution.zero_()
+        self.ssm.zero_()
+
+    def clone(self) -> MambaState:
+        """Return an independent copy."""
+        return MambaState(convolution=self.convolution.clone(), ssm=self.ssm.clone())
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as a safetensors file."""
+        from safetensors.torch import save_file
+
+        save_file({name: getattr(self, name).contiguous() for name in _NAMES}, str(path))
+
+    @classmethod
+    def load(cls, path: str | Path, configuration: MambaConfiguration) -> MambaState:
+        """Read a state; ``ValueError`` names what does not fit ``configuration``."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(str(path))
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"cannot read the state {path}: {error}") from error
+        if set(tensors) != set(_NAMES):
+            raise ValueError(f"{path} holds {sorted(tensors)}, a state holds {sorted(_NAMES)}")
+        batch = tensors["ssm"].shape[1] if tensors["ssm"].dim() == 4 else 1
+        expected = cls.initial(configuration, max(batch, 1))
+        for name in _NAMES:
+            found, wanted = tuple(tensors[name].shape), tuple(getattr(expected, name).shape)
+            if found != wanted:
+                raise ValueError(f"{path}: {name} has shape {found}, expected {wanted}")
+        return cls(**tensors)

