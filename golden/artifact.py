@@ -48,7 +48,7 @@ def _flatten(prefix: str, value: object, tensors: Tensors) -> Any:
     return value
 
 
-def _narrowest(values: Integers) -> np.ndarray:
+def narrowest(values: Integers) -> np.ndarray:
     """Store each tensor in the narrowest NumPy integer type: bytes on disk, not a format."""
     for kind in (np.int8, np.int16, np.int32):
         if bits_for(values) <= 8 * np.dtype(kind).itemsize:
@@ -69,7 +69,7 @@ def to_bytes(program: Program) -> bytes:
     """Return the artifact of ``program``; the same program gives the same bytes."""
     integers: Tensors = {}
     content = _flatten("program", validate(program), integers)
-    tensors = {name: _narrowest(values) for name, values in integers.items()}
+    tensors = {name: narrowest(values) for name, values in integers.items()}
     manifest: dict[str, Any] = {"magic": MAGIC, "version": VERSION, "program": content}
     manifest["sha256"] = _digest(manifest, tensors)
     return bytes(save(tensors, metadata={"manifest": json.dumps(manifest, sort_keys=True)}))
@@ -184,9 +184,7 @@ def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
             for index, layer in enumerate(content["layers"])
         ),
         tables=Tables(
-            **{
-                name: tensors.table(name) for name in ("silu", "softplus", "exponent", "reciprocal")
-            }
+            **{name: tensors.table(name) for name in ("silu", "softplus", "exponent", "reciprocal")}
         ),
         embedding=tensors.get("embedding"),
         embedding_shift=tensors.get("embedding_shift"),

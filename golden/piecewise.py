@@ -61,9 +61,7 @@ class LinearTable:
     slope: Integers
 
 
-def _minimax_lines(
-    function: Callable[[Reals], Reals], edges: Reals
-) -> tuple[Reals, Reals]:
+def _minimax_lines(function: Callable[[Reals], Reals], edges: Reals) -> tuple[Reals, Reals]:
     """Return left-end values and slopes of the best line on each ``[edges[i], edges[i + 1]]``."""
     left, right = edges[:-1], edges[1:]
     slope = (function(right) - function(left)) / (right - left)

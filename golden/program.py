@@ -139,9 +139,7 @@ class Program:
     @cached_property
     def shifts(self) -> tuple[LayerShifts, ...]:
         """The requantizing shifts of every layer, checked against the hardware's limits."""
-        return tuple(
-            LayerShifts.of(self, layer, index) for index, layer in enumerate(self.layers)
-        )
+        return tuple(LayerShifts.of(self, layer, index) for index, layer in enumerate(self.layers))
 
     @cached_property
     def head_shift(self) -> Integers:

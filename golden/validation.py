@@ -59,9 +59,7 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
     _check_linear(f"{name}.x_proj", layer.x_proj, (shape.projected, e), weights, inputs)
     _check_linear(f"{name}.dt_proj", layer.dt_proj, (e, shape.dt_rank), weights, inputs)
     _check_linear(f"{name}.out_proj", layer.out_proj, (d, e), weights, inputs)
-    _check(
-        f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False
-    )
+    _check(f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False)
     _check(f"{name}.skip", layer.skip, (e,), scheme.skip_bits)
     if layer.convolution.bias is None or layer.dt_proj.bias is None:
         raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
@@ -73,10 +71,9 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
             f"{name} gives the scan input {formats.scan_u} fraction bits and x_proj's {formats.u}; "
             f"scheme {scheme.name} stores one tensor, so they must be equal"
         )
-    scan_sum = (
-        (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n
-        + int(np.abs(layer.skip).max()) * (1 << (scheme.scan_input_bits - 1))
-    )
+    scan_sum = (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n + int(
+        np.abs(layer.skip).max()
+    ) * (1 << (scheme.scan_input_bits - 1))
     if scan_sum >= 1 << (ACCUMULATOR_BITS - 1):
         raise InputError(
             f"{name}'s read-out can reach {scan_sum}, the limit is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.fixed_point import Integers, IntegerLike
+from golden.fixed_point import IntegerLike, Integers
 from golden.piecewise import (
     ACTIVATION_DOMAIN_LOG2,
     ACTIVATION_INPUT_FRACTION,

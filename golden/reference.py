@@ -1,0 +1,182 @@
+"""The definition of a program's execution: NumPy integers, naming every value the Verilog probes.
+
+Every line is one operation of :mod:`golden.operations`. :mod:`golden.compiled` computes the same
+integers many times faster and is tested equal to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from golden.errors import InputError
+from golden.fixed_point import IntegerLike, Integers, requantize
+from golden.operations import dual_scale
+from golden.operations.activation import silu, softplus
+from golden.operations.linear import accumulate, causal_convolution
+from golden.operations.normalization import epsilon_integer, rms_norm
+from golden.operations.scan import selective_scan
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Program
+from golden.state import State
+
+Probe = Callable[[str, int, Integers], None]
+"""Called with probe name, layer (-1 outside the layers) and values (b, l, ...)."""
+
+
+def check_tokens(program: Program, tokens: IntegerLike) -> Integers:
+    """Return ``tokens`` as integers (b, l).
+
+    Raises
+    ------
+    InputError
+        If the array is not two-dimensional or a token is outside the vocabulary.
+    """
+    data = np.asarray(tokens, dtype=np.int64)
+    vocabulary = program.shape.vocabulary
+    if data.ndim != 2:
+        raise InputError(f"tokens have {data.ndim} dimensions, 2 are needed: (batch, length)")
+    if data.size and not 0 <= data.min() <= data.max() < vocabulary:
+        raise InputError(
+            f"tokens span {data.min()}..{data.max()}, outside 0..{vocabulary - 1}; "
+            "encode the text with the model's vocabulary"
+        )
+    return data
+
+
+def _ignore(name: str, layer: int, values: Integers) -> None:
+    del name, layer, values
+
+
+class ReferenceExecutor:
+    """Runs a program; the constructor only prepares constants, no state lives here."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
+        self._scan = [program.scan_constants(i) for i in range(program.shape.n_layer)]
+
+    def forward(
+        self, tokens: IntegerLike, state: State | None = None, probe: Probe = _ignore
+    ) -> tuple[Integers, State]:
+        """Return logits (b, l, V) and the state after the sequence.
+
+        Parameters
+        ----------
+        tokens : (b, l) in 0..V-1
+        state : where the sequence continues; not changed. None starts from zero.
+        probe : receives every named intermediate in the order the hardware computes them
+
+        Raises
+        ------
+        InputError
+            If a token is outside the vocabulary or the array is not two-dimensional.
+        """
+        data = check_tokens(self.program, tokens)
+        state = State.zeros(self.program, len(data)) if state is None else state.copy()
+        program, scheme = self.program, self.program.scheme
+        residual = program.embedding[data] << program.embedding_shift[data][..., None]  # b l d
+        probe("residual", -1, residual)
+        for index in range(program.shape.n_layer):
+            residual = self._layer(index, residual, state, probe)
+        final = rms_norm(
+            residual,
+            program.final_norm_weight,
+            epsilon=self._epsilon,
+            shift=program.final_norm_shift,
+            bits=scheme.activation_bits,
+            table=program.tables.reciprocal,
+        )  # b l d
+        probe("norm", -1, final)
+        logits = requantize(
+            accumulate(program.head.weight, final), program.head_shift, scheme.logit_bits
+        )  # b l V
+        probe("logits", -1, logits)
+        probe("token", -1, logits.argmax(axis=-1))
+        return logits, state
+
+    def step(self, tokens: IntegerLike, state: State) -> tuple[Integers, State]:
+        """Return logits (b, V) for one token of each sequence, (b,); equal to :meth:`forward`."""
+        logits, state = self.forward(np.asarray(tokens)[:, None], state)
+        return logits[:, 0], state
+
+    def _layer(self, index: int, residual: Integers, state: State, probe: Probe) -> Integers:
+        """Return the residual (b, l, d) after block ``index`` and advance ``state``."""
+        program, scheme = self.program, self.program.scheme
+        layer, shifts = program.layers[index], program.shifts[index]
+        e, bits = program.shape.d_inner, scheme.activation_bits
+        norm = rms_norm(
+            residual,
+            layer.norm_weight,
+            epsilon=self._epsilon,
+            shift=shifts.norm,
+            bits=bits,
+            table=program.tables.reciprocal,
+        )  # b l d
+        probe("norm", index, norm)
+        total = accumulate(layer.in_proj.weight, norm)  # b l 2e
+        x = requantize(total[..., :e], shifts.x, bits)  # b l e
+        probe("x", index, x)
+        z = requantize(total[..., e:], shifts.z, ACTIVATION_INPUT_BITS)  # b l e
+        mixed, state.window[index] = self._convolution(index, x, state.window[index])
+        probe("convolution", index, mixed)
+        u, scan_u = self._scan_input(index, mixed, probe)  # b l e
+        gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)  # b l e
+        probe("gate", index, gate)
+        y, state.scan[index] = self._mix(index, u, scan_u, state.scan[index], probe)  # b l e
+        gated = requantize(y * gate, shifts.gated, bits)  # b l e
+        probe("gated", index, gated)
+        out = requantize(
+            accumulate(layer.out_proj.weight, gated), shifts.out, scheme.residual_bits
+        )  # b l d
+        residual = requantize(residual + out, 0, scheme.residual_bits)
+        probe("residual", index, residual)
+        return residual
+
+    def _convolution(self, index: int, x: Integers, window: Integers) -> tuple[Integers, Integers]:
+        """Return SiLU's input (b, l, e) and the next window (b, K - 1, e)."""
+        convolution = self.program.layers[index].convolution
+        assert convolution.bias is not None  # guaranteed by golden.validation
+        total, window = causal_convolution(window, x, convolution.weight, convolution.bias)
+        shift = self.program.shifts[index].convolution
+        return requantize(total, shift, ACTIVATION_INPUT_BITS), window
+
+    def _scan_input(self, index: int, mixed: Integers, probe: Probe) -> tuple[Integers, Integers]:
+        """Return u for x_proj and u for the scan: one tensor, or INT8 beside dual scale (Q7)."""
+        program, shifts = self.program, self.program.shifts[index]
+        activated = silu(mixed, program.tables.silu)  # b l e
+        u = requantize(activated, shifts.u, program.scheme.activation_bits)
+        probe("u", index, u)
+        dual = program.scheme.dual_scale
+        if dual is None:
+            probe("scan_u", index, u)
+            return u, u
+        code, flag = dual_scale.encode(activated, shifts.scan_u, dual)
+        probe("scan_u", index, dual_scale.pack(code, flag, dual))
+        return u, dual_scale.decode(code, flag, dual)
+
+    def _mix(
+        self, index: int, u: Integers, scan_u: Integers, scan_state: Integers, probe: Probe
+    ) -> tuple[Integers, Integers]:
+        """Return y (b, l, e) and the state (b, e, n): projections, discretization and scan."""
+        program, scheme, shape = self.program, self.program.scheme, self.program.shape
+        layer, shifts = program.layers[index], program.shifts[index]
+        projected = requantize(
+            accumulate(layer.x_proj.weight, u), shifts.projected, scheme.activation_bits
+        )  # b l (r+2n)
+        probe("projected", index, projected)
+        dt, b, c = np.split(projected, [shape.dt_rank, shape.dt_rank + shape.d_state], axis=-1)
+        assert layer.dt_proj.bias is not None  # guaranteed by golden.validation
+        raw = requantize(
+            accumulate(layer.dt_proj.weight, dt) + layer.dt_proj.bias,
+            shifts.dt,
+            ACTIVATION_INPUT_BITS,
+        )  # b l e
+        delta = requantize(
+            softplus(raw, program.tables.softplus), shifts.delta, scheme.delta_bits, signed=False
+        )  # b l e
+        probe("delta", index, delta)
+        y, scan_state = selective_scan(scan_state, delta, scan_u, b, c, self._scan[index])
+        probe("scan_output", index, y)
+        return y, scan_state

@@ -1,0 +1,42 @@
+"""Writes golden vectors: ``python -m golden.regenerate --artifact FILE --out DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from golden import command, vectors
+from golden.artifact import file_digest, load_program
+
+application = typer.Typer(add_completion=False)
+
+
+@application.command()
+def regenerate(
+    artifact: Annotated[Path, typer.Option(help="integer program to execute")],
+    out: Annotated[Path, typer.Option(help="directory that receives vectors.npz")],
+    tokens: Annotated[int, typer.Option(help="number of random tokens")] = 8,
+    seed: Annotated[int, typer.Option(help="seed of the random tokens")] = 0,
+    text: Annotated[str | None, typer.Option(help="text to run in place of random tokens")] = None,
+) -> None:
+    """Execute a stream of tokens and write every probe of every token.
+
+    The same arguments give the same bytes. Random tokens come in several sequences, so that the
+    reset at their ends is covered; a text is one sequence.
+    """
+    program = load_program(artifact)
+    stimulus = (
+        vectors.random_stimulus(program, tokens, seed)
+        if text is None
+        else vectors.text_stimulus(text)
+    )
+    result = vectors.trace(program, stimulus.tokens, stimulus.last)
+    target = out / vectors.FILE_NAME
+    command.atomic_write(target, vectors.to_bytes(result, stimulus, file_digest(artifact)))
+    typer.echo(f"{target}: {len(result.tokens)} tokens, {len(result.probes)} probes")
+
+
+if __name__ == "__main__":
+    command.run(application)

@@ -1,0 +1,37 @@
+"""What a sequence leaves behind in the machine: explicit, so that it can be saved and restored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.fixed_point import Integers
+from golden.program import Program
+
+
+@dataclass
+class State:
+    """What a sequence leaves behind, explicit and copyable.
+
+    Parameters
+    ----------
+    window : the last K - 1 convolution inputs, oldest first, (layers, b, K - 1, e)
+    scan : the recurrent state h, (layers, b, e, n)
+    """
+
+    window: Integers
+    scan: Integers
+
+    @classmethod
+    def zeros(cls, program: Program, batch: int) -> State:
+        """Return the state at the start of a sequence."""
+        shape = program.shape
+        return cls(
+            np.zeros((shape.n_layer, batch, shape.d_conv - 1, shape.d_inner), np.int64),
+            np.zeros((shape.n_layer, batch, shape.d_inner, shape.d_state), np.int64),
+        )
+
+    def copy(self) -> State:
+        """Return an independent copy."""
+        return State(self.window.copy(), self.scan.copy())

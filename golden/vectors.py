@@ -1,0 +1,294 @@
+"""Golden vectors: every value that the Verilog exposes, for every token of a stream.
+
+:func:`trace` computes them, :func:`to_bytes` and :func:`load_vectors` store them as an
+uncompressed ``.npz`` with a JSON manifest inside. The same stream gives the same bytes; a file of
+another version or of another artifact is refused with the command that writes it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shlex
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golden.artifact import file_digest, narrowest
+from golden.errors import InputError
+from golden.fixed_point import IntegerLike, Integers
+from golden.program import Program
+from golden.reference import ReferenceExecutor, check_tokens
+from golden.state import State
+
+MAGIC = "scanwright-golden-vectors"
+VERSION = 1
+FILE_NAME = "vectors.npz"
+_MANIFEST = "manifest.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip entry; a clock would change the bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What one stream of tokens makes a program compute.
+
+    Parameters
+    ----------
+    tokens : (l,)
+    last : 1 where a sequence ends, as TLAST does, (l,)
+    probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
+        Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
+        (arg-max, l). Inside, in the order of computation: norm (l d), x, convolution, u, scan_u
+        (stored words), gate (l e), projected (l r+2n), delta, scan_output, gated (l e), residual
+        (l d), and if asked for state (after the token, l e n).
+    window : convolution inputs left at the end, oldest first, (layers, K - 1, e)
+    state : recurrent state left at the end, (layers, e, n)
+    """
+
+    tokens: Integers
+    last: Integers
+    probes: dict[str, Integers]
+    window: Integers
+    state: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stimulus:
+    """A stream of tokens and how it came about, for the manifest.
+
+    Parameters
+    ----------
+    tokens, last : (l,)
+    seed : of random tokens
+    text : UTF-8 text in place of random tokens, or None
+    """
+
+    tokens: Integers
+    last: Integers
+    seed: int
+    text: str | None = None
+
+
+def random_stimulus(program: Program, length: int, seed: int) -> Stimulus:
+    """Return ``length`` random tokens in sequences of 1 to 7 tokens, the last one cut at the end.
+
+    Raises
+    ------
+    InputError
+        If ``length`` or ``seed`` is out of range.
+    """
+    if not 1 <= length <= 1 << 20:
+        raise InputError(f"{length} tokens are outside 1..{1 << 20}; choose a number in that range")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; choose 0 or more")
+    random = np.random.default_rng(seed)
+    tokens = random.integers(0, program.shape.vocabulary, length)
+    ends = np.cumsum(random.integers(1, 8, length)) - 1
+    last = np.zeros_like(tokens)
+    last[ends[ends < length]] = 1
+    last[-1] = 1
+    return Stimulus(tokens=tokens, last=last, seed=seed)
+
+
+def text_stimulus(text: str) -> Stimulus:
+    """Return the UTF-8 bytes of ``text`` as one sequence of tokens."""
+    # Python carries bytes of a command line that are not UTF-8 as surrogates.
+    encoded = text.encode(errors="surrogateescape")
+    tokens = np.frombuffer(encoded, dtype=np.uint8).astype(np.int64)
+    if not len(tokens):
+        raise InputError("the text is empty; give at least one character")
+    last = np.zeros_like(tokens)
+    last[-1] = 1
+    return Stimulus(tokens=tokens, last=last, seed=0, text=text)
+
+
+def _probe_name(name: str, layer: int) -> str:
+    return name if layer < 0 else f"layer{layer}.{name}"
+
+
+class _Recorder:
+    """Collects probes of successive runs and joins them along the tokens."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[Integers]] = {}
+
+    def __call__(self, name: str, layer: int, values: Integers) -> None:
+        self._pieces.setdefault(_probe_name(name, layer), []).append(values[0])
+
+    def joined(self) -> dict[str, Integers]:
+        return {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
+
+
+def _runs(last: Integers, *, single: bool) -> list[slice]:
+    """Return the stretches to execute at once: single tokens, or up to each end of a sequence."""
+    ends = np.arange(len(last)) if single else np.union1d(np.flatnonzero(last), len(last) - 1)
+    starts = [0, *(ends[:-1] + 1).tolist()]
+    return [slice(start, end + 1) for start, end in zip(starts, ends.tolist(), strict=True)]
+
+
+def trace(
+    program: Program,
+    tokens: IntegerLike,
+    last: IntegerLike | None = None,
+    *,
+    with_state: bool = True,
+    reset_at_last: bool = True,
+) -> Trace:
+    """Execute one stream and return every probe; the golden model of the whole Verilog.
+
+    Parameters
+    ----------
+    program : what to execute
+    tokens : (l,), l >= 1
+    last : non-zero where a sequence ends, (l,); None ends one at the last token
+    with_state : also record the state after every token, which runs token by token and takes
+        ``l e n`` integers a layer; for short streams
+    reset_at_last : the reset policy: True clears the state before the token after an end, False
+        never does
+
+    Raises
+    ------
+    InputError
+        If the shapes disagree, the stream is empty or a token is outside the vocabulary.
+    """
+    data = np.asarray(tokens, dtype=np.int64)
+    if last is None:
+        flags = (np.arange(data.size) == data.size - 1).astype(np.int64)
+    else:
+        flags = (np.asarray(last) != 0).astype(np.int64)
+    if data.ndim != 1 or data.shape != flags.shape or not data.size:
+        raise InputError(
+            f"tokens {data.shape} and last {flags.shape} must be one stream of equal length >= 1"
+        )
+    check_tokens(program, data[None])
+    executor, recorder = ReferenceExecutor(program), _Recorder()
+    state = State.zeros(program, 1)
+    for run in _runs(flags, single=with_state):
+        if reset_at_last and run.start and flags[run.start - 1]:
+            state = State.zeros(program, 1)
+        _, state = executor.forward(data[None, run], state, recorder)
+        if with_state:
+            for layer, values in enumerate(state.scan):
+                recorder("state", layer, values[:, None])
+    return Trace(
+        tokens=data,
+        last=flags,
+        probes=recorder.joined(),
+        window=state.window[:, 0],
+        state=state.scan[:, 0],
+    )
+
+
+def _digest(manifest: dict[str, Any], arrays: dict[str, bytes]) -> str:
+    state = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in sorted(arrays):
+        state.update(f"{name} {len(arrays[name])}".encode())
+        state.update(arrays[name])
+    return state.hexdigest()
+
+
+def _npy(values: Integers) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, narrowest(values), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def to_bytes(result: Trace, stimulus: Stimulus, artifact_digest: str) -> bytes:
+    """Return the vector file of ``result``; the same arguments give the same bytes."""
+    named = {
+        "tokens": result.tokens,
+        "last": result.last,
+        "final.window": result.window,
+        "final.state": result.state,
+        **{f"probe.{name}": values for name, values in result.probes.items()},
+    }
+    arrays = {name: _npy(values) for name, values in named.items()}
+    manifest: dict[str, Any] = {
+        "magic": MAGIC,
+        "version": VERSION,
+        "artifact_sha256": artifact_digest,
+        "tokens": len(result.tokens),
+        "seed": stimulus.seed,
+        "text": stimulus.text,
+    }
+    manifest["sha256"] = _digest(manifest, arrays)
+    members = {_MANIFEST: json.dumps(manifest, sort_keys=True, indent=1).encode()}
+    members |= {f"{name}.npy": content for name, content in arrays.items()}
+    buffer = io.BytesIO()
+    # Stored, not deflated: the bytes must not depend on the zlib at hand.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    return buffer.getvalue()
+
+
+def _command(path: Path, artifact: Path, manifest: dict[str, Any]) -> str:
+    """Return the command that writes ``path`` anew."""
+    words = ["--artifact", str(artifact), "--out", str(path.parent)]
+    if manifest.get("text") is not None:
+        words += ["--text", manifest["text"]]
+    else:
+        words += [
+            "--tokens",
+            str(manifest.get("tokens", 8)),
+            "--seed",
+            str(manifest.get("seed", 0)),
+        ]
+    return f"python -m golden.regenerate {shlex.join(words)}"
+
+
+def _read(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(members.pop(_MANIFEST))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
+        raise InputError(f"{path} is no vector file or is corrupt; write it anew: {remedy}") from (
+            error
+        )
+    if not isinstance(manifest, dict) or manifest.get("magic") != MAGIC:
+        raise InputError(f"{path} is not a {MAGIC} file; write it anew: {remedy}")
+    return manifest, {name.removesuffix(".npy"): content for name, content in members.items()}
+
+
+def load_vectors(path: Path, artifact: Path) -> Trace:
+    """Read the vectors that belong to the program stored in ``artifact``.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, the vectors are corrupt, of another version, or of another artifact;
+        the message ends with the command that writes them anew.
+    """
+    if not artifact.is_file():
+        raise InputError(f"no artifact at {artifact}; vectors are read beside their artifact")
+    if not path.is_file():
+        raise InputError(f"no vectors at {path}; write them: {_command(path, artifact, {})}")
+    manifest, arrays = _read(path, _command(path, artifact, {}))
+    remedy = _command(path, artifact, manifest)
+    if manifest.get("version") != VERSION:
+        raise InputError(
+            f"{path} has version {manifest.get('version')}, this release reads {VERSION}; "
+            f"write it anew: {remedy}"
+        )
+    expected = manifest.pop("sha256", None)
+    if _digest(manifest, arrays) != expected:
+        raise InputError(f"{path} is corrupt, its SHA-256 differs; write it anew: {remedy}")
+    if manifest.get("artifact_sha256") != file_digest(artifact):
+        raise InputError(f"{path} belongs to another artifact than {artifact}; renew it: {remedy}")
+    values = {
+        name: np.lib.format.read_array(io.BytesIO(content), allow_pickle=False).astype(np.int64)
+        for name, content in arrays.items()
+    }
+    prefix = "probe."
+    return Trace(
+        tokens=values["tokens"],
+        last=values["last"],
+        probes={n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)},
+        window=values["final.window"],
+        state=values["final.state"],
+    )
