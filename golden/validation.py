@@ -43,6 +43,18 @@ def _check_linear(
         )
 
 
+def _check_embedded(program: Program) -> None:
+    """Check that every embedding row, shifted into the residual's scale, fits the residual."""
+    embedded = program.embedding << program.embedding_shift[:, None]  # V d
+    low, high = integer_range(program.scheme.residual_bits)
+    if embedded.min() < low or embedded.max() > high:
+        raise InputError(
+            f"the shifted embedding spans {embedded.min()}..{embedded.max()}, outside "
+            f"{low}..{high} of the {program.scheme.residual_bits}-bit residual; "
+            "quantize with fewer residual fraction bits"
+        )
+
+
 def _check_layer(program: Program, layer: Layer, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     d, e, n = shape.d_model, shape.d_inner, shape.d_state
@@ -98,6 +110,7 @@ def validate(program: Program) -> Program:
         )
     _check("embedding", program.embedding, (v, d), scheme.embedding_bits)
     _check("embedding_shift", program.embedding_shift, (v,), 5, signed=False)
+    _check_embedded(program)
     _check("final_norm_weight", program.final_norm_weight, (d,), scheme.norm_weight_bits)
     _check_linear("head", program.head, (v, d), scheme.embedding_bits, scheme.activation_bits)
     for index, layer in enumerate(program.layers):

@@ -1,0 +1,182 @@
+"""The fast realisation of a program: matrix products by BLAS, everything between them compiled.
+
+Equal to :class:`golden.reference.ReferenceExecutor` in every integer; see :mod:`golden.kernels`
+for why floating point carries the integers exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden import kernels
+from golden.fixed_point import Integers, integer_range
+from golden.lookup import (
+    decay_lookup,
+    dual_scale_lookup,
+    power_of_two,
+    silu_lookup,
+    softplus_lookup,
+)
+from golden.operations.linear import accumulator_bound
+from golden.operations.normalization import epsilon_integer
+from golden.program import Layer, LayerShifts, Program
+from golden.state import State
+
+Array = npt.NDArray[Any]
+
+POSITIONS = 512
+"""Tokens, over all rows of a batch, that are computed at once: their tensors fit the cache."""
+
+_FLOAT32_EXACT = 1 << 24
+
+
+def _columns(weight: Integers, input_bits: int) -> Array:
+    """Return ``weight.T`` in the narrowest type whose products with any input are exact.
+
+    Every partial sum, in whatever order BLAS takes them, is at most the accumulator's bound.
+    """
+    exact32 = accumulator_bound(weight, input_bits) < _FLOAT32_EXACT
+    return np.ascontiguousarray(weight.T, dtype=np.float32 if exact32 else np.float64)
+
+
+def _limit(bits: int) -> float:
+    return float(integer_range(bits)[1])
+
+
+class _Normalization:
+    """RMSNorm with one weight."""
+
+    def __init__(self, program: Program, weight: Integers, shift: int) -> None:
+        self._weight = weight.astype(float)
+        self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
+        self._scale = 2.0**-shift
+        self._limit = _limit(program.scheme.activation_bits)
+        self._table = program.tables.reciprocal
+
+    def apply(self, residual: Array) -> Array:
+        """Return the norm of ``residual`` (p, d), which products take as float32."""
+        out = np.empty(residual.shape, np.float32)
+        kernels.normalize(
+            residual,
+            self._weight,
+            self._epsilon,
+            self._scale,
+            self._limit,
+            self._table.base,
+            self._table.slope,
+            out,
+        )
+        return out
+
+
+class _CompiledLayer:
+    """One block: its weights in floating point and the constants of its kernels."""
+
+    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+        shape, scheme, tables = program.shape, program.scheme, program.tables
+        bits, no_bias = scheme.activation_bits, np.zeros(shape.d_inner)
+        self._shape = shape
+        self._norm = _Normalization(program, layer.norm_weight, shifts.norm)
+        self._in_proj = _columns(layer.in_proj.weight, bits)
+        self._x_proj = _columns(layer.x_proj.weight, bits)
+        self._dt_proj = _columns(layer.dt_proj.weight, bits)
+        self._out_proj = _columns(layer.out_proj.weight, bits)
+        u_table = silu_lookup(tables.silu, shifts.u, bits)
+        dual = scheme.dual_scale
+        self._convolution = (
+            power_of_two(shifts.x),
+            _limit(bits),
+            np.ascontiguousarray(layer.convolution.weight.T, dtype=float),
+            np.asarray(layer.convolution.bias, dtype=float),
+            power_of_two(shifts.convolution),
+            u_table,
+            u_table if dual is None else dual_scale_lookup(tables.silu, shifts.scan_u, dual),
+        )
+        self._projected = (power_of_two(shifts.projected), _limit(bits))
+        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+        self._scan = (
+            (
+                np.asarray(layer.dt_proj.bias, dtype=float),
+                power_of_two(shifts.dt),
+                softplus_lookup(tables.softplus, shifts.delta, scheme.delta_bits),
+            ),
+            (
+                no_bias,
+                power_of_two(shifts.z),
+                silu_lookup(tables.silu, shifts.gate, scheme.gate_bits),
+            ),
+            (
+                np.ascontiguousarray(layer.decay_rate.T, dtype=float),
+                decay_lookup(tables.exponent, scheme.decay_bits),
+                power_of_two(shifts.update),
+                layer.skip.astype(float),
+                power_of_two(shifts.scan_output),
+                power_of_two(shifts.gated),
+            ),
+            (
+                2.0**-shifts.argument,
+                2.0**-scheme.decay_bits,
+                _limit(scheme.update_bits),
+                _limit(scheme.state_bits),
+                _limit(scheme.scan_output_bits),
+                _limit(bits),
+            ),
+        )
+
+    def advance(self, residual: Array, window: Integers, state: Integers) -> None:
+        """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
+        e, r = self._shape.d_inner, self._shape.dt_rank
+        batch = len(state)
+        total = (self._norm.apply(residual) @ self._in_proj).reshape(batch, -1, 2 * e)  # b t 2e
+        u, scan_u = np.empty((2, batch, total.shape[1], e), np.float32)  # b t e
+        kernels.convolve(total, window, *self._convolution, u, scan_u)
+        projected = u.reshape(-1, e) @ self._x_proj  # (b t) (r+2n)
+        kernels.requantize(projected, *self._projected)
+        dt = projected[:, :r] @ self._dt_proj  # (b t) e
+        gated = u  # x_proj has read it; the result takes its memory
+        kernels.scan_and_gate(
+            dt.reshape(u.shape),
+            total,
+            scan_u,
+            projected.reshape(batch, -1, projected.shape[1]),
+            state,
+            *self._scan,
+            gated,
+        )
+        kernels.add(residual, gated.reshape(-1, e) @ self._out_proj, *self._out)
+
+
+class CompiledProgram:
+    """A program prepared for speed; it holds constants only, no state."""
+
+    def __init__(self, program: Program) -> None:
+        self._vocabulary = program.shape.vocabulary
+        self._embedding = (program.embedding << program.embedding_shift[:, None]).astype(np.float32)
+        self._layers = [
+            _CompiledLayer(program, layer, shifts)
+            for layer, shifts in zip(program.layers, program.shifts, strict=True)
+        ]
+        self._norm = _Normalization(program, program.final_norm_weight, program.final_norm_shift)
+        self._head = _columns(program.head.weight, program.scheme.activation_bits)
+        self._logits = (power_of_two(program.head_shift), _limit(program.scheme.logit_bits))
+
+    def forward(self, tokens: Integers, state: State) -> Integers:
+        """Return the logits (b, l, V) of checked tokens (b, l) and advance ``state`` in place.
+
+        Besides the logits, memory does not grow with the length.
+        """
+        batch, length = tokens.shape
+        logits = np.empty((batch, length, self._vocabulary), np.int64)
+        block = max(1, POSITIONS // max(batch, 1))
+        for start in range(0, length, block):
+            stretch = slice(start, start + block)
+            residual = self._embedding[tokens[:, stretch].ravel()]  # (b t) d
+            for layer, window, hidden in zip(self._layers, state.window, state.scan, strict=True):
+                layer.advance(residual, window, hidden)
+            total = self._norm.apply(residual) @ self._head  # (b t) V
+            kernels.requantize(total, *self._logits)
+            logits[:, stretch] = total.reshape(batch, -1, self._vocabulary)
+        return logits

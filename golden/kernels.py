@@ -1,0 +1,276 @@
+"""Compiled loops of the executor: integers carried in floating point, every step exact.
+
+All values are integers (or integers times a power of two) below ``2**53``, so float64 adds and
+multiplies without rounding, and ``rint`` after a multiplication by ``2**-shift`` is rounding half
+to even by ``shift`` bits. Matrix products arrive as float32 or float64, whichever is exact for
+the weights. Inner loops run over channels, one operation each, so that they vectorise; a loop with
+a table look-up stands alone for the same reason.
+
+Symbols: b rows of a batch, t tokens, p positions (b times t), and d, e, n, r, K as in
+:class:`golden.configuration.NetworkShape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from golden.lookup import ACTIVATION_ORIGIN
+from golden.operations.normalization import NORMALIZED_BITS
+from golden.piecewise import (
+    EXPONENT_BITS,
+    MANTISSA_BITS,
+    RECIPROCAL_BASE_FRACTION,
+    RECIPROCAL_FRACTION,
+    RECIPROCAL_SEGMENTS_LOG2,
+    RECIPROCAL_SLOPE_FRACTION,
+)
+
+Array = npt.NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ARGUMENT_LIMIT = float((1 << EXPONENT_BITS) - 1)
+_NORMALIZED_LIMIT = float((1 << (NORMALIZED_BITS - 1)) - 1)
+_ACTIVATION_LIMIT = float(ACTIVATION_ORIGIN - 1)
+_ORIGIN = np.int32(ACTIVATION_ORIGIN)
+_OCTAVE_BITS = MANTISSA_BITS - 1
+_RECIPROCAL_OFFSET_BITS = _OCTAVE_BITS - RECIPROCAL_SEGMENTS_LOG2
+_RECIPROCAL_BASE_SHIFT = RECIPROCAL_SLOPE_FRACTION - RECIPROCAL_BASE_FRACTION
+_RECIPROCAL_SCALE = 2.0 ** (RECIPROCAL_FRACTION - RECIPROCAL_SLOPE_FRACTION)
+
+
+def _kernel(function: Function) -> Function:
+    """Compile what Python calls; the machine code is kept beside the source for later runs."""
+    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+
+
+def _helper(function: Function) -> Function:
+    """Compile what only kernels call, as a part of them."""
+    return cast(Function, numba.njit(function))
+
+
+def _reordered(function: Function) -> Function:
+    """Compile a helper whose exact sums may be taken in any order, as vectorising them needs."""
+    return cast(Function, numba.njit(fastmath={"reassoc"})(function))
+
+
+@_helper
+def _narrow(value: float, limit: float) -> float:
+    """Round half to even and saturate to ``-limit - 1 .. limit``."""
+    return min(max(np.rint(value), -limit - 1.0), limit)
+
+
+@_reordered
+def _sum_of_squares(row: Array) -> float:
+    """Return the exact sum of a row's squares."""
+    total = 0.0
+    for value in row:
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+@_kernel
+def reciprocal_root(total: int, base: Array, slope: Array) -> tuple[float, int]:
+    """Return what :func:`golden.operations.normalization.reciprocal_root` does for one total."""
+    leading = 0
+    while total >> (leading + 1):
+        leading += 1
+    half_exponent = leading >> 1
+    # A total below 2**53 is exact in float64, and so is its mantissa before the rounding.
+    scaled = np.rint(total * 2.0 ** (MANTISSA_BITS - 2 - 2 * half_exponent))
+    mantissa = np.int64(min(scaled, (1 << MANTISSA_BITS) - 1.0))
+    upper = mantissa >> _OCTAVE_BITS
+    octave_offset = (mantissa if upper else mantissa << 1) & ((1 << _OCTAVE_BITS) - 1)
+    segment = (upper << RECIPROCAL_SEGMENTS_LOG2) + (octave_offset >> _RECIPROCAL_OFFSET_BITS)
+    offset = (octave_offset & ((1 << _RECIPROCAL_OFFSET_BITS) - 1)) >> (1 - upper)
+    root = (base[segment] << _RECIPROCAL_BASE_SHIFT) - slope[segment] * offset
+    return np.rint(root * _RECIPROCAL_SCALE), half_exponent
+
+
+@_kernel
+def normalize(
+    residual: Array,
+    weight: Array,
+    epsilon: int,
+    scale: float,
+    limit: float,
+    base: Array,
+    slope: Array,
+    out: Array,
+) -> None:
+    """Write the RMSNorm of ``residual`` (p, d) to ``out`` (p, d); weight (d,) float64."""
+    for p in range(len(residual)):
+        total = int(_sum_of_squares(residual[p])) + epsilon
+        root, half_exponent = reciprocal_root(total, base, slope)
+        factor = root * 2.0**-half_exponent
+        for i in range(len(weight)):
+            normalized = _narrow(residual[p, i] * factor, _NORMALIZED_LIMIT)
+            out[p, i] = _narrow(normalized * weight[i] * scale, limit)
+
+
+@_kernel
+def requantize(total: Array, scale: Array, limit: float) -> None:
+    """Round and saturate accumulators (p, rows) in place; scale (rows,)."""
+    for p in range(len(total)):
+        for i in range(len(scale)):
+            total[p, i] = _narrow(total[p, i] * scale[i], limit)
+
+
+@_kernel
+def add(residual: Array, total: Array, scale: Array, limit: float) -> None:
+    """Add requantized accumulators (p, d) to ``residual`` (p, d) in place, saturating."""
+    for p in range(len(total)):
+        for i in range(len(scale)):
+            step = _narrow(total[p, i] * scale[i], limit)
+            residual[p, i] = min(max(residual[p, i] + step, -limit - 1.0), limit)
+
+
+@_helper
+def _entries(total: Array, bias: Array, scale: Array, entry: Array) -> None:
+    """Write the look-up entry of requantized accumulators: totals, bias, scale, entry (e,)."""
+    for e in range(len(scale)):
+        value = _narrow((total[e] + bias[e]) * scale[e], _ACTIVATION_LIMIT)
+        entry[e] = np.int32(value) + _ORIGIN
+
+
+@_helper
+def _look_up(table: Array, entry: Array, out: Array) -> None:
+    for e in range(len(entry)):
+        # An unsigned index spares Python's rule for negative ones.
+        out[e] = table[np.uint32(entry[e])]
+
+
+@_kernel
+def convolve(
+    total: Array,
+    window: Array,
+    x_scale: Array,
+    x_limit: float,
+    taps: Array,
+    bias: Array,
+    scale: Array,
+    u_table: Array,
+    scan_table: Array,
+    u: Array,
+    scan_u: Array,
+) -> None:
+    """Requantize x, convolve, apply SiLU twice requantized; advance ``window``.
+
+    Shapes: total (b, t, 2e), of which x is the first half; u, scan_u (b, t, e); window
+    (b, K - 1, e) integers; taps (K, e).
+    """
+    batch, length, channels = u.shape
+    past = window.shape[1]
+    x = np.empty((past + length, channels))
+    mixed = np.empty(channels)
+    entry = np.empty(channels, np.int32)
+    for i in range(batch):
+        for tap in range(past):
+            for e in range(channels):
+                x[tap, e] = window[i, tap, e]
+        for t in range(length):
+            for e in range(channels):
+                x[past + t, e] = _narrow(total[i, t, e] * x_scale[e], x_limit)
+            for e in range(channels):
+                mixed[e] = x[t, e] * taps[0, e]
+            for tap in range(1, past + 1):
+                for e in range(channels):
+                    mixed[e] += x[t + tap, e] * taps[tap, e]
+            _entries(mixed, bias, scale, entry)
+            _look_up(u_table, entry, u[i, t])
+            _look_up(scan_table, entry, scan_u[i, t])
+        for tap in range(past):
+            for e in range(channels):
+                window[i, tap, e] = np.int64(x[length + tap, e])
+
+
+@_helper
+def _advance(
+    state: Array,
+    delta: Array,
+    u: Array,
+    bc: Array,
+    constants: tuple[Array, ...],
+    limits: tuple[float, ...],
+    entry: Array,
+    factor: Array,
+    drive: Array,
+    y: Array,
+) -> None:
+    """Advance the state (n, e) by one token and write y (e,); bc is (2n,)."""
+    rate, decay, update_scale, skip, output_scale, _ = constants
+    argument_scale, decay_scale, update_limit, state_limit, output_limit, _ = limits
+    states, channels = state.shape
+    for e in range(channels):
+        drive[e] = delta[e] * u[e] * update_scale[e]
+        y[e] = skip[e] * u[e]
+    for n in range(states):
+        b, c = bc[n], bc[states + n]
+        for e in range(channels):
+            argument = np.rint(delta[e] * rate[n, e] * argument_scale)
+            entry[e] = np.int32(min(argument, _ARGUMENT_LIMIT))
+        _look_up(decay, entry, factor)
+        for e in range(channels):
+            update = _narrow(drive[e] * b, update_limit)
+            new = _narrow((factor[e] * state[n, e] + update) * decay_scale, state_limit)
+            state[n, e] = new
+            y[e] += new * c
+    for e in range(channels):
+        y[e] = _narrow(y[e] * output_scale[e], output_limit)
+
+
+@_kernel
+def scan_and_gate(
+    dt: Array,
+    total: Array,
+    scan_u: Array,
+    projected: Array,
+    state: Array,
+    dt_constants: tuple[Array, ...],
+    z_constants: tuple[Array, ...],
+    constants: tuple[Array, ...],
+    limits: tuple[float, ...],
+    gated: Array,
+) -> None:
+    """Softplus, selective scan, SiLU of z and gate; advance ``state``.
+
+    Parameters
+    ----------
+    dt : accumulators of dt_proj, (b, t, e)
+    total : accumulators of in_proj, of which z is the second half, (b, t, 2e)
+    scan_u : (b, t, e)
+    projected : dt, B, C, (b, t, r + 2n)
+    state : integers (b, e, n)
+    dt_constants, z_constants : bias (e,), scale (e,), look-up table
+    constants : rate (n, e), decay table, scales of update (e,), skip (e,), scales of output and
+        gated (e,)
+    limits : scale of the argument, scale of decay, limits of update, state, output and gated
+    gated : result, (b, t, e)
+    """
+    batch, length, channels = gated.shape
+    hidden = np.empty((state.shape[2], channels))
+    delta, gate, y = np.empty(channels), np.empty(channels), np.empty(channels)
+    factor, drive = np.empty(channels), np.empty(channels)
+    entry = np.empty(channels, np.int32)
+    gated_scale, gated_limit = constants[5], limits[5]
+    rank = projected.shape[2] - 2 * len(hidden)
+    for i in range(batch):
+        for e in range(channels):
+            for n in range(len(hidden)):
+                hidden[n, e] = state[i, e, n]
+        for t in range(length):
+            _entries(dt[i, t], dt_constants[0], dt_constants[1], entry)
+            _look_up(dt_constants[2], entry, delta)
+            bc = projected[i, t, rank:]
+            _advance(hidden, delta, scan_u[i, t], bc, constants, limits, entry, factor, drive, y)
+            _entries(total[i, t, channels:], z_constants[0], z_constants[1], entry)
+            _look_up(z_constants[2], entry, gate)
+            for e in range(channels):
+                gated[i, t, e] = _narrow(y[e] * gate[e] * gated_scale[e], gated_limit)
+        for e in range(channels):
+            for n in range(len(hidden)):
+                state[i, e, n] = np.int64(hidden[n, e])
