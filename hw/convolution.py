@@ -1,0 +1,230 @@
+"""The causal depthwise convolution with its windows of all layers."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed_point import bits_for
+from golden.operations.linear import accumulator_bound
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Program
+from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
+from hw.pipeline import (
+    PlannedRequantizer,
+    delayed,
+    index_bits,
+    magnitude_bits,
+    pipelined_sum,
+    select_constant,
+    sum_latency,
+)
+from hw.shift_plan import ShiftPlan
+
+__all__ = ["CausalConvolution"]
+
+_ADDRESS_CYCLE = 2  # index and layer's base in registers, then their sum
+_OPERAND_CYCLE = _ADDRESS_CYCLE + ParameterMemory.latency
+
+
+class CausalConvolution(wiring.Component):
+    """Mixes each channel's last K inputs and keeps the last K - 1 of them, for every layer.
+
+    ``mixed = requantize(sum_k w[e, k] x[t - K + 1 + k] + bias[e], shift[e], 18)``, then the
+    channel's window drops its oldest input and takes the newest: equal to the convolution of
+    :class:`golden.executor.Executor`. Where ``fresh`` is set the old window reads as zero.
+
+    Elements may come in any order with any gaps, each channel of a layer once a token; the same
+    one again after ``hazard_depth`` cycles at the earliest.
+
+    Latency: ``5 + ceil(log2(K + 1)) + requantizer.latency`` cycles: address (2), memories (2),
+    products, sum, requantizer. Throughput: one element a cycle.
+
+    A window can be read or written from outside in a cycle before which no element was valid for
+    ``hazard_depth`` cycles. Elements see a write from the same cycle on, reads from the next. A
+    window is packed as in the memory: ``K - 1`` inputs of ``activation_bits``, the oldest lowest;
+    it is at address ``layer E + e``.
+
+    Parameters
+    ----------
+    program : Program
+        Source of sizes, widths, weights and shifts.
+    plan : MemoryPlan
+        Where the weights live.
+
+    Members
+    -------
+    x_valid, x_index, x_value : In(1), In(range(E)), In(signed(activation_bits))
+        Input of a channel.
+    layer : In(index_bits(L))
+        Layer of the element.
+    fresh : In(1)
+        The element is the first of its sequence.
+    mixed_valid, mixed_index, mixed_value : Out(1), Out(range(E)), Out(signed(18))
+        Input of SiLU, 12 fraction bits, ``latency`` cycles after the element.
+    access_address : In(index_bits(L E))
+        Window to read or write.
+    access_write, access_write_data : In(1), In((K - 1) activation_bits)
+        Write the window at the address of the same cycle.
+    access_read_data : Out((K - 1) activation_bits)
+        Window at the address of ``access_latency`` cycles ago.
+
+    Raises
+    ------
+    ValueError
+        If a layer has no bias: its taps would be added without one.
+    """
+
+    access_latency = 3
+
+    def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
+        shape, scheme = program.shape, program.scheme
+        self._shape, self._bits = shape, scheme.activation_bits
+        self._weight_bits = scheme.convolution_weight_bits
+        self._window_bits = (shape.d_conv - 1) * self._bits
+        self._shift_plan = ShiftPlan.covering([shifts.convolution for shifts in program.shifts])
+        self._bias_bits, words = _pack_parameters(program, self._shift_plan)
+        self._parameters = ParameterMemory(
+            name="convolution",
+            width=shape.d_conv * self._weight_bits + self._bias_bits + self._shift_plan.bits,
+            words=words,
+            plan=plan,
+        )
+        bound = max(
+            accumulator_bound(taps.weight, self._bits, taps.bias)
+            for taps in (layer.convolution for layer in program.layers)
+        )
+        self._requantizer = PlannedRequantizer(
+            plan=self._shift_plan,
+            input_width=max(2, magnitude_bits(bound)),
+            output_width=ACTIVATION_INPUT_BITS,
+        )
+        super().__init__(
+            {
+                "x_valid": In(1),
+                "x_index": In(range(shape.d_inner)),
+                "x_value": In(signed(self._bits)),
+                "layer": In(index_bits(shape.n_layer)),
+                "fresh": In(1),
+                "mixed_valid": Out(1),
+                "mixed_index": Out(range(shape.d_inner)),
+                "mixed_value": Out(signed(ACTIVATION_INPUT_BITS)),
+                "access_address": In(index_bits(shape.n_layer * shape.d_inner)),
+                "access_write": In(1),
+                "access_write_data": In(self._window_bits),
+                "access_read_data": Out(self._window_bits),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an input to its result."""
+        return _OPERAND_CYCLE + 1 + self._sum_latency + self._requantizer.latency
+
+    @property
+    def hazard_depth(self) -> int:
+        """Least cycles between two inputs of the same channel of the same layer."""
+        return _OPERAND_CYCLE - _ADDRESS_CYCLE + 1
+
+    @property
+    def _sum_latency(self) -> int:
+        return sum_latency(self._shape.d_conv + 1)
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        address = self._address(m)
+        valid = delayed(m, self.x_valid, _OPERAND_CYCLE, name="valid")
+        x = delayed(m, self.x_value, _OPERAND_CYCLE, name="x")
+        window = self._windows(m, address, valid, x)
+        self._mix(m, address, [*_split(window, self._bits), x])
+        remaining = self.latency - _OPERAND_CYCLE
+        m.d.comb += [
+            self.mixed_valid.eq(delayed(m, valid, remaining, name="mixed_valid")),
+            self.mixed_index.eq(delayed(m, self.x_index, self.latency, name="index")),
+        ]
+        return m
+
+    def _address(self, m: Module) -> Signal:
+        """Return the element's address two cycles later, or else the one from outside."""
+        channels, layers = self._shape.d_inner, self._shape.n_layer
+        bases = [layer * channels for layer in range(layers)]
+        address = Signal.like(self.access_address, reset_less=True)
+        base = Signal.like(address, reset_less=True)
+        m.d.sync += base.eq(select_constant(self.layer, bases, len(address)))
+        index = delayed(m, self.x_index, 1, name="address_index")
+        with m.If(delayed(m, self.x_valid, 1, name="address_valid")):
+            m.d.sync += address.eq(base + index)
+        with m.Else():
+            m.d.sync += address.eq(self.access_address)
+        return address
+
+    def _windows(self, m: Module, address: Signal, valid: Value, x: Value) -> Signal:
+        """Return the element's old window beside its other operands; write the new one back."""
+        depth = self._shape.n_layer * self._shape.d_inner
+        m.submodules.windows = memory = Memory(shape=self._window_bits, depth=depth, init=[])
+        read, write = memory.read_port(), memory.write_port()
+        window = Signal(self._window_bits, reset_less=True)
+        forget = delayed(m, self.fresh & self.x_valid, _OPERAND_CYCLE - 1, name="forget")
+        m.d.comb += [read.addr.eq(address), self.access_read_data.eq(window)]
+        m.d.sync += window.eq(Mux(forget, 0, read.data))
+        outside_write = delayed(m, self.access_write, 1, name="outside_write")
+        outside_address = delayed(m, self.access_address, 1, name="outside_address")
+        outside_data = delayed(m, self.access_write_data, 1, name="outside_data")
+        written = delayed(m, address, _OPERAND_CYCLE - _ADDRESS_CYCLE, name="written_address")
+        m.d.comb += [
+            write.en.eq(valid | outside_write),
+            write.addr.eq(Mux(valid, written, outside_address)),
+            write.data.eq(Mux(valid, Cat(window, x)[self._bits :], outside_data)),
+        ]
+        return window
+
+    def _mix(self, m: Module, address: Signal, inputs: list[Value]) -> None:
+        """Multiply, add and requantize with the parameters at the address."""
+        m.submodules.parameters = parameters = self._parameters
+        m.submodules.requantizer = requantizer = self._requantizer
+        taps_end = len(inputs) * self._weight_bits
+        shift_start = taps_end + self._bias_bits
+        bias = parameters.data[taps_end:shift_start].as_signed()
+        shift = parameters.data[shift_start:]
+        terms: list[Value] = []
+        weights = _split(parameters.data[:taps_end], self._weight_bits)
+        for tap, (weight, x) in enumerate(zip(weights, inputs, strict=True)):
+            product = Signal(
+                signed(self._weight_bits + self._bits), name=f"product_{tap}", reset_less=True
+            )
+            m.d.sync += product.eq(weight * x)
+            terms.append(product)
+        terms.append(delayed(m, bias, 1, name="bias"))
+        m.d.comb += [
+            parameters.address.eq(address),
+            requantizer.i.eq(pipelined_sum(m, terms, name="sum")),
+            requantizer.shift.eq(delayed(m, shift, 1 + self._sum_latency, name="shift")),
+            self.mixed_value.eq(requantizer.o),
+        ]
+
+
+def _split(packed: Value, bits: int) -> list[Value]:
+    """Return the signed fields of a packed value, the lowest first."""
+    return [packed[start : start + bits].as_signed() for start in range(0, len(packed), bits)]
+
+
+def _pack_parameters(program: Program, shift_plan: ShiftPlan) -> tuple[int, list[int]]:
+    """Return the bias's width and one word for each layer and channel: taps, bias, shift."""
+    biases = []
+    for number, layer in enumerate(program.layers):
+        if layer.convolution.bias is None:
+            raise ValueError(f"layer {number}'s convolution has bias None, must have one; use 0")
+        biases.append(layer.convolution.bias)
+    bias_bits = max(bits_for(bias) for bias in biases)
+    weight_bits = program.scheme.convolution_weight_bits
+    taps_bits = program.shape.d_conv * weight_bits
+    words = []
+    for layer, bias, shifts in zip(program.layers, biases, program.shifts, strict=True):
+        stored = shift_plan.stored(shifts.convolution)
+        for taps, offset, shift in zip(layer.convolution.weight, bias, stored, strict=True):
+            word = pack_fields(taps, weight_bits) | pack_fields([offset], bias_bits) << taps_bits
+            words.append(word | shift << (taps_bits + bias_bits))
+    return bias_bits, words
