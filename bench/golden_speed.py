@@ -1,0 +1,157 @@
+"""Tokens a second of the golden executor beside `transformers` on this CPU.
+
+``python -m bench.golden_speed [--json FILE]`` measures both at the shape of the `bytelm` preset:
+prefill of 1 x 512 and of 16 x 256 tokens, and decoding one stream token by token. Each side runs in
+its own process, since `transformers` picks its kernels from the modules it finds loaded. The two
+take turns, so that both see the same machine, and the best round counts. Figures are given for one
+thread and for all cores; the ratio compares equal numbers of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from golden import command
+from golden.configuration import find_preset, find_scheme
+
+PREFILLS = ((1, 512), (16, 256))
+DECODED = 200
+REPEATS = 3
+PRESET = "bytelm"
+
+application = typer.Typer(add_completion=False)
+
+
+def rates(prefill: Callable[[Any], object], decode: Callable[[Any], object]) -> dict[str, float]:
+    """Return tokens a second of every workload; ``decode`` runs one stream token by token."""
+    random = np.random.default_rng(0)
+    vocabulary = find_preset(PRESET).vocabulary
+    workloads = {f"prefill {shape[0]} x {shape[1]}": (prefill, shape) for shape in PREFILLS}
+    workloads[f"decode 1 x {DECODED}"] = (decode, (1, DECODED))
+    results = {}
+    for name, (run, shape) in workloads.items():
+        tokens = random.integers(0, vocabulary, shape)
+        run(tokens)  # compiles, and fills caches
+        seconds = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            run(tokens)
+            seconds.append(time.perf_counter() - start)
+        results[name] = tokens.size / min(seconds)
+    return results
+
+
+def golden_rates() -> dict[str, float]:
+    """Measure the golden executor."""
+    from golden.executor import Executor  # noqa: PLC0415 - each side loads only its own modules
+    from golden.random_program import random_program  # noqa: PLC0415
+    from golden.state import State  # noqa: PLC0415
+
+    executor = Executor(random_program(find_preset(PRESET), find_scheme("w8a8")))
+
+    def decode(tokens: np.ndarray) -> None:
+        state = State.zeros(executor.program, 1)
+        for token in tokens.T:
+            _, state = executor.step(token, state)
+
+    return rates(executor.forward, decode)
+
+
+def transformers_rates(threads: int) -> dict[str, float]:
+    """Measure ``MambaForCausalLM`` in float32, without compiled kernels as on any CPU."""
+    import torch  # noqa: PLC0415
+    from transformers import MambaConfig, MambaForCausalLM  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    shape = find_preset(PRESET)
+    model = MambaForCausalLM(
+        MambaConfig(
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.d_model,
+            intermediate_size=shape.d_inner,
+            expand=shape.d_inner // shape.d_model,
+            state_size=shape.d_state,
+            conv_kernel=shape.d_conv,
+            time_step_rank=shape.dt_rank,
+            num_hidden_layers=shape.n_layer,
+        )
+    ).eval()
+
+    def prefill(tokens: np.ndarray) -> None:
+        model(torch.from_numpy(tokens), use_cache=False)
+
+    def decode(tokens: np.ndarray) -> None:
+        cache = None
+        for token in torch.from_numpy(tokens).T:
+            cache = model(token[:, None], cache_params=cache, use_cache=True).cache_params
+
+    with torch.inference_mode():
+        return rates(prefill, decode)
+
+
+def _measure(side: str, threads: int) -> dict[str, float]:
+    """Run one side in a fresh process; the BLAS of NumPy reads its thread count from there."""
+    environment = os.environ | dict.fromkeys(
+        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
+    )
+    words = [sys.executable, "-m", "bench.golden_speed", "--side", side, "--threads", str(threads)]
+    done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def compare(threads: int, rounds: int) -> list[dict[str, Any]]:
+    """Return one row a workload: both rates and their ratio, the best of ``rounds`` turns."""
+    best: dict[str, dict[str, float]] = {"golden": {}, "transformers": {}}
+    for _ in range(rounds):
+        for side, known in best.items():
+            for name, rate in _measure(side, threads).items():
+                known[name] = max(rate, known.get(name, 0.0))
+    return [
+        {
+            "workload": name,
+            "threads": threads,
+            "golden": round(rate),
+            "transformers": round(best["transformers"][name]),
+            "ratio": round(rate / best["transformers"][name], 2),
+        }
+        for name, rate in best["golden"].items()
+    ]
+
+
+@application.command()
+def main(
+    output: Annotated[Path | None, typer.Option("--json", help="also write the rows here")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 2,
+    side: Annotated[str | None, typer.Option(hidden=True)] = None,
+    threads: Annotated[int, typer.Option(hidden=True)] = 1,
+) -> None:
+    """Print tokens a second of the golden executor and of transformers, and their ratio."""
+    if side is not None:
+        print(json.dumps(golden_rates() if side == "golden" else transformers_rates(threads)))
+        return
+    counts = sorted({1, os.cpu_count() or 1})
+    rows = [row for count in counts for row in compare(count, rounds)]
+    print(f"{'workload':20}{'threads':>8}{'golden':>10}{'transformers':>14}{'ratio':>8}")
+    for row in rows:
+        print(
+            f"{row['workload']:20}{row['threads']:8}{row['golden']:10}"
+            f"{row['transformers']:14}{row['ratio']:8}"
+        )
+    if output is not None:
+        report = {"unit": "tokens/s", "shape": asdict(find_preset(PRESET)), "rows": rows}
+        command.atomic_write(output, json.dumps(report, indent=1).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    command.run(application)
