@@ -11,6 +11,9 @@ from amaranth.lib.wiring import In, Out
 OPERANDS = ("weight_base", "last_column", "last_group", "last_position", "last_row", "row_base")
 """Operands of an instruction; the ``last_`` ones are counts less one."""
 
+STEERING = ("source", "bank", "destination")
+"""Operands that are passed on in step with the elements (source, bank) or rows (destination)."""
+
 
 class ArrayController(wiring.Component):
     """Runs one instruction of the array: G groups of K elements from one source vector.
@@ -30,10 +33,12 @@ class ArrayController(wiring.Component):
     start : in, with the operands
     element, element_valid, first, last : out, the element addressed and its place in the group
     weight_address : out, counts up one for each element
+    source, bank : out, the instruction's, in step with ``element``
     row_valid, row, row_address : out, index of the drained row and its place in the row memory
+    destination : out, the instruction's, in step with ``row``
     """
 
-    row_latency = 3
+    row_latency = 4
 
     def __init__(self, *, lanes: int, limits: Mapping[str, int]) -> None:
         self._lanes = lanes
@@ -42,6 +47,7 @@ class ArrayController(wiring.Component):
             {
                 "start": In(1),
                 **{name: In(self._widths[name]) for name in OPERANDS},
+                **{f"{name}_operand": In(self._widths[name]) for name in STEERING},
                 "element": Out(self._widths["last_column"]),
                 "element_valid": Out(1),
                 "first": Out(1),
@@ -50,6 +56,7 @@ class ArrayController(wiring.Component):
                 "row_valid": Out(1),
                 "row": Out(self._widths["last_row"]),
                 "row_address": Out(self._widths["row_address"]),
+                **{name: Out(self._widths[name]) for name in STEERING},
             }
         )
 
@@ -62,6 +69,7 @@ class ArrayController(wiring.Component):
             name: Signal(self._widths[name], name=f"own_{name}")
             for name in ("last_column", "last_group", "last_position", "last_row", "row_base")
         }
+        own_destination = Signal(self._widths["destination"])
         busy, position = Signal(), Signal(self._widths["last_position"])
         group, inside = Signal(self._widths["last_group"]), Signal()
         m.d.comb += [
@@ -84,6 +92,12 @@ class ArrayController(wiring.Component):
             m.d.sync += [busy.eq(1), position.eq(0), group.eq(0)]
             m.d.sync += self.weight_address.eq(self.weight_base)
             m.d.sync += [copy.eq(getattr(self, name)) for name, copy in own.items()]
+            m.d.sync += [
+                self.source.eq(self.source_operand),
+                self.bank.eq(self.bank_operand),
+                own_destination.eq(self.destination_operand),
+            ]
+        own["destination"] = own_destination
         self._announce_rows(m, own, self.element_valid & self.last, group == 0)
         return m
 
@@ -95,14 +109,20 @@ class ArrayController(wiring.Component):
         renew = Signal(self.row_latency - 1)
         next_row, next_base = Signal.like(own["last_row"]), Signal.like(own["row_base"])
         m.d.sync += [done.eq(Cat(group_done, done)), renew.eq(Cat(group_done & first_group, renew))]
+        next_destination = Signal.like(own["destination"])
         with m.If(group_done & first_group):
-            m.d.sync += [next_row.eq(own["last_row"]), next_base.eq(own["row_base"])]
+            m.d.sync += [
+                next_row.eq(own["last_row"]),
+                next_base.eq(own["row_base"]),
+                next_destination.eq(own["destination"]),
+            ]
         lane, last_row = Signal(range(max(2, self._lanes))), Signal.like(own["last_row"])
         advance = [self.row.eq(self.row + 1), self.row_address.eq(self.row_address + 1)]
         with m.If(done[-1]):
             m.d.sync += [self.row_valid.eq(1), lane.eq(0)]
             with m.If(renew[-1]):
-                m.d.sync += [self.row.eq(0), self.row_address.eq(next_base), last_row.eq(next_row)]
+                m.d.sync += [self.row.eq(0), self.row_address.eq(next_base)]
+                m.d.sync += [last_row.eq(next_row), self.destination.eq(next_destination)]
             with m.Else():
                 m.d.sync += advance
         with m.Elif(self.row_valid):

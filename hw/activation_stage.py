@@ -1,0 +1,151 @@
+"""One SiLU for both branches: from the convolution to u, from z to the gate."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Program
+from hw.activation import EvenActivation
+from hw.clamp import clamped
+from hw.dual_scale import DualScaleEncoder
+from hw.parameter_memory import MemoryPlan
+from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
+from hw.shift_plan import ShiftPlan
+
+
+class ActivationStage(wiring.Component):
+    """``u = requantize(SiLU(convolution))`` and ``gate = requantize(SiLU(z))`` on one table.
+
+    The schedule never sends both branches in one cycle. With dual scale the scan's input is
+    encoded from the unrounded SiLU beside u (Q7); otherwise it is u itself.
+
+    Latency: ``latency`` to u and gate, ``code_latency`` to the scan's input. Throughput: one
+    element a cycle.
+
+    Parameters
+    ----------
+    program : source of table, shifts and widths
+    plan : where the table lives
+
+    Members
+    -------
+    layer : in, held while a layer's elements pass
+    mixed_valid, mixed_index, mixed_value : in, SiLU's input of the u branch
+    z_valid, z_index, z_value : in, that of the gate branch
+    u_valid, u_index, u_value : out
+    scan_u_valid, scan_u_index, scan_u_value : out, as stored
+    gate_valid, gate_index, gate_value : out
+    """
+
+    def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
+        shape, scheme = program.shape, program.scheme
+        self._program = program
+        self._silu = EvenActivation(
+            table=program.tables.silu, subtract=True, plan=plan, name="silu"
+        )
+        u_shifts = [shifts.u for shifts in program.shifts]
+        gate_shifts = [shifts.gate for shifts in program.shifts]
+        self._plan = ShiftPlan.covering([u_shifts, gate_shifts])
+        self._u_shifts, self._gate_shifts = (
+            self._plan.stored(u_shifts),
+            self._plan.stored(gate_shifts),
+        )
+        self._requantizer = PlannedRequantizer(
+            plan=self._plan,
+            input_width=len(self._silu.o),
+            output_width=max(scheme.activation_bits, scheme.gate_bits),
+        )
+        self._encoder: DualScaleEncoder | None = None
+        if scheme.dual_scale is not None:
+            code_shifts = [shifts.scan_u for shifts in program.shifts]
+            code_plan = ShiftPlan.covering([code_shifts])
+            self._code_shifts = code_plan.stored(code_shifts)
+            self._encoder = DualScaleEncoder(
+                dual_scale=scheme.dual_scale, input_width=len(self._silu.o), plan=code_plan
+            )
+        activation, index = signed(scheme.activation_bits), range(shape.d_inner)
+        members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
+        for name, width in (
+            ("mixed", signed(ACTIVATION_INPUT_BITS)),
+            ("z", signed(ACTIVATION_INPUT_BITS)),
+        ):
+            members |= {
+                f"{name}_valid": In(1),
+                f"{name}_index": In(index),
+                f"{name}_value": In(width),
+            }
+        for name, width in (
+            ("u", activation),
+            ("scan_u", scheme.scan_storage_bits),
+            ("gate", signed(scheme.gate_bits)),
+        ):
+            members |= {
+                f"{name}_valid": Out(1),
+                f"{name}_index": Out(index),
+                f"{name}_value": Out(width),
+            }
+        super().__init__(members)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from SiLU's input to u or gate: the table, the requantizer, a saturation."""
+        return self._silu.latency + self._requantizer.latency + 1
+
+    @property
+    def code_latency(self) -> int:
+        """Cycles from SiLU's input to the scan's stored input."""
+        if self._encoder is None:
+            return self.latency
+        return self._silu.latency + self._encoder.latency
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        m.submodules.silu = silu = self._silu
+        m.submodules.requantizer = requantizer = self._requantizer
+        m.d.comb += silu.i.eq(Mux(self.mixed_valid, self.mixed_value, self.z_value))
+        index = Mux(self.mixed_valid, self.mixed_index, self.z_index)
+        is_u = delayed(m, self.mixed_valid, silu.latency, name="is_u")
+        is_gate = delayed(m, self.z_valid, silu.latency, name="is_gate")
+        at_silu = delayed(m, index, silu.latency, name="index")
+        u_shift = select_constant(self.layer, self._u_shifts, self._plan.bits)
+        gate_shift = select_constant(self.layer, self._gate_shifts, self._plan.bits)
+        m.d.comb += [
+            requantizer.i.eq(silu.o),
+            requantizer.shift.eq(Mux(is_u, u_shift, gate_shift)),
+        ]
+        wait = requantizer.latency
+        m.d.sync += [
+            self.u_value.eq(clamped(requantizer.o, len(self.u_value))),
+            self.gate_value.eq(clamped(requantizer.o, len(self.gate_value))),
+        ]
+        arrived = delayed(m, at_silu, wait + 1, name="index_out")
+        m.d.comb += [
+            self.u_valid.eq(delayed(m, is_u, wait + 1, name="u_valid")),
+            self.gate_valid.eq(delayed(m, is_gate, wait + 1, name="gate_valid")),
+            self.u_index.eq(arrived),
+            self.gate_index.eq(arrived),
+        ]
+        self._store_scan_input(m, is_u, at_silu)
+        return m
+
+    def _store_scan_input(self, m: Module, is_u: Signal, index: Signal) -> None:
+        """Drive the scan's input: u itself, or the dual-scale code of the unrounded value."""
+        if self._encoder is None:
+            m.d.comb += [
+                self.scan_u_valid.eq(self.u_valid),
+                self.scan_u_index.eq(self.u_index),
+                self.scan_u_value.eq(self.u_value),
+            ]
+            return
+        m.submodules.encoder = encoder = self._encoder
+        m.d.comb += [
+            encoder.i.eq(self._silu.o),
+            encoder.shift.eq(select_constant(self.layer, self._code_shifts, len(encoder.shift))),
+            self.scan_u_valid.eq(delayed(m, is_u, encoder.latency, name="scan_u_valid")),
+            self.scan_u_index.eq(delayed(m, index, encoder.latency, name="scan_u_index")),
+            self.scan_u_value.eq(encoder.o),
+        ]

@@ -1,0 +1,19 @@
+"""Saturation of a value that was rounded before, to a narrower signed format."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Mux, Value
+
+
+def clamped(value: Value, bits: int) -> Value:
+    """Return a signed ``value`` saturated to ``bits``, combinational.
+
+    Ranges are nested, so saturating a requantized value again equals requantizing it to the
+    narrower width at once.
+    """
+    if len(value) <= bits:
+        return value
+    high = (1 << (bits - 1)) - 1
+    upper = value[bits - 1 :]
+    fits = upper.all() | ~upper.any()
+    return Mux(fits, value[:bits].as_signed(), Mux(value[-1], -high - 1, high))

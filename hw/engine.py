@@ -1,0 +1,323 @@
+"""The engine: every unit of the network, wired and started by the static schedule."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Program
+from hw.activation_stage import ActivationStage
+from hw.array_controller import OPERANDS, STEERING
+from hw.convolution import CausalConvolution
+from hw.embedding import Embedding
+from hw.event_table import Event, EventTable
+from hw.lanes import Lanes
+from hw.normalization import ResidualNorm
+from hw.output_stage import OutputStage
+from hw.parameter_memory import MemoryPlan
+from hw.pipeline import index_bits
+from hw.projection import Projection
+from hw.scan_engine import ScanEngine
+from hw.schedule import Latencies, Schedule, build_schedule
+from hw.sequencer import Sequencer, token_layout
+
+SETTLE_MARGIN = 16
+"""Cycles added to the last probe's, after which a token has left every register."""
+
+
+def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
+    """Return width and signedness of every probe point, in the order of the network."""
+    scheme, bits = program.scheme, program.scheme.activation_bits
+    return {
+        "residual": (scheme.residual_bits, True),
+        "norm": (bits, True),
+        "x": (bits, True),
+        "convolution": (ACTIVATION_INPUT_BITS, True),
+        "u": (bits, True),
+        "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
+        "projected": (bits, True),
+        "gate": (scheme.gate_bits, True),
+        "delta": (scheme.delta_bits, False),
+        "state": (lanes.scan * scheme.state_bits, False),
+        "scan_output": (scheme.scan_output_bits, True),
+        "gated": (bits, True),
+        "logits": (scheme.logit_bits, True),
+        "token": ((program.shape.vocabulary - 1).bit_length(), False),
+    }
+
+
+class Engine(wiring.Component):
+    """A whole quantized Mamba language model: tokens in, arg-max and logits out.
+
+    Throughput: one token every ``schedule.interval`` cycles when tokens are known ahead, one
+    every ``schedule.latency`` cycles plus the host's answer when each is the last arg-max.
+    Every probe point p shows its i-th value of a token exactly ``schedule.probes[p][i]`` cycles
+    after the token's cycle 0, whatever happens on the streams.
+
+    Parameters
+    ----------
+    program : the network
+    lanes : parallelism
+    plan : where parameter memories live
+
+    Members
+    -------
+    tokens : in, stream of token and last
+    results : out, stream of arg-max and last, one a token
+    logits : out, stream of value and last, V a token while ``emit_logits``
+    emit_logits, reset_at_last, hold : in, levels
+    reset_request, resume_request : in, pulses; see :class:`Sequencer`
+    idle, starts_fresh, accepted : out
+    scan_access_*, window_access_* : state access, only while ``idle``
+    probe_NAME_valid, probe_NAME_value : out, one pair a probe point
+
+    Raises
+    ------
+    InputError
+        If the lanes do not fit the shape or a hazard remains.
+    """
+
+    def __init__(self, *, program: Program, lanes: Lanes, plan: MemoryPlan) -> None:
+        lanes.check(program.shape)
+        self._program, self._lanes = program, lanes
+        self._projection = Projection(program=program, lanes=lanes.mac, plan=plan)
+        self._embedding = Embedding(program=program, plan=plan)
+        self._norm = ResidualNorm(program=program, plan=plan)
+        self._convolution = CausalConvolution(program=program, plan=plan)
+        self._activation = ActivationStage(program=program, plan=plan)
+        self._scan = ScanEngine(program=program, scan_lanes=lanes.scan, plan=plan)
+        self.schedule: Schedule = build_schedule(program.shape, lanes, self._latencies())
+        self._scan.check_recurrence(self.schedule.interval)
+        self.probe_widths = probe_widths(program, lanes)
+        super().__init__(self._members())
+
+    def _latencies(self) -> Latencies:
+        scan = self._scan
+        return Latencies(
+            embedding=self._embedding.latency,
+            residual_probe=self._norm.residual_latency,
+            norm=self._norm.latency,
+            norm_duration=self._norm.duration,
+            convolution=self._convolution.latency,
+            activation=self._activation.latency,
+            scan_code=self._activation.code_latency,
+            scan=scan.latency,
+            scan_delta=scan.delta_latency,
+            scan_output=scan.scan_output_latency,
+            scan_state=scan.state_latency,
+            dt_offset=scan.projected_offset_dt,
+            bc_offset=scan.projected_offset_bc,
+            scan_u_offset=scan.scan_u_offset,
+            gate_offset=scan.gate_offset,
+            scan_duration=scan.duration,
+            recurrence=scan.hazard_depth,
+            logits=0,
+            token=OutputStage.token_latency,
+            row=self._projection.row_latency,
+        )
+
+    def _members(self) -> dict[str, In | Out]:
+        shape, scheme = self._program.shape, self._program.scheme
+        logit = data.StructLayout({"value": signed(scheme.logit_bits), "last": 1})
+        members: dict[str, In | Out] = {
+            "tokens": In(stream.Signature(token_layout(shape.vocabulary))),
+            "results": Out(stream.Signature(token_layout(shape.vocabulary))),
+            "logits": Out(stream.Signature(logit)),
+        }
+        for name in ("emit_logits", "reset_at_last", "hold", "reset_request", "resume_request"):
+            members[name] = In(1)
+        for name in ("idle", "starts_fresh", "accepted"):
+            members[name] = Out(1)
+        for unit, component in (("scan", self._scan), ("window", self._convolution)):
+            members |= {
+                f"{unit}_access_address": In(len(component.access_address)),
+                f"{unit}_access_write": In(1),
+                f"{unit}_access_write_data": In(len(component.access_write_data)),
+                f"{unit}_access_read_data": Out(len(component.access_read_data)),
+            }
+        for name, (width, is_signed) in self.probe_widths.items():
+            members |= {
+                f"probe_{name}_valid": Out(1),
+                f"probe_{name}_value": Out(signed(width) if is_signed else width),
+            }
+        return members
+
+    @property
+    def access_latency(self) -> int:
+        """Cycles from an access address to its read data, the slower of both state memories."""
+        return max(self._scan.access_latency, self._convolution.access_latency)
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        m.submodules.projection = self._projection
+        m.submodules.embedding = self._embedding
+        m.submodules.norm = self._norm
+        m.submodules.convolution = self._convolution
+        m.submodules.activation = self._activation
+        m.submodules.scan = self._scan
+        shape, schedule = self._program.shape, self.schedule
+        settle = max(int(cycles.max()) for cycles in schedule.probes.values()) + SETTLE_MARGIN
+        m.submodules.sequencer = sequencer = Sequencer(
+            vocabulary=shape.vocabulary, interval=schedule.interval, settle=settle
+        )
+        late = int((schedule.probes["logits"] >= schedule.interval - 4).sum())
+        m.submodules.outputs = outputs = OutputStage(
+            vocabulary=shape.vocabulary,
+            logit_bits=self._program.scheme.logit_bits,
+            late_logits=late,
+        )
+        self._connect_control(m, sequencer, outputs)
+        self._connect_microcode(m, sequencer, outputs)
+        self._connect_data(m, outputs)
+        self._connect_access(m)
+        self._connect_probes(m, outputs)
+        return m
+
+    def _connect_control(self, m: Module, sequencer: Sequencer, outputs: OutputStage) -> None:
+        wiring.connect(m, wiring.flipped(self.tokens), sequencer.tokens)
+        wiring.connect(m, wiring.flipped(self.results), outputs.tokens)
+        wiring.connect(m, wiring.flipped(self.logits), outputs.logits)
+        for name in ("reset_at_last", "hold", "reset_request", "resume_request"):
+            m.d.comb += getattr(sequencer, name).eq(getattr(self, name))
+        m.d.comb += [
+            outputs.emit_logits.eq(self.emit_logits),
+            sequencer.room.eq(outputs.room),
+            self.idle.eq(sequencer.idle),
+            self.starts_fresh.eq(sequencer.starts_fresh),
+            self.accepted.eq(self.tokens.valid & self.tokens.ready),
+            self._embedding.token.eq(sequencer.token),
+            self._convolution.fresh.eq(sequencer.fresh),
+            self._scan.fresh.eq(sequencer.fresh),
+        ]
+
+    def _table(
+        self, m: Module, name: str, sequencer: Sequencer, events: list[Event]
+    ) -> EventTable:
+        """Add the microcode store of one unit."""
+        names = events[0].fields
+        limits = {key: max(event.fields[key] for event in events) for key in names}
+        table = EventTable(events=events, limits=limits, cycles=self.schedule.interval)
+        m.submodules[f"{name}_microcode"] = table
+        m.d.comb += [table.running.eq(sequencer.running), table.cycle.eq(sequencer.cycle)]
+        return table
+
+    def _connect_microcode(
+        self, m: Module, sequencer: Sequencer, outputs: OutputStage
+    ) -> None:
+        """Start every unit in the cycles of the schedule."""
+        schedule, projection = self.schedule, self._projection
+        array = self._table(
+            m, "array", sequencer, [projection.event(i) for i in schedule.array]
+        )
+        m.d.comb += projection.start.eq(array.start)
+        for name in OPERANDS:
+            m.d.comb += getattr(projection, name).eq(getattr(array, name))
+        for name in STEERING:
+            m.d.comb += getattr(projection, f"{name}_operand").eq(getattr(array, name))
+        embedding = self._table(
+            m, "embedding", sequencer, [Event(schedule.embedding_start, {})]
+        )
+        m.d.comb += self._embedding.start.eq(embedding.start)
+        scan = self._table(
+            m,
+            "scan",
+            sequencer,
+            [Event(start, {"layer": i}) for i, start in enumerate(schedule.scan_starts)],
+        )
+        m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
+        # The layer whose x and z are on their way; the head's start keeps the token's TLAST.
+        layers = [i for i in schedule.array if i.name in ("in_x", "head")]
+        layer = self._table(
+            m,
+            "layer",
+            sequencer,
+            [Event(i.start, {"layer": i.layer, "head": i.name == "head"}) for i in layers],
+        )
+        current = Signal(index_bits(self._program.shape.n_layer))
+        with m.If(layer.start):
+            with m.If(layer.head):
+                m.d.sync += outputs.last.eq(sequencer.last)
+            with m.Else():
+                m.d.sync += current.eq(layer.layer)
+        m.d.comb += [self._convolution.layer.eq(current), self._activation.layer.eq(current)]
+
+    def _connect_data(self, m: Module, outputs: OutputStage) -> None:
+        """Wire the values from unit to unit."""
+        projection, norm, scan = self._projection, self._norm, self._scan
+        convolution, activation, embedding = self._convolution, self._activation, self._embedding
+        row = projection.row
+
+        def connect(target: object, prefix: str, valid: object, index: object, value: object):
+            m.d.comb += [
+                getattr(target, f"{prefix}_valid").eq(valid),
+                getattr(target, f"{prefix}_index").eq(index),
+                getattr(target, f"{prefix}_value").eq(value),
+            ]
+
+        connect(norm, "load", embedding.load_valid, embedding.load_index, embedding.load_value)
+        connect(norm, "add", projection.out_valid, row, projection.wide)
+        connect(projection, "norm", norm.norm_valid, norm.norm_index, norm.norm_value)
+        connect(convolution, "x", projection.x_valid, row, projection.narrow)
+        connect(
+            activation,
+            "mixed",
+            convolution.mixed_valid,
+            convolution.mixed_index,
+            convolution.mixed_value,
+        )
+        connect(activation, "z", projection.z_valid, row, projection.wide)
+        connect(projection, "u", activation.u_valid, activation.u_index, activation.u_value)
+        connect(
+            scan,
+            "scan_u",
+            activation.scan_u_valid,
+            activation.scan_u_index,
+            activation.scan_u_value,
+        )
+        connect(scan, "gate", activation.gate_valid, activation.gate_index, activation.gate_value)
+        connect(scan, "projected", projection.projected_valid, row, projection.narrow)
+        connect(projection, "gated", scan.gated_valid, scan.gated_index, scan.gated_value)
+        m.d.comb += [
+            outputs.valid.eq(projection.logits_valid),
+            outputs.index.eq(row),
+            outputs.value.eq(projection.logit),
+        ]
+
+    def _connect_access(self, m: Module) -> None:
+        """Open the state memories to the outside."""
+        for unit, component in (("scan", self._scan), ("window", self._convolution)):
+            m.d.comb += [
+                component.access_address.eq(getattr(self, f"{unit}_access_address")),
+                component.access_write.eq(getattr(self, f"{unit}_access_write")),
+                component.access_write_data.eq(getattr(self, f"{unit}_access_write_data")),
+                getattr(self, f"{unit}_access_read_data").eq(component.access_read_data),
+            ]
+
+    def _connect_probes(self, m: Module, outputs: OutputStage) -> None:
+        """Show every named value of the golden model."""
+        projection, norm, scan = self._projection, self._norm, self._scan
+        activation, convolution = self._activation, self._convolution
+        points = {
+            "residual": (norm.residual_valid, norm.residual_value),
+            "norm": (norm.norm_valid, norm.norm_value),
+            "x": (projection.x_valid, projection.narrow),
+            "convolution": (convolution.mixed_valid, convolution.mixed_value),
+            "u": (activation.u_valid, activation.u_value),
+            "scan_u": (activation.scan_u_valid, activation.scan_u_value),
+            "projected": (projection.projected_valid, projection.narrow),
+            "gate": (activation.gate_valid, activation.gate_value),
+            "delta": (scan.delta_valid, scan.delta_value),
+            "state": (scan.state_valid, scan.state_value),
+            "scan_output": (scan.scan_output_valid, scan.scan_output_value),
+            "gated": (scan.gated_valid, scan.gated_value),
+            "logits": (projection.logits_valid, projection.logit),
+            "token": (outputs.token_valid, outputs.token),
+        }
+        for name, (valid, value) in points.items():
+            m.d.comb += [
+                getattr(self, f"probe_{name}_valid").eq(valid),
+                getattr(self, f"probe_{name}_value").eq(value),
+            ]

@@ -1,0 +1,84 @@
+"""From the head's rows to the output streams: logits and their arg-max."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.sequencer import token_layout
+from hw.stream_buffer import StreamBuffer
+
+
+class OutputStage(wiring.Component):
+    """Buffers the logits of a token and picks the first largest one.
+
+    Latency: the arg-max is valid one cycle after the last logit. Throughput: one logit a cycle.
+    A token may start only while ``room`` is high: then all its logits and its arg-max fit, so
+    the static schedule never waits in the middle of a token.
+
+    Parameters
+    ----------
+    vocabulary : V
+    logit_bits : signed width
+    late_logits : how many logits of a token may arrive once the next one was started
+
+    Members
+    -------
+    valid, index, value : in, logits in order 0..V-1
+    last : in, TLAST of the token, held while its logits arrive
+    emit_logits : in, whether the logit stream is wanted at all
+    token_valid, token : out, the arg-max as a pulse, for probing
+    tokens : out, stream of :func:`token_layout`
+    logits : out, stream of ``value`` and ``last`` (of the token's last logit)
+    room : out
+    """
+
+    token_latency = 1
+    _MARGIN = 8
+
+    def __init__(self, *, vocabulary: int, logit_bits: int, late_logits: int) -> None:
+        self._vocabulary, self._logit_bits = vocabulary, logit_bits
+        self._late_logits = late_logits
+        self._layout = data.StructLayout({"value": signed(logit_bits), "last": 1})
+        super().__init__(
+            {
+                "valid": In(1),
+                "index": In(range(vocabulary)),
+                "value": In(signed(logit_bits)),
+                "last": In(1),
+                "emit_logits": In(1),
+                "token_valid": Out(1),
+                "token": Out(range(vocabulary)),
+                "tokens": Out(stream.Signature(token_layout(vocabulary))),
+                "logits": Out(stream.Signature(self._layout)),
+                "room": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        best = Signal(signed(self._logit_bits))
+        final, last = Signal(), Signal()
+        m.d.comb += final.eq(self.valid & (self.index == self._vocabulary - 1))
+        m.d.sync += [self.token_valid.eq(final), last.eq(self.last)]
+        with m.If(self.valid & ((self.index == 0) | (self.value > best))):
+            m.d.sync += [best.eq(self.value), self.token.eq(self.index)]
+        # A margin lets the next token start while a steadily read buffer is not quite empty.
+        depth = self._vocabulary + self._late_logits + self._MARGIN
+        m.submodules.logit_buffer = logits = StreamBuffer(self._layout, depth)
+        m.submodules.token_buffer = tokens = StreamBuffer(token_layout(self._vocabulary), 4)
+        m.d.comb += [
+            logits.i.p.value.eq(self.value),
+            logits.i.p.last.eq(final),
+            logits.i.valid.eq(self.valid & self.emit_logits),
+            tokens.i.p.token.eq(self.token),
+            tokens.i.p.last.eq(last),
+            tokens.i.valid.eq(self.token_valid),
+        ]
+        wiring.connect(m, wiring.flipped(self.logits), logits.o)
+        wiring.connect(m, wiring.flipped(self.tokens), tokens.o)
+        # One token may be on its way whose arg-max is not yet in the buffer.
+        m.d.sync += self.room.eq((logits.level <= self._MARGIN) & (tokens.level <= 1))
+        return m

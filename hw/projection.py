@@ -1,0 +1,303 @@
+"""Every matrix-vector product of the network: buffers, weights, array and requantizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed_point import Integers
+from golden.operations.linear import accumulator_bound
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Linear, Program
+from hw.array_controller import OPERANDS, STEERING, ArrayController
+from hw.clamp import clamped
+from hw.event_table import Event
+from hw.mac_array import MacArray
+from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
+from hw.pipeline import delayed
+from hw.requantizer import ShiftRequantizer
+from hw.schedule import ArrayInstruction
+from hw.shift_plan import ShiftPlan
+from hw.vector_buffer import VectorBuffer
+
+SOURCES = ("norm", "u", "gated")
+DESTINATIONS = ("x", "z", "projected", "out", "logits")
+_STEERING_OF = {
+    "in_x": ("norm", "x"),
+    "x_proj": ("u", "projected"),
+    "in_z": ("norm", "z"),
+    "out": ("gated", "out"),
+    "head": ("norm", "logits"),
+}
+BODY, HEAD = 0, 1
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix of the network as the array stores it.
+
+    Parameters
+    ----------
+    weight : (rows, columns)
+    shift : bits that the requantizer drops a row
+    bank : weight memory, BODY or HEAD
+    base, row_base : first word in the weight memory, first entry in the row memory
+    """
+
+    weight: Integers
+    shift: Integers
+    bank: int
+    base: int
+    row_base: int
+
+
+def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
+    """Return (name, layer, weight, shift) in the order of execution."""
+    e = program.shape.d_inner
+    matrices = []
+    for index, (layer, shifts) in enumerate(zip(program.layers, program.shifts, strict=True)):
+        in_proj: Linear = layer.in_proj
+        matrices += [
+            ("in_x", index, in_proj.weight[:e], shifts.x),
+            ("x_proj", index, layer.x_proj.weight, shifts.projected),
+            ("in_z", index, in_proj.weight[e:], shifts.z),
+            ("out", index, layer.out_proj.weight, shifts.out),
+        ]
+    return [*matrices, ("head", len(program.layers), program.head.weight, program.head_shift)]
+
+
+def lane_words(weight: Integers, lanes: int, bits: int) -> list[int]:
+    """Return the weight words of a matrix: word ``g K + k`` holds column k of group g's rows."""
+    rows, columns = weight.shape
+    groups = -(-rows // lanes)
+    padded = np.zeros((groups * lanes, columns), np.int64)
+    padded[:rows] = weight
+    by_word = padded.reshape(groups, lanes, columns).transpose(0, 2, 1).reshape(-1, lanes)
+    return [pack_fields(word, bits) for word in by_word.tolist()]
+
+
+class Projection(wiring.Component):
+    """Runs the array's microcode: from source vectors to requantized rows.
+
+    ``row = saturate(rne(sum_k W[row, k] source[k] / 2**shift[row]))``. Counting from the cycle s
+    of an instruction's start, element k of group g is read in cycle ``s + 1 + g I + k`` and row
+    ``g P + i`` leaves in cycle ``s + g I + K + row_latency + i``, I being the cycles a group.
+
+    Parameters
+    ----------
+    program : source of weights and shifts
+    lanes : P
+    plan : where the weights live
+
+    Members
+    -------
+    norm_valid, norm_index, norm_value ... : in, writes of the three source vectors
+    start, operands : in, from the microcode
+    row : out, index of the row that leaves
+    x_valid, z_valid, projected_valid, out_valid, logits_valid : out, where it goes
+    narrow, wide, logit : out, the row saturated to activation, SiLU/residual and logit width
+
+    Raises
+    ------
+    InputError
+        From the program's own checks of shifts and accumulators.
+    """
+
+    def __init__(self, *, program: Program, lanes: int, plan: MemoryPlan) -> None:
+        shape, scheme = program.shape, program.scheme
+        self._program, self._lanes, self._plan = program, lanes, plan
+        self.products: dict[tuple[str, int], Product] = {}
+        self._words: tuple[list[int], list[int]] = ([], [])
+        shifts: list[Integers] = []
+        self._one_bank = scheme.weight_bits == scheme.embedding_bits
+        row_base = 0
+        for name, layer, weight, shift in _matrices(program):
+            bank = HEAD if name == "head" and not self._one_bank else BODY
+            bits = scheme.embedding_bits if name == "head" else scheme.weight_bits
+            base = len(self._words[bank])
+            self.products[name, layer] = Product(weight, shift, bank, base, row_base)
+            self._words[bank].extend(lane_words(weight, lanes, bits))
+            shifts.append(shift)
+            row_base += len(shift)
+        self._shifts = ShiftPlan.covering(shifts)
+        self._stored_shifts = [amount for shift in shifts for amount in self._shifts.stored(shift)]
+        self.wide_bits = max(ACTIVATION_INPUT_BITS, scheme.residual_bits)
+        self.accumulator_bits = max(
+            accumulator_bound(product.weight, scheme.activation_bits).bit_length() + 1
+            for product in self.products.values()
+        )
+        self.accumulator_bits = max(
+            self.accumulator_bits, self._lane_weight_bits + scheme.activation_bits
+        )
+        self._depths = {"norm": shape.d_model, "u": shape.d_inner, "gated": shape.d_inner}
+        members: dict[str, In | Out] = {"start": In(1)}
+        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
+            members[name] = In(self.limits[name.removesuffix("_operand")].bit_length() or 1)
+        for name, depth in self._depths.items():
+            members |= {
+                f"{name}_valid": In(1),
+                f"{name}_index": In(range(depth)),
+                f"{name}_value": In(signed(scheme.activation_bits)),
+            }
+        members |= {f"{name}_valid": Out(1) for name in DESTINATIONS}
+        members |= {
+            "row": Out(range(max(2 * shape.d_inner, shape.vocabulary))),
+            "narrow": Out(signed(scheme.activation_bits)),
+            "wide": Out(signed(self.wide_bits)),
+            "logit": Out(signed(scheme.logit_bits)),
+        }
+        super().__init__(members)
+
+    @property
+    def _lane_weight_bits(self) -> int:
+        return max(self._program.scheme.weight_bits, self._program.scheme.embedding_bits)
+
+    @property
+    def row_latency(self) -> int:
+        """Cycles from a group's last element's address to its first row, minus that of lane 0."""
+        return ArrayController.row_latency + ParameterMemory.latency + 2 + 1
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Largest value of every operand of the microcode and of the array's addresses."""
+        columns = max(product.weight.shape[1] for product in self.products.values())
+        rows = max(product.weight.shape[0] for product in self.products.values())
+        addresses = max(len(words) for words in self._words)
+        return {
+            "weight_base": addresses,
+            "weight_address": addresses,
+            "last_column": columns - 1,
+            "last_group": -(-rows // self._lanes),
+            "last_position": max(columns, self._lanes, 8) - 1,
+            "last_row": rows - 1,
+            "row_base": len(self._stored_shifts),
+            "row_address": len(self._stored_shifts),
+            "source": len(SOURCES) - 1,
+            "bank": HEAD,
+            "destination": len(DESTINATIONS) - 1,
+        }
+
+    def event(self, instruction: ArrayInstruction) -> Event:
+        """Return the microcode entry of a scheduled instruction."""
+        product = self.products[instruction.name, instruction.layer]
+        source, destination = _STEERING_OF[instruction.name]
+        return Event(
+            instruction.start,
+            {
+                "weight_base": product.base,
+                "last_column": instruction.columns - 1,
+                "last_group": instruction.groups - 1,
+                "last_position": instruction.interval - 1,
+                "last_row": instruction.rows - 1,
+                "row_base": product.row_base,
+                "source": SOURCES.index(source),
+                "bank": product.bank,
+                "destination": DESTINATIONS.index(destination),
+            },
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        del platform
+        m = Module()
+        scheme = self._program.scheme
+        m.submodules.controller = controller = ArrayController(
+            lanes=self._lanes, limits=self.limits
+        )
+        m.d.comb += controller.start.eq(self.start)
+        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
+            m.d.comb += getattr(controller, name).eq(getattr(self, name))
+        m.submodules.array = array = MacArray(
+            lanes=self._lanes,
+            weight_bits=self._lane_weight_bits,
+            input_bits=scheme.activation_bits,
+            accumulator_bits=self.accumulator_bits,
+        )
+        self._read_operands(m, controller, array)
+        self._requantize(m, controller, array)
+        return m
+
+    def _read_operands(self, m: Module, controller: ArrayController, array: MacArray) -> None:
+        """Bring element and weights to the lanes three cycles after the element is addressed."""
+        elements = []
+        for name, depth in self._depths.items():
+            buffer = VectorBuffer(depth=depth, width=self._program.scheme.activation_bits)
+            m.submodules[f"{name}_buffer"] = buffer
+            m.d.comb += [
+                buffer.valid.eq(getattr(self, f"{name}_valid")),
+                buffer.index.eq(getattr(self, f"{name}_index")),
+                buffer.value.eq(getattr(self, f"{name}_value")),
+                buffer.read_index.eq(controller.element),
+            ]
+            elements.append(buffer.read_value)
+        source = delayed(m, controller.source, 2, name="source")
+        last = controller.last & controller.element_valid
+        weights = self._weights(m, controller)
+        chosen = Mux(source == 0, elements[0], Mux(source == 1, elements[1], elements[2]))
+        x = Signal.like(array.x, name="broadcast", reset_less=True)
+        word = Signal.like(array.weights, name="weight_word", reset_less=True)
+        m.d.sync += [x.eq(chosen), word.eq(weights)]
+        m.d.comb += [
+            array.enable.eq(delayed(m, controller.element_valid, 3, name="enable")),
+            array.first.eq(delayed(m, controller.first, 3, name="first")),
+            array.last.eq(delayed(m, last, 3, name="last")),
+            array.x.eq(x),
+            array.weights.eq(word),
+        ]
+
+    def _weights(self, m: Module, controller: ArrayController) -> Cat | Mux:
+        """Return the weight word at lane width, two cycles after its address."""
+        scheme, lanes = self._program.scheme, self._lanes
+        banks = []
+        for name, bits, words in (
+            ("weights", scheme.weight_bits, self._words[BODY]),
+            ("head_weights", scheme.embedding_bits, self._words[HEAD]),
+        ):
+            if not words:
+                continue
+            bank = ParameterMemory(name=name, width=lanes * bits, words=words, plan=self._plan)
+            m.submodules[name] = bank
+            m.d.comb += bank.address.eq(controller.weight_address)
+            widened = []
+            for lane in range(lanes):
+                weight = Signal(signed(self._lane_weight_bits), name=f"{name}_{lane}")
+                m.d.comb += weight.eq(bank.data.word_select(lane, bits).as_signed())
+                widened.append(weight)
+            banks.append(Cat(*widened))
+        if len(banks) == 1:
+            return banks[0]
+        selected = delayed(m, controller.bank, 2, name="bank")
+        return Mux(selected == HEAD, banks[HEAD], banks[BODY])
+
+    def _requantize(self, m: Module, controller: ArrayController, array: MacArray) -> None:
+        """Drop each row's bits and saturate it to the width of its destination."""
+        m.submodules.row_shifts = amounts = ParameterMemory(
+            name="row_shifts",
+            width=self._shifts.bits,
+            words=self._stored_shifts,
+            plan=self._plan,
+        )
+        m.d.comb += amounts.address.eq(controller.row_address)
+        scheme = self._program.scheme
+        m.submodules.requantizer = requantizer = ShiftRequantizer(
+            input_width=self.accumulator_bits + self._shifts.left,
+            output_width=max(self.wide_bits, scheme.logit_bits),
+            max_shift=max(1, self._shifts.maximum),
+        )
+        m.d.comb += [
+            requantizer.i.eq(array.value << self._shifts.left),
+            requantizer.shift.eq(amounts.data),
+        ]
+        # Row index and destination wait for memory, requantizer and the saturation below.
+        wait = ParameterMemory.latency + requantizer.latency
+        arrived = delayed(m, controller.row_valid, wait, name="row_valid")
+        destination = delayed(m, controller.destination, wait, name="destination")
+        m.d.comb += self.row.eq(delayed(m, controller.row, wait + 1, name="row"))
+        for number, name in enumerate(DESTINATIONS):
+            valid = getattr(self, f"{name}_valid")
+            m.d.sync += valid.eq(arrived & (destination == number))
+        for output in (self.narrow, self.wide, self.logit):
+            m.d.sync += output.eq(clamped(requantizer.o, len(output)))

@@ -1,0 +1,320 @@
+"""The static schedule of a token: every start of every unit, and every probe's cycles.
+
+The engine decides nothing at run time: it waits for a token and for room at its outputs, then a
+token's work unfolds in fixed cycles. This module computes them from the shape, the lanes and the
+units' latencies; the same numbers fill the microcode and predict the cycle of every value on
+every probe point. Cycle 0 is the first cycle after a token was taken.
+
+Rule for every buffer between units: a value written in cycle w can be read from cycle w + 1 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.configuration import NetworkShape
+from golden.errors import InputError
+from hw.event_table import EventTable
+from hw.lanes import Lanes
+
+Cycles = npt.NDArray[np.int64]
+
+FIRST_EVENT = 2
+"""The microcode compares one cycle ahead of a registered pulse, so nothing starts earlier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latencies:
+    """Cycles through the units, read from the components themselves.
+
+    Parameters
+    ----------
+    embedding : start to first element loaded into the residual
+    residual_probe : residual write to its probe
+    norm : last residual element to first normalised one
+    norm_duration : last residual element to the earliest first one of the next pass
+    convolution : in_proj row to SiLU input
+    activation : SiLU input to stored u or gate
+    scan_code : SiLU input to the stored scan input
+    scan : start to first gated value
+    scan_delta, scan_output, scan_state : start to first value on these probes
+    dt_offset, bc_offset, scan_u_offset, gate_offset : start to the first sample of each input
+    scan_duration : start to the earliest next start
+    recurrence : read of a state to its next possible read
+    logits : head row to logit
+    token : last logit to the arg-max
+    row : last element's address to the first requantized row of the group
+    """
+
+    embedding: int
+    residual_probe: int
+    norm: int
+    norm_duration: int
+    convolution: int
+    activation: int
+    scan_code: int
+    scan: int
+    scan_delta: int
+    scan_output: int
+    scan_state: int
+    dt_offset: int
+    bc_offset: int
+    scan_u_offset: int
+    gate_offset: int
+    scan_duration: int
+    recurrence: int
+    logits: int
+    token: int
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayInstruction:
+    """One matrix-vector product on the array.
+
+    Parameters
+    ----------
+    name : in_x, x_proj, in_z, out or head
+    layer : block index, or the number of layers for the head
+    start : cycle of the start pulse
+    columns, rows : K and the rows computed
+    groups, interval : G and the cycles a group takes
+    """
+
+    name: str
+    layer: int
+    start: int
+    columns: int
+    rows: int
+    groups: int
+    interval: int
+
+    @property
+    def end(self) -> int:
+        """Return the earliest start of the next instruction."""
+        return self.start + self.groups * self.interval
+
+    @property
+    def products(self) -> int:
+        """Return the multiplications that the network needs of this instruction."""
+        return self.rows * self.columns
+
+    def row_cycles(self, lanes: int, row_latency: int) -> Cycles:
+        """Return the cycle in which each row leaves the requantizer, (rows,)."""
+        row = np.arange(self.rows)
+        base = self.start + self.columns + row_latency
+        return base + row // lanes * self.interval + row % lanes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The cycles of one token.
+
+    Parameters
+    ----------
+    array : instructions in order
+    embedding_start, scan_starts : start pulses
+    interval : cycles from one token to the next when inputs are known (prefill)
+    latency : cycles from a token's cycle 0 to its arg-max being valid
+    probes : cycle of every value of one token on every probe point, in order of appearance
+    lanes : the lane counts it holds for
+    """
+
+    array: tuple[ArrayInstruction, ...]
+    embedding_start: int
+    scan_starts: tuple[int, ...]
+    interval: int
+    latency: int
+    probes: dict[str, Cycles]
+    lanes: Lanes
+
+    @property
+    def products(self) -> int:
+        """Return the array's useful multiplications a token."""
+        return sum(instruction.products for instruction in self.array)
+
+    def utilisation(self, cycles_per_token: float) -> float:
+        """Return the share of lane-cycles that multiply usefully, given the cycles of a token."""
+        return self.products / (self.lanes.mac * cycles_per_token)
+
+
+@dataclass
+class _Builder:
+    """Places one token's work, unit by unit, as early as its inputs allow."""
+
+    shape: NetworkShape
+    lanes: Lanes
+    latencies: Latencies
+    array: list[ArrayInstruction] = field(default_factory=list)
+    scans: list[int] = field(default_factory=list)
+    probes: dict[str, list[Cycles]] = field(default_factory=dict)
+
+    def probe(self, name: str, cycles: Cycles) -> Cycles:
+        self.probes.setdefault(name, []).append(cycles)
+        return cycles
+
+    def instruct(self, name: str, layer: int, columns: int, rows: int, ready: Cycles) -> Cycles:
+        """Add an instruction whose element k is written in cycle ``ready[k]``; return row cycles.
+
+        Elements are addressed from start + 1 on, one a cycle, so the start waits for the latest
+        of them; rows drain one a cycle, so a group takes at least as long as its rows.
+        """
+        drained = min(self.lanes.mac, rows)
+        # The drain's row counter is renewed three cycles after a group's last element.
+        interval = max(columns, drained, 8)
+        start = int(np.max(ready - np.arange(columns)))
+        if self.array:
+            before = self.array[-1]
+            start = max(start, before.end)
+            tail = before.columns + (before.groups - 1) * before.interval
+            last_rows = before.rows - (before.groups - 1) * self.lanes.mac
+            start = max(start, before.start + tail + last_rows - columns)
+        instruction = ArrayInstruction(
+            name=name,
+            layer=layer,
+            start=max(start, FIRST_EVENT),
+            columns=columns,
+            rows=rows,
+            groups=-(-rows // self.lanes.mac),
+            interval=interval,
+        )
+        self.array.append(instruction)
+        return instruction.row_cycles(self.lanes.mac, self.latencies.row)
+
+    def layer(self, index: int, norm: Cycles) -> Cycles:
+        """Place block ``index``; return the cycles in which its residual elements are added."""
+        shape, late = self.shape, self.latencies
+        d, e = shape.d_model, shape.d_inner
+        x = self.probe("x", self.instruct("in_x", index, d, e, norm))
+        mixed = self.probe("convolution", x + late.convolution)
+        u = self.probe("u", mixed + late.activation)
+        scan_u = self.probe("scan_u", mixed + late.scan_code)
+        projected = self.instruct("x_proj", index, e, shape.projected, u)
+        self.probe("projected", projected)
+        z = self.instruct("in_z", index, d, e, norm)
+        if z[0] <= mixed[-1]:
+            raise InputError(
+                f"z reaches SiLU in cycle {z[0]}, the last convolution in {mixed[-1]}; "
+                "use fewer mac lanes"
+            )
+        gate = self.probe("gate", z + late.activation)
+        gated = self.scan(projected, scan_u, gate)
+        out = self.instruct("out", index, e, d, gated)
+        self.probe("residual", out + late.residual_probe)
+        return out
+
+    def scan(self, projected: Cycles, scan_u: Cycles, gate: Cycles) -> Cycles:
+        """Place a scan as early as all its samples allow; return the gated values' cycles."""
+        shape, late = self.shape, self.latencies
+        steps = shape.d_state // self.lanes.scan
+        channel = np.arange(shape.d_inner) * steps
+        start = max(
+            FIRST_EVENT,
+            int(projected[: shape.dt_rank].max()) + 1 - late.dt_offset,
+            int(projected.max()) + 1 - late.bc_offset,
+            int((scan_u - channel).max()) + 1 - late.scan_u_offset,
+            int((gate - channel).max()) + 1 - late.gate_offset,
+        )
+        if self.scans:
+            start = max(start, self.scans[-1] + late.scan_duration)
+        self.scans.append(start)
+        self.probe("delta", start + late.scan_delta + channel)
+        self.probe("scan_output", start + late.scan_output + channel)
+        self.probe("state", start + late.scan_state + np.arange(shape.d_inner * steps))
+        return self.probe("gated", start + late.scan + channel)
+
+    def check_residual(self, last: int, first: int) -> None:
+        """Raise if a block's output would meet the norm still reading the residual."""
+        if first < last + self.latencies.norm_duration:
+            raise InputError(
+                f"the norm reads the residual until cycle {last + self.latencies.norm_duration}, "
+                f"out_proj adds to it from {first}; use fewer mac lanes"
+            )
+
+    def check_overwrites(self, x: int, scan_start: int) -> None:
+        """Raise if the next block's values could overwrite what the scan still reads."""
+        end = scan_start + self.latencies.scan_duration
+        if x + self.latencies.convolution < end:
+            raise InputError(
+                f"the scan reads its inputs until cycle {end}, the next block writes them from "
+                f"{x + self.latencies.convolution}; use more scan lanes or fewer mac lanes"
+            )
+
+
+def build_schedule(shape: NetworkShape, lanes: Lanes, latencies: Latencies) -> Schedule:
+    """Return the schedule of one token.
+
+    Raises
+    ------
+    InputError
+        If the lanes do not divide the shape, or a hazard remains; the message has the numbers.
+    """
+    lanes.check(shape)
+    builder = _Builder(shape, lanes, latencies)
+    element = np.arange(shape.d_model)
+    embedding_start = FIRST_EVENT
+    loaded = embedding_start + latencies.embedding + element
+    builder.probe("residual", loaded + latencies.residual_probe)
+    last = int(loaded[-1])
+    for index in range(shape.n_layer):
+        norm = builder.probe("norm", last + latencies.norm + element)
+        out = builder.layer(index, norm)
+        builder.check_residual(last, int(out[0]))
+        last = int(out[-1])
+        first_x = builder.array[-4].start + builder.array[-4].columns + latencies.row
+        if index:
+            builder.check_overwrites(first_x, builder.scans[-2])
+    norm = builder.probe("norm", last + latencies.norm + element)
+    head = builder.instruct("head", shape.n_layer, shape.d_model, shape.vocabulary, norm)
+    logits = builder.probe("logits", head + latencies.logits)
+    token = builder.probe("token", logits[-1:] + latencies.token)
+    probes = {name: np.concatenate(parts) for name, parts in builder.probes.items()}
+    interval = _interval(builder, last)
+    _check_recurrence(interval, latencies)
+    return Schedule(
+        array=tuple(builder.array),
+        embedding_start=embedding_start,
+        scan_starts=tuple(builder.scans),
+        interval=interval,
+        latency=int(token[0]),
+        probes=probes,
+        lanes=lanes,
+    )
+
+
+def _interval(builder: _Builder, last_residual: int) -> int:
+    """Return the fewest cycles between tokens: array, residual, microcode and output allow it."""
+    first, head = builder.array[0], builder.array[-1]
+    late = builder.latencies
+    return max(
+        # The array moves from the head straight to the next token's in_proj ...
+        head.end - first.start,
+        # ... whose rows must leave after the head's.
+        head.start
+        + (head.groups - 1) * head.interval
+        + head.columns
+        + (head.rows - (head.groups - 1) * builder.lanes.mac)
+        - first.columns
+        - first.start,
+        # The next embedding must not touch the residual that the final norm still reads.
+        last_residual + late.norm_duration - (FIRST_EVENT + late.embedding),
+        # Every event of the token lies inside its count.
+        head.start + EventTable.spacing + 1,
+        builder.scans[-1] + late.scan_duration - builder.scans[0],
+        # The next token's scan inputs must not overwrite those of the last scan.
+        builder.scans[-1]
+        + late.scan_duration
+        - (first.start + first.columns + late.row + late.convolution),
+    )
+
+
+def _check_recurrence(interval: int, latencies: Latencies) -> None:
+    """Raise if a state could be read before its last update was written (the scan hazard)."""
+    if interval < latencies.recurrence:
+        raise InputError(
+            f"a state is read again after {interval} cycles, its update takes "
+            f"{latencies.recurrence}; use fewer mac or scan lanes"
+        )
