@@ -26,7 +26,7 @@ def edge_arguments() -> np.ndarray:
     [(silu, TABLES.silu, True), (softplus, TABLES.softplus, False)],
     ids=["silu", "softplus"],
 )
-def test_equals_golden(reference, table: LinearTable, subtract: bool):
+def test_equals_golden(reference, table, subtract):
     unit = EvenActivation(table=table, subtract=subtract, plan=MemoryPlan(), name="table")
     random = np.random.default_rng(3).integers(-(1 << 17), 1 << 17, 4000)
     arguments = np.concatenate([edge_arguments(), random])

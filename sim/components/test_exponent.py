@@ -29,7 +29,7 @@ def test_other_widths(decay_bits):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="decay_bits 17 is outside 4..16"):
+    with pytest.raises(ValueError, match=r"decay_bits 17 is outside 4\.\.16"):
         DecayUnit(table=TABLE, decay_bits=17)
     with pytest.raises(ValueError, match="16 bases and 16 slopes; the unit addresses 32"):
         DecayUnit(table=LinearTable(TABLE.base[:16], TABLE.slope[:16]), decay_bits=12)

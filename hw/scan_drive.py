@@ -1,0 +1,90 @@
+"""The scan's input: its buffer, the dequantizing MUX and the product with the step size."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value, signed, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.configuration import Scheme
+from hw.dual_scale import DualScaleDecoder
+from hw.pipeline import index_bits
+
+__all__ = ["ScanDrive"]
+
+
+class ScanDrive(wiring.Component):
+    """Hold the scan input of all channels and form ``drive = delta u``.
+
+    Latency: ``u_latency`` (2) cycles from ``read`` to ``u``, ``latency`` (3) to ``drive``.
+    Throughput: one channel a cycle. Both stay until the next read.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Widths and storage of the scan input.
+    channels : int
+        Elements, E.
+
+    Members
+    -------
+    valid, index, value : In(1), In(index_bits(channels)), In(unsigned(scan_storage_bits))
+        Write of one stored element; a read in a later cycle sees it.
+    read : In(1)
+        Fetch a channel.
+    channel : In(index_bits(channels))
+        Channel to fetch.
+    u : Out(signed(scan_input_bits))
+        Its integer in fine steps.
+    delta : In(unsigned(delta_bits))
+        Its step size, in step with ``u``.
+    drive : Out(signed(delta_bits + scan_input_bits))
+        Product of the two.
+    """
+
+    u_latency = 2
+    latency = 3
+
+    def __init__(self, *, scheme: Scheme, channels: int) -> None:
+        self._scheme, self._channels = scheme, channels
+        super().__init__(
+            {
+                "valid": In(1),
+                "index": In(index_bits(channels)),
+                "value": In(unsigned(scheme.scan_storage_bits)),
+                "read": In(1),
+                "channel": In(index_bits(channels)),
+                "u": Out(signed(scheme.scan_input_bits)),
+                "delta": In(unsigned(scheme.delta_bits)),
+                "drive": Out(signed(scheme.delta_bits + scheme.scan_input_bits)),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        """Build the buffer, its decoder and the multiplier."""
+        m = Module()
+        m.submodules.words = words = memory.Memory(
+            shape=unsigned(self._scheme.scan_storage_bits), depth=self._channels, init=[]
+        )
+        write_port, read_port = words.write_port(), words.read_port()
+        m.d.comb += [
+            write_port.addr.eq(self.index),
+            write_port.data.eq(self.value),
+            write_port.en.eq(self.valid),
+            read_port.addr.eq(self.channel),
+            read_port.en.eq(self.read),
+        ]
+        u = Signal(self.u.shape(), reset_less=True)
+        drive = Signal(self.drive.shape(), reset_less=True)
+        m.d.sync += [u.eq(self._decoded(m, read_port.data)), drive.eq(self.delta * u)]
+        m.d.comb += [self.u.eq(u), self.drive.eq(drive)]
+        return m
+
+    def _decoded(self, m: Module, stored: Value) -> Value:
+        """Return the integer that a stored scan input stands for."""
+        dual_scale = self._scheme.dual_scale
+        if dual_scale is None:
+            return stored.as_signed()
+        m.submodules.decoder = decoder = DualScaleDecoder(dual_scale=dual_scale)
+        m.d.comb += decoder.i.eq(stored)
+        return decoder.o

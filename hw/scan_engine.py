@@ -1,0 +1,416 @@
+"""The scan engine: everything between x_proj and out_proj, on a static schedule."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.errors import InputError
+from golden.program import Program
+from hw.delta_unit import DeltaUnit
+from hw.lane_constants import LaneConstants
+from hw.parameter_memory import MemoryPlan
+from hw.pipeline import ChannelCounter, delayed, index_bits
+from hw.scan_drive import ScanDrive
+from hw.scan_lane import ScanLane
+from hw.scan_operands import ScanOperands
+from hw.scan_readout import ScanReadout
+from hw.scan_state import ScanState
+
+__all__ = ["ScanEngine"]
+
+
+class ScanEngine(wiring.Component):
+    """Run dt_proj, softplus, the selective scan, its read-out and the gate for one token.
+
+    Equal to the golden executor's ``_mix`` followed by the product with the gate, for the layer
+    given with ``start``. All E channels follow each other without a bubble, each for
+    ``T = N / S`` cycles, in which the S lanes advance N states.
+
+    Latency: ``latency`` cycles from ``start`` to channel 0. Throughput: one channel every ``T``
+    cycles; ``T = N / S``. A next ``start`` may follow ``duration`` cycles after a start.
+
+    Cycles are counted from the one in which ``start`` is high, cycle 0. An input is *sampled* in
+    a cycle s: a write whose valid is high in cycle w is seen if ``w < s`` and not otherwise.
+
+    ==========================  =========================================================
+    sampled                     in cycle
+    ==========================  =========================================================
+    dt, element r               ``projected_offset_dt + r // M + e T``, every channel e
+    B, element n                ``projected_offset_bc + n // S + e T``, every channel e
+    C, element n                ``projected_offset_c + n // S + e T``, every channel e
+    scan_u, element e           ``scan_u_offset + e T``, once
+    gate, element e             ``gate_offset + e T``, once
+    ==========================  =========================================================
+
+    ``M = ceil(R / T)`` multipliers form dt_proj. The constants of a channel live in one memory
+    for each unit that reads them, since each needs them at another time: an address counter is
+    smaller than a delay line of constants.
+
+    Parameters
+    ----------
+    program : Program
+        Network whose layers are scanned.
+    scan_lanes : int
+        Lanes S, a divisor of d_state.
+    plan : MemoryPlan
+        Where the parameter memories live: ``scan_dt_weights``, ``scan_dt_constants``,
+        ``scan_softplus``, ``scan_decay_rates``, ``scan_update_shifts``,
+        ``scan_readout_constants``.
+
+    Members
+    -------
+    start : In(1)
+        Pulse that begins a layer; only while ``busy`` is low.
+    layer : In(index_bits(L))
+        Layer, sampled with ``start``.
+    fresh : In(1)
+        Sampled with ``start``: the old state reads as zero.
+    projected_valid, projected_index, projected_value : In
+        Write of dt, B, C, in the order of x_proj's rows; signed(activation_bits).
+    scan_u_valid, scan_u_index, scan_u_value : In
+        Write of the scan input, as stored: unsigned(scan_storage_bits).
+    gate_valid, gate_index, gate_value : In
+        Write of the gate; signed(gate_bits).
+    gated_valid, gated_index, gated_value : Out
+        Result of channel e, in cycle ``latency + e T``; signed(activation_bits).
+    delta_valid, delta_value : Out
+        Probe: step size of channel e, in cycle ``delta_latency + e T``.
+    scan_output_valid, scan_output_value : Out
+        Probe: y of channel e, in cycle ``scan_output_latency + e T``.
+    state_valid, state_value : Out
+        Probe: new states ``n = t S + j`` of channel e, lane j = 0 lowest, in cycle
+        ``state_latency + e T + t``.
+    access_address : In(index_bits(L E T))
+        State word ``(layer E + e) T + t`` to save or restore; only while ``busy`` is low.
+    access_write, access_write_data : In
+        Store a word; seen by reads whose address comes in a later cycle.
+    access_read_data : Out
+        Word at the address that was shown ``access_latency`` cycles ago.
+    busy : Out(1)
+        High from the cycle of ``start`` until the last result came out, the states before it.
+
+    Raises
+    ------
+    ValueError
+        If ``scan_lanes`` does not divide d_state.
+    """
+
+    def __init__(self, *, program: Program, scan_lanes: int, plan: MemoryPlan) -> None:
+        shape, scheme = program.shape, program.scheme
+        if scan_lanes < 1 or shape.d_state % scan_lanes:
+            divisors = [n for n in range(1, shape.d_state + 1) if shape.d_state % n == 0]
+            raise ValueError(
+                f"scan_lanes {scan_lanes} does not divide d_state {shape.d_state}; "
+                f"choose one of {divisors}"
+            )
+        self._program, self._lane_count = program, scan_lanes
+        self._steps = shape.d_state // scan_lanes
+        self._words = shape.n_layer * shape.d_inner * self._steps
+        constants = LaneConstants(program=program, scan_lanes=scan_lanes, plan=plan)
+        self._constants = constants
+        self._delta = DeltaUnit(program=program, steps=self._steps, plan=plan)
+        self._lanes = [
+            ScanLane(
+                program=program,
+                rate_bits=constants.rate_bits,
+                argument_plan=constants.argument_plan,
+                update_plan=constants.update_plan,
+            )
+            for _ in range(scan_lanes)
+        ]
+        self._readout = ScanReadout(program=program, scan_lanes=scan_lanes, plan=plan)
+        self._operands = ScanOperands(
+            shape=shape,
+            bits=scheme.activation_bits,
+            products=self._delta.products,
+            scan_lanes=scan_lanes,
+        )
+        self._drive = ScanDrive(scheme=scheme, channels=shape.d_inner)
+        self._state = ScanState(words=self._words, width=scan_lanes * scheme.state_bits)
+        super().__init__(self._ports())
+
+    def _ports(self) -> dict[str, In | Out]:
+        shape, scheme = self._program.shape, self._program.scheme
+        channel, word = index_bits(shape.d_inner), self._lane_count * scheme.state_bits
+        return {
+            "start": In(1),
+            "layer": In(index_bits(shape.n_layer)),
+            "fresh": In(1),
+            "projected_valid": In(1),
+            "projected_index": In(index_bits(shape.projected)),
+            "projected_value": In(signed(scheme.activation_bits)),
+            "scan_u_valid": In(1),
+            "scan_u_index": In(channel),
+            "scan_u_value": In(unsigned(scheme.scan_storage_bits)),
+            "gate_valid": In(1),
+            "gate_index": In(channel),
+            "gate_value": In(signed(scheme.gate_bits)),
+            "gated_valid": Out(1),
+            "gated_index": Out(channel),
+            "gated_value": Out(signed(scheme.activation_bits)),
+            "delta_valid": Out(1),
+            "delta_value": Out(unsigned(scheme.delta_bits)),
+            "scan_output_valid": Out(1),
+            "scan_output_value": Out(signed(scheme.scan_output_bits)),
+            "state_valid": Out(1),
+            "state_value": Out(unsigned(word)),
+            "access_address": In(index_bits(self._words)),
+            "access_write": In(1),
+            "access_write_data": In(unsigned(word)),
+            "access_read_data": Out(unsigned(word)),
+            "busy": Out(1),
+        }
+
+    @property
+    def interval(self) -> int:
+        """Cycles between channels, T."""
+        return self._steps
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of dt_proj, M."""
+        return self._delta.products
+
+    @property
+    def projected_offset_dt(self) -> int:
+        """Cycle in which dt is first sampled; one cycle registers ``start``."""
+        return 1 + self._delta.dt_offset
+
+    @property
+    def delta_latency(self) -> int:
+        """Cycle of channel 0 at ``delta``."""
+        return 1 + self._delta.latency
+
+    @property
+    def _lane_offset(self) -> int:
+        """Cycle of channel 0's delta at the lanes, behind the register that holds it."""
+        return self.delta_latency + 1
+
+    @property
+    def scan_u_offset(self) -> int:
+        """Cycle in which the scan input of channel 0 is read."""
+        return self._lane_offset + self._lanes[0].drive_offset - self._drive.latency
+
+    @property
+    def projected_offset_bc(self) -> int:
+        """Cycle in which B is first sampled; C comes later."""
+        return self._lane_offset + self._lanes[0].drive_offset - self._operands.latency
+
+    @property
+    def projected_offset_c(self) -> int:
+        """Cycle in which C is first sampled."""
+        return self.state_latency - self._operands.latency
+
+    @property
+    def state_latency(self) -> int:
+        """Cycle of channel 0's first word at ``state``."""
+        return self._lane_offset + self._lanes[0].state_offset
+
+    @property
+    def _readout_offset(self) -> int:
+        """Cycle of the read-out's own start."""
+        return self._lane_offset + self._lanes[0].latency - self._readout.product_offset
+
+    @property
+    def gate_offset(self) -> int:
+        """Cycle in which the gate of channel 0 is read."""
+        return self._readout_offset + self._readout.gate_offset
+
+    @property
+    def scan_output_latency(self) -> int:
+        """Cycle of channel 0 at ``scan_output``."""
+        return self._readout_offset + self._readout.output_latency
+
+    @property
+    def latency(self) -> int:
+        """Cycle of channel 0 at ``gated``."""
+        return self._readout_offset + self._readout.latency
+
+    @property
+    def duration(self) -> int:
+        """Cycles from a start to the earliest next one: the cycle after the last result."""
+        return self.latency + (self._program.shape.d_inner - 1) * self._steps + 1
+
+    @property
+    def access_latency(self) -> int:
+        """Cycles from ``access_address`` to ``access_read_data``."""
+        return self._state.latency
+
+    @property
+    def hazard_depth(self) -> int:
+        """Cycles from the read of a state to the first read that sees its update."""
+        lane = self._lanes[0]
+        return lane.state_offset + 1 - (lane.old_offset - self._state.latency)
+
+    def check_recurrence(self, distance: int) -> None:
+        """Refuse a schedule that reads a state again before its update is written.
+
+        Raises
+        ------
+        InputError
+            If ``distance``, the cycles between two updates of one state, is below
+            ``hazard_depth``.
+        """
+        if distance < self.hazard_depth:
+            raise InputError(
+                f"the scan updates a state every {distance} cycles, but an update is readable "
+                f"only {self.hazard_depth} cycles after its read; schedule tokens further apart"
+            )
+
+    def elaborate(self, _platform: object) -> Module:
+        """Connect step size, lanes, state memory and read-out."""
+        m = Module()
+        m.submodules.delta = delta = self._delta
+        m.submodules.operands = operands = self._operands
+        m.submodules.readout = readout = self._readout
+        layer, starts, fresh = self._control(m)
+        m.d.comb += [
+            operands.valid.eq(self.projected_valid),
+            operands.index.eq(self.projected_index),
+            operands.value.eq(self.projected_value),
+            delta.start.eq(starts[1]),
+            delta.layer.eq(layer),
+            operands.dt_step.eq(delta.dt_step),
+            delta.dt.eq(operands.dt),
+            self.delta_valid.eq(delta.valid),
+            self.delta_value.eq(delta.delta),
+            readout.start.eq(starts[self._readout_offset]),
+            readout.layer.eq(layer),
+            readout.gate_valid.eq(self.gate_valid),
+            readout.gate_index.eq(self.gate_index),
+            readout.gate_value.eq(self.gate_value),
+            self.scan_output_valid.eq(readout.scan_output_valid),
+            self.scan_output_value.eq(readout.scan_output_value),
+            self.gated_valid.eq(readout.gated_valid),
+            self.gated_index.eq(readout.gated_index),
+            self.gated_value.eq(readout.gated_value),
+        ]
+        update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layer)
+        write = self._counter(m, "write_counter", starts, self.projected_offset_c, layer)
+        m.d.comb += [
+            operands.b_step.eq(update.step),
+            operands.c_step.eq(write.step),
+        ]
+        held = self._hold_delta(m)
+        self._feed(m, starts, layer, held)
+        self._discretize(m, starts, layer, held, update)
+        self._remember(m, update, write, fresh)
+        return m
+
+    def _control(self, m: Module) -> tuple[Signal, list[Value], Value]:
+        """Return the layer, ``start`` 0, 1, 2, ... cycles ago, and whether to read zeros."""
+        layer = Signal.like(self.layer, name="current_layer")
+        fresh = Signal()
+        running = Signal()
+        last_channel = self._program.shape.d_inner - 1
+        with m.If(self.start):
+            m.d.sync += [layer.eq(self.layer), fresh.eq(self.fresh), running.eq(1)]
+        with m.Elif(self.gated_valid & (self.gated_index == last_channel)):
+            # The mask ends with the token: saving the state must not read zeros.
+            m.d.sync += [running.eq(0), fresh.eq(0)]
+        m.d.comb += self.busy.eq(self.start | running)
+        starts: list[Value] = [self.start]
+        # With few lanes the read-out's constants are fetched before the last counter starts.
+        for cycle in range(1, max(self._readout_offset, self.projected_offset_c) + 1):
+            starts.append(delayed(m, starts[-1], 1, name=f"start_{cycle}"))
+        return layer, starts, fresh
+
+    def _counter(
+        self, m: Module, name: str, starts: list[Value], first: int, layer: Value
+    ) -> ChannelCounter:
+        """Return a counter that shows step 0 of channel 0 in cycle ``first``."""
+        shape = self._program.shape
+        counter = ChannelCounter(layers=shape.n_layer, channels=shape.d_inner, steps=self._steps)
+        m.submodules[name] = counter
+        m.d.comb += [
+            counter.start.eq(starts[first - counter.latency]),
+            counter.layer.eq(layer),
+        ]
+        return counter
+
+    def _hold_delta(self, m: Module) -> Signal:
+        """Return the step size of a channel during its T cycles."""
+        held = Signal.like(self.delta_value, name="held_delta", reset_less=True)
+        with m.If(self.delta_valid):
+            m.d.sync += held.eq(self.delta_value)
+        return held
+
+    def _feed(self, m: Module, starts: list[Value], layer: Value, held: Signal) -> None:
+        """Feed ``delta u`` to the lanes and u to the read-out."""
+        m.submodules.drive = drive = self._drive
+        counter = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layer)
+        u_cycle = self.scan_u_offset + drive.u_latency
+        wait = self._readout_offset + self._readout.u_offset - u_cycle
+        m.d.comb += [
+            drive.valid.eq(self.scan_u_valid),
+            drive.index.eq(self.scan_u_index),
+            drive.value.eq(self.scan_u_value),
+            drive.channel.eq(counter.channel),
+            # One read a channel: its buffer entry may be rewritten while the channel goes on.
+            drive.read.eq(counter.first),
+            drive.delta.eq(delayed(m, held, u_cycle - self._lane_offset, name="late_delta")),
+            self._readout.u.eq(delayed(m, drive.u, wait, name="late_u")),
+        ]
+        for lane in self._lanes:
+            m.d.comb += lane.drive.eq(drive.drive)
+
+    def _discretize(
+        self,
+        m: Module,
+        starts: list[Value],
+        layer: Value,
+        held: Signal,
+        update: ChannelCounter,
+    ) -> None:
+        """Feed step size, rates, shifts, B and C to the lanes, and their products onwards."""
+        m.submodules.constants = constants = self._constants
+        rate_counter = self._counter(
+            m, "rate_counter", starts, self._lane_offset - constants.latency, layer
+        )
+        # The shift is used one cycle after B, whose step this counter shows one cycle ahead.
+        m.d.comb += [
+            constants.layer.eq(layer),
+            constants.step_address.eq(rate_counter.step_address),
+            constants.channel_address.eq(update.channel_address),
+        ]
+        for index, lane in enumerate(self._lanes):
+            m.submodules[f"lane_{index}"] = lane
+            m.d.comb += [
+                lane.delta.eq(held),
+                lane.rate.eq(constants.rates[index]),
+                lane.argument_shift.eq(constants.argument_shift),
+                lane.update_shift.eq(constants.update_shift),
+                lane.b.eq(self._operands.b[index]),
+                lane.c.eq(self._operands.c[index]),
+                self._readout.products[index].eq(lane.product),
+            ]
+
+    def _remember(
+        self, m: Module, update: ChannelCounter, write: ChannelCounter, fresh: Value
+    ) -> None:
+        """Connect the state memory with the lanes and the access port."""
+        m.submodules.state = state = self._state
+        lane = self._lanes[0]
+        read_cycle = self._lane_offset + lane.old_offset - state.latency
+        read_lag = read_cycle - self.projected_offset_bc
+        write_lag = self.state_latency - self.projected_offset_c
+        write_valid = delayed(m, write.valid, write_lag, name="write_valid")
+        m.d.comb += [
+            self.state_valid.eq(write_valid),
+            self.state_value.eq(Cat(*[unit.new for unit in self._lanes])),
+            state.busy.eq(self.busy),
+            state.fresh.eq(fresh),
+            state.read_address.eq(delayed(m, update.step_address, read_lag, name="read_address")),
+            state.write_valid.eq(write_valid),
+            state.write_address.eq(delayed(m, write.step_address, write_lag, name="write_address")),
+            state.write_data.eq(self.state_value),
+            state.access_address.eq(self.access_address),
+            state.access_write.eq(self.access_write),
+            state.access_write_data.eq(self.access_write_data),
+            self.access_read_data.eq(state.read_data),
+        ]
+        for index, unit in enumerate(self._lanes):
+            old = state.read_data.word_select(index, self._program.scheme.state_bits)
+            m.d.comb += unit.old.eq(old.as_signed())

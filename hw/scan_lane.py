@@ -1,0 +1,161 @@
+"""One lane of the scan: decay, update and state of one ``(channel, n)`` a cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.piecewise import EXPONENT_BITS
+from golden.program import Program
+from hw.exponent import DecayUnit
+from hw.pipeline import PlannedRequantizer
+from hw.requantizer import ShiftRequantizer
+from hw.shift_plan import ShiftPlan
+
+__all__ = ["ScanLane"]
+
+
+class ScanLane(wiring.Component):
+    """Advance one state and form its product with C.
+
+    ``argument = requantize(delta rate, argument_shift)``,
+    ``update = requantize(drive b, update_shift)``,
+    ``new = requantize(2**-argument old + update, decay_bits)``, ``product = new c``. Equal to
+    one element of :func:`golden.operations.scan.scan_step`.
+
+    The operands of one element arrive at different cycles, counted from that of ``delta`` and
+    ``rate``: each as late as it is used, since the engine can delay shared operands once for all
+    lanes. All of them come from registers, and every product is registered.
+
+    Latency: ``latency`` cycles to ``product`` and ``state_offset`` to ``new``. Throughput: one
+    element a cycle.
+
+    Parameters
+    ----------
+    program : Program
+        Widths and the table of ``2**-x``.
+    rate_bits : int
+        Bits of a decay rate.
+    argument_plan, update_plan : ShiftPlan
+        Shifts of the two requantizers.
+
+    Members
+    -------
+    delta : In(unsigned(delta_bits))
+        Step size, cycle 0.
+    rate : In(unsigned(rate_bits))
+        Decay rate, cycle 0.
+    argument_shift : In(unsigned(argument_plan.bits))
+        Stored shift of the exponent's argument, constant during a layer.
+    drive : In(signed(delta_bits + scan_input_bits))
+        ``delta u``, cycle ``drive_offset``.
+    b : In(signed(activation_bits))
+        Cycle ``drive_offset``.
+    update_shift : In(unsigned(update_plan.bits))
+        Stored shift of the update, cycle ``drive_offset + 1``.
+    old : In(signed(state_bits))
+        State before the update, cycle ``old_offset``.
+    new : Out(signed(state_bits))
+        State after it, cycle ``state_offset``.
+    c : In(signed(activation_bits))
+        Cycle ``state_offset``.
+    product : Out(signed(state_bits + activation_bits))
+        ``new c``, cycle ``latency``.
+    """
+
+    def __init__(
+        self,
+        *,
+        program: Program,
+        rate_bits: int,
+        argument_plan: ShiftPlan,
+        update_plan: ShiftPlan,
+    ) -> None:
+        scheme = self._scheme = program.scheme
+        drive_bits = scheme.delta_bits + scheme.scan_input_bits
+        self._argument = PlannedRequantizer(
+            plan=argument_plan,
+            input_width=scheme.delta_bits + rate_bits,
+            output_width=EXPONENT_BITS,
+            input_signed=False,
+            output_signed=False,
+        )
+        self._decay = DecayUnit(table=program.tables.exponent, decay_bits=scheme.decay_bits)
+        self._update = PlannedRequantizer(
+            plan=update_plan,
+            input_width=drive_bits + scheme.activation_bits,
+            output_width=scheme.update_bits,
+        )
+        # |decay old| <= 2**(decay_bits + state_bits - 1), well inside the update's format.
+        self._state = ShiftRequantizer(
+            input_width=scheme.update_bits + 1,
+            output_width=scheme.state_bits,
+            max_shift=scheme.decay_bits,
+        )
+        super().__init__(
+            {
+                "delta": In(unsigned(scheme.delta_bits)),
+                "rate": In(unsigned(rate_bits)),
+                "argument_shift": In(unsigned(argument_plan.bits)),
+                "drive": In(signed(drive_bits)),
+                "b": In(signed(scheme.activation_bits)),
+                "update_shift": In(unsigned(update_plan.bits)),
+                "old": In(signed(scheme.state_bits)),
+                "new": Out(signed(scheme.state_bits)),
+                "c": In(signed(scheme.activation_bits)),
+                "product": Out(signed(scheme.state_bits + scheme.activation_bits)),
+            }
+        )
+
+    @property
+    def old_offset(self) -> int:
+        """Cycle of ``old``: the decay is known, behind product, requantizer and decay unit."""
+        return 1 + self._argument.latency + self._decay.latency
+
+    @property
+    def drive_offset(self) -> int:
+        """Cycle of ``drive`` and ``b``: product and requantizer end with ``decay old``."""
+        return self.old_offset - self._update.latency
+
+    @property
+    def state_offset(self) -> int:
+        """Cycle of ``new``: product, sum and requantizer after ``old``."""
+        return self.old_offset + 2 + self._state.latency
+
+    @property
+    def latency(self) -> int:
+        """Cycle of ``product``."""
+        return self.state_offset + 1
+
+    def elaborate(self, _platform: object) -> Module:
+        """Build decay, update, their sum and the product with C."""
+        m = Module()
+        m.submodules.argument = argument = self._argument
+        m.submodules.decay = decay = self._decay
+        m.submodules.update = update = self._update
+        m.submodules.state = state = self._state
+        argument_product = Signal(argument.i.shape(), reset_less=True)
+        update_product = Signal(update.i.shape(), reset_less=True)
+        decayed = Signal(signed(self._scheme.state_bits + self._scheme.decay_bits), reset_less=True)
+        total = Signal(state.i.shape(), reset_less=True)
+        product = Signal(self.product.shape(), reset_less=True)
+        m.d.sync += [
+            argument_product.eq(self.delta * self.rate),
+            update_product.eq(self.drive * self.b),
+            decayed.eq(decay.o * self.old),
+            total.eq(decayed + update.o),
+            product.eq(state.o * self.c),
+        ]
+        m.d.comb += [
+            argument.i.eq(argument_product),
+            argument.shift.eq(self.argument_shift),
+            decay.i.eq(argument.o),
+            update.i.eq(update_product),
+            update.shift.eq(self.update_shift),
+            state.i.eq(total),
+            state.shift.eq(self._scheme.decay_bits),
+            self.new.eq(state.o),
+            self.product.eq(product),
+        ]
+        return m
