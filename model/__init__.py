@@ -14,6 +14,6 @@ __all__ = ["load_checkpoint"]
 
 def load_checkpoint(path: str | Path) -> MambaLanguageModel:
     """Return the model of a checkpoint; see :func:`model.checkpoint.load_checkpoint`."""
-    from model import checkpoint  # noqa: PLC0415  # importing this package must not import torch
+    from model import checkpoint  # importing this package must not import torch
 
     return checkpoint.load_checkpoint(path)

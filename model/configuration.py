@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MambaConfiguration", "PRESETS", "preset"]
+__all__ = ["PRESETS", "MambaConfiguration", "preset"]
 
 _LARGEST = 1 << 20
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePath
 
-import numpy
+import numpy as np
+
 from golden.errors import InputError
 
 __all__ = ["CORPORA", "SEPARATOR", "Corpus", "read_corpus", "read_documents"]
@@ -46,9 +47,9 @@ class Corpus:
     """
 
     name: str
-    train: numpy.ndarray
-    validation: numpy.ndarray
-    held_out: numpy.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    held_out: np.ndarray
     digest: str
 
     @classmethod
@@ -71,8 +72,7 @@ class Corpus:
                     "give more documents"
                 )
         arrays = {
-            part: numpy.frombuffer(b"".join(texts), dtype=numpy.uint8)
-            for part, texts in parts.items()
+            part: np.frombuffer(b"".join(texts), dtype=np.uint8) for part, texts in parts.items()
         }
         return cls(name=name, digest=whole.hexdigest(), **arrays)
 

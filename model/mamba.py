@@ -30,8 +30,8 @@ and once per model ``residual``, ``norm`` (b, l, d) and ``logits`` (b, l, vocabu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))  # d
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d) to (..., d)."""
         return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
@@ -89,7 +90,7 @@ class MambaMixer(nn.Module):
 
     @torch.no_grad()
     def _initialize(self) -> None:
-        """Official initialization: ``Mamba.__init__`` and ``_init_weights`` of the LM head model."""
+        """Official initialization: ``Mamba.__init__``, and ``_init_weights`` of the LM head."""
         e, rank = self.configuration.d_inner, self.configuration.dt_rank
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         low, high = math.log(_STEP_MINIMUM), math.log(_STEP_MAXIMUM)
@@ -219,6 +220,12 @@ class MambaBackbone(nn.Module):
         )
         self.norm_f = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
 
+    @property
+    def blocks(self) -> Iterator[MambaBlock]:
+        """The layers in their order, with the type that ``ModuleList`` forgets."""
+        for layer in self.layers:
+            yield cast("MambaBlock", layer)
+
 
 class MambaLanguageModel(nn.Module):
     """Token logits from a stack of Mamba-1 blocks, ``mamba_ssm``'s ``MambaLMHeadModel``.
@@ -268,7 +275,7 @@ class MambaLanguageModel(nn.Module):
         _check_tokens(tokens, 2, "(b, l)")
         state = self.initial_state(tokens.shape[0]) if state is None else state
         residual = self.backbone.embedding(tokens).float()  # b l d
-        for index, block in enumerate(self.backbone.layers):
+        for index, block in enumerate(self.backbone.blocks):
             stage = _stage(tap, f"layers.{index}.")
             residual = block(residual, state.convolution[index], state.ssm[index], stage)  # b l d
         stage = _stage(tap, "")
@@ -280,7 +287,7 @@ class MambaLanguageModel(nn.Module):
         """Logits (b, vocabulary) after one more token (b); ``state`` is advanced by it."""
         _check_tokens(token, 1, "(b)")
         residual = self.backbone.embedding(token).float()  # b d
-        for index, block in enumerate(self.backbone.layers):
+        for index, block in enumerate(self.backbone.blocks):
             residual = block.step(residual, state.convolution[index], state.ssm[index])  # b d
         hidden = self.backbone.norm_f(residual).to(self.lm_head.weight.dtype)  # b d
         return self.lm_head(hidden)  # b v
@@ -296,7 +303,7 @@ def _overwrite(target: Tensor, value: Tensor) -> None:
     target.copy_(value.detach())
 
 
-def _silent(name: str, value: Any) -> Any:
+def _silent(_name: str, value: Any) -> Any:
     return value
 
 

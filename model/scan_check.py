@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from golden.errors import InputError
 from torch import Tensor
 
+from golden.errors import InputError
 from model.scan import parallel_states, read_out
 
 __all__ = ["compare_scans"]

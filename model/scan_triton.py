@@ -197,7 +197,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(u, delta, transition, input_map, output_map, skip, initial):  # type: ignore[no-untyped-def]
+def _(u, delta, transition, input_map, output_map, skip, initial):
     batch, length, inner = u.shape
     chunks, n = length // _CHUNK, transition.shape[1]
     return (
@@ -239,7 +239,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(gradient, u, delta, transition, input_map, output_map, skip, starts, sums):  # type: ignore[no-untyped-def]
+def _(gradient, u, delta, transition, input_map, output_map, skip, starts, sums):
     inputs = (u, delta, transition, input_map, output_map, skip)
     return tuple(torch.empty_like(tensor) for tensor in inputs)
 

@@ -28,9 +28,9 @@ from safetensors.torch import load_file, save
 
 from golden.command import atomic_write, run
 from golden.errors import InputError
+from model.checkpoint import checkpoint_bytes
 from model.configuration import preset
 from model.corpus import read_corpus
-from model.mamba import MambaLanguageModel
 from model.training import Trainer, TrainingOptions, bits_per_byte
 
 application = typer.Typer(add_completion=False)
@@ -41,6 +41,7 @@ _PROGRESS_UNITS = 10_000
 
 @application.command()
 def train(
+    *,
     preset_name: Annotated[str, typer.Option("--preset", help="Model shape.")] = "bytelm",
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("build/bytelm"),
     data: Annotated[
@@ -167,9 +168,7 @@ class _Output:
         record = {**position, "curve": self.curve, "digest": trainer.corpus.digest}
         metadata = {"run": json.dumps(record, sort_keys=True)}
         atomic_write(self.folder / "resume.safetensors", save(trainer.tensors(), metadata))
-        weights = _weights(trainer.average)
-        metadata = {"configuration": trainer.model.configuration.to_json()}
-        atomic_write(self.folder / f"{self.name}.safetensors", save(weights, metadata))
+        atomic_write(self.folder / f"{self.name}.safetensors", checkpoint_bytes(trainer.average))
         report = self._report(position, results)
         text = json.dumps(report, indent=1, sort_keys=True) + "\n"
         atomic_write(self.folder / "training.json", text.encode())
@@ -213,14 +212,6 @@ class _Output:
         if record["digest"] != self.trainer.corpus.digest:
             raise InputError(f"--resume: {path} was trained on another corpus")
         self.curve = record["curve"]
-
-
-def _weights(model: MambaLanguageModel) -> dict[str, torch.Tensor]:
-    """The checkpoint's tensors in float32; a tied head is stored once, as the embedding."""
-    tensors = {k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
-    if model.configuration.tie_embeddings:
-        del tensors["lm_head.weight"]
-    return tensors
 
 
 def _device_name(device: str) -> str:

@@ -9,7 +9,7 @@ __all__ = ["loss_figure"]
 
 
 def loss_figure(curve: Sequence[Mapping[str, float]], results: Mapping[str, float]) -> bytes:
-    """Return a PNG of training and validation bits per byte over steps, with the held-out result."""
+    """Return a PNG: training and validation bits per byte over steps, and the held-out result."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from model.configuration import MambaConfiguration
@@ -84,7 +84,7 @@ class TrainingOptions:
 
 
 @torch.no_grad()
-def bits_per_byte(model: MambaLanguageModel, stream: numpy.ndarray, window: int) -> float:
+def bits_per_byte(model: MambaLanguageModel, stream: np.ndarray, window: int) -> float:
     """Mean negative log2 probability of every byte of ``stream``.
 
     The stream is cut into windows without overlap; each starts from the zero state with a
@@ -101,7 +101,7 @@ def bits_per_byte(model: MambaLanguageModel, stream: numpy.ndarray, window: int)
     total = 0.0
     for piece in pieces:
         for first in range(0, len(piece), batch):
-            targets = torch.from_numpy(piece[first : first + batch].astype(numpy.int64)).to(device)
+            targets = torch.from_numpy(piece[first : first + batch].astype(np.int64)).to(device)
             start = torch.full_like(targets[:, :1], SEPARATOR[0])
             inputs = torch.cat([start, targets[:, :-1]], dim=1)  # b l
             logits = model(inputs).float()  # b l v
@@ -154,7 +154,7 @@ class Trainer:
         self.options, self.corpus, self.device = options, corpus, device
         model = MambaLanguageModel(configuration, scan=options.scan, dropout=options.dropout)
         self.model = model.to(device)
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, options.weight_decay),
             lr=options.learning_rate,
@@ -180,11 +180,11 @@ class Trainer:
         """Used fraction of the budget."""
         if self.options.steps is not None:
             return self.step / self.options.steps
-        assert self.options.minutes is not None  # noqa: S101  # one of the two is given
+        assert self.options.minutes is not None  # one of the two is given
         return self.seconds / (60.0 * self.options.minutes)
 
     def run(self) -> Iterator[Tensor]:
-        """Train to the end of the budget; yields each step's loss in bits per byte, on the device."""
+        """Train to the end of the budget; yields each step's loss in bits per byte, on device."""
         while self.progress < 1.0:
             loss = self._train_step()
             self.step += 1
@@ -211,7 +211,7 @@ class Trainer:
         # Early on the average must forget the initial weights faster than its horizon.
         decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(  # noqa: SLF001  # the public loop launches a kernel per tensor
+            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
                 list(self.average.parameters()), list(self.model.parameters()), 1.0 - decay
             )
         return loss.detach() / math.log(2.0)
@@ -262,7 +262,8 @@ class Trainer:
 
 def _parameter_groups(model: MambaLanguageModel, weight_decay: float) -> list[dict[str, Any]]:
     """Decay the matrices of the projections only, as the official code's ``_no_weight_decay``."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (decayed if name.endswith("_proj.weight") else kept).append(parameter)
     return [
