@@ -81,8 +81,8 @@ def random_stimulus(program: Program, length: int, seed: int) -> Stimulus:
     InputError
         If ``length`` or ``seed`` is out of range.
     """
-    if not 1 <= length <= 1 << 20:
-        raise InputError(f"{length} tokens are outside 1..{1 << 20}; choose a number in that range")
+    if not 1 <= length <= 1 << 16:
+        raise InputError(f"{length} tokens are outside 1..{1 << 16}; choose a number in that range")
     if seed < 0:
         raise InputError(f"seed {seed} is negative; choose 0 or more")
     random = np.random.default_rng(seed)

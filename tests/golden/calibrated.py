@@ -1,0 +1,88 @@
+"""Random programs whose formats hold what a stream of tokens makes of them, so that little clips.
+
+:func:`golden.random_program.random_program` saturates on purpose; here only rounding is left, which
+is what a comparison with real arithmetic can judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from golden.configuration import NetworkShape, Scheme
+from golden.fixed_point import fraction_bits_for, to_fixed_point, to_real
+from golden.program import SHIFT_LIMITS, Layer, Linear, Program
+from golden.random_program import random_program
+from golden.validation import validate
+from tests.golden import float_network
+
+
+def _rescaled(linear: Linear, before, after) -> Linear:
+    """The same real bias where the input's fraction bits changed."""
+    bias = to_real(linear.bias, linear.fraction_bits + before)
+    return replace(linear, bias=to_fixed_point(bias, linear.fraction_bits + after, 32))
+
+
+def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
+    old, bits = layer.formats, scheme.activation_bits
+
+    def finest(name: str, width: int, axes: tuple[int, ...] | None = None):
+        largest = 1.02 * np.abs(seen[name]).max(axis=axes)
+        fraction = fraction_bits_for(largest, width)
+        return fraction if axes else int(fraction)
+
+    u = finest("u", bits)
+    gated = finest("gated", bits, (0,))
+    dual = scheme.dual_scale
+    formats = replace(
+        old,
+        norm=finest("norm", bits),
+        x=finest("x", bits, (0,)),
+        u=u,
+        scan_u=finest("u", scheme.scan_input_bits) if dual else u,
+        dt=finest("dt", bits),
+        b=finest("b", bits),
+        c=finest("c", bits),
+        delta=finest("delta", scheme.delta_bits + 1),
+        state=finest("state", scheme.state_bits, (0, 2)),
+        scan_output=finest("scan_output", scheme.scan_output_bits, (0,)),
+        gate=finest("gate", scheme.gate_bits),
+        gated=int(gated.min()),
+        gated_channel=gated * 0,
+    )
+    # The update shifts left by 12 bits at most, so a tiny state stays coarser than it could be.
+    update = formats.delta + formats.scan_u + formats.b - scheme.decay_bits
+    formats = replace(formats, state=np.minimum(formats.state, update - SHIFT_LIMITS[0]))
+    skip = to_real(layer.skip, old.c + old.state - old.scan_u)
+    skip_fraction = formats.c + formats.state - formats.scan_u
+    return replace(
+        layer,
+        convolution=_rescaled(layer.convolution, old.x, formats.x),
+        dt_proj=_rescaled(layer.dt_proj, old.dt, formats.dt),
+        skip=to_fixed_point(skip, skip_fraction, scheme.skip_bits),
+        formats=formats,
+    )
+
+
+def _tamed(layer: Layer) -> Layer:
+    """Make B, C, dt and outputs smaller, so that their products have no long tails."""
+    return replace(
+        layer,
+        x_proj=replace(layer.x_proj, fraction_bits=layer.x_proj.fraction_bits + 1),
+        out_proj=replace(layer.out_proj, fraction_bits=layer.out_proj.fraction_bits + 2),
+    )
+
+
+def calibrated_program(
+    shape: NetworkShape, scheme: Scheme, tokens: np.ndarray, seed: int = 0
+) -> Program:
+    """A random program whose formats fit the one sequence ``tokens``, (l,)."""
+    program = random_program(shape, scheme, seed)
+    program = replace(program, layers=tuple(_tamed(layer) for layer in program.layers))
+    exact, seen = float_network.logits(program, tokens)
+    layers = tuple(
+        _layer(scheme, layer, tensors) for layer, tensors in zip(program.layers, seen, strict=True)
+    )
+    logit_fraction = int(fraction_bits_for(1.1 * np.abs(exact).max(), scheme.logit_bits))
+    return validate(replace(program, layers=layers, logit_fraction=logit_fraction))

@@ -1,0 +1,77 @@
+"""The outside judge: a program's real weights in float64, without rounding or saturation.
+
+Written from the Mamba paper's equations, with NumPy's and SciPy's functions; nothing of the
+golden operations is used, only the formats that say which real number an integer stands for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from golden.program import Layer, Linear, Program
+
+
+def real(values: np.ndarray, fraction_bits) -> np.ndarray:
+    return np.ldexp(values.astype(float), -np.asarray(fraction_bits))
+
+
+def real_weight(linear: Linear) -> np.ndarray:
+    return real(linear.weight, linear.fraction_bits[:, None])
+
+
+def rms_norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weight holds sqrt(D) w, so the mean is taken with it."""
+    d = x.shape[-1]
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * weight / np.sqrt(d)
+
+
+def scan(delta, u, b, c, rate, skip, state):
+    """Return y (l, e) and all states (l, e, n) from ``state`` (e, n).
+
+    delta, u (l, e), b, c (l, n), rate = -A log2(e) (e, n), skip (e,).
+    """
+    y, states = np.empty_like(u), np.empty((len(u), *state.shape))
+    for t in range(len(u)):
+        decay = np.exp(-np.log(2.0) * delta[t, :, None] * rate)
+        state = decay * state + delta[t, :, None] * u[t, :, None] * b[t]
+        states[t] = state
+        y[t] = state @ c[t] + skip * u[t]
+    return y, states
+
+
+def block(program: Program, layer: Layer, residual: np.ndarray, seen: dict) -> np.ndarray:
+    """One Mamba-1 block on one sequence, (l, d); ``seen`` receives what has a format."""
+    shape, formats = program.shape, layer.formats
+    e, r, n = shape.d_inner, shape.dt_rank, shape.d_state
+    norm = rms_norm(residual, real(layer.norm_weight, formats.norm_weight))
+    x, z = np.split(norm @ real_weight(layer.in_proj).T, 2, axis=-1)
+    taps = real_weight(layer.convolution)
+    bias = real(layer.convolution.bias, layer.convolution.fraction_bits + formats.x)
+    seen |= {"norm": norm, "x": x}
+    padded = np.concatenate([np.zeros((shape.d_conv - 1, e)), x])
+    mixed = bias + sum(padded[tap : tap + len(x)] * taps[:, tap] for tap in range(shape.d_conv))
+    u = mixed * expit(mixed)
+    dt, b, c = np.split(u @ real_weight(layer.x_proj).T, [r, r + n], axis=-1)
+    dt_bias = real(layer.dt_proj.bias, layer.dt_proj.fraction_bits + formats.dt)
+    delta = np.logaddexp(0.0, dt @ real_weight(layer.dt_proj).T + dt_bias)
+    seen |= {"u": u, "dt": dt, "b": b, "c": c, "delta": delta}
+    skip = real(layer.skip, formats.c + formats.state - formats.scan_u)
+    rate = real(layer.decay_rate, formats.decay_rate)
+    y, states = scan(delta, u, b, c, rate, skip, np.zeros((e, n)))
+    gate = z * expit(z)
+    seen |= {"state": states, "scan_output": y, "gate": gate, "gated": y * gate}
+    out_weight = real_weight(layer.out_proj) * np.exp2(formats.gated_channel)
+    return residual + (y * gate) @ out_weight.T
+
+
+def logits(program: Program, tokens: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+    """Logits (l, V) of one sequence (l,), and what every block saw."""
+    shift = program.residual_fraction - program.embedding_shift
+    residual = real(program.embedding, shift[:, None])[tokens]
+    seen: list[dict] = [{} for _ in program.layers]
+    for layer, tensors in zip(program.layers, seen, strict=True):
+        residual = block(program, layer, residual, tensors)
+    weight = real(program.final_norm_weight, program.final_norm_weight_fraction)
+    norm = rms_norm(residual, weight)
+    return norm @ real_weight(program.head).T, seen

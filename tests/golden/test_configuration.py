@@ -1,0 +1,41 @@
+"""Shapes, schemes and presets: what is accepted, what is refused and how."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from golden.configuration import PRESETS, SCHEMES, NetworkShape, find_preset, find_scheme
+from golden.errors import InputError
+
+MICRO = asdict(PRESETS["micro"])
+
+
+@pytest.mark.parametrize("field", MICRO)
+@pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, (1 << 20) + 1])
+def test_size_out_of_range_is_refused(field, value):
+    with pytest.raises(InputError, match=rf"{field} = {value!r} is not an integer in"):
+        NetworkShape(**MICRO | {field: value})
+
+
+@pytest.mark.parametrize("value", [0, 40, 8.0])
+@pytest.mark.parametrize("field", ["weight_bits", "state_bits", "decay_bits", "logit_bits"])
+def test_width_out_of_range_is_refused(field, value):
+    with pytest.raises(InputError, match=rf"{field} = {value!r} of scheme w8a8 is outside"):
+        replace(SCHEMES["w8a8"], **{field: value})
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(InputError, match="unknown scheme 'w3a3'; choose one of w8a8, w4a8"):
+        find_scheme("w3a3")
+    with pytest.raises(InputError, match="unknown preset 'huge'; choose one of micro"):
+        find_preset("huge")
+    assert find_scheme("w8a8") is SCHEMES["w8a8"]
+    assert find_preset("micro") is PRESETS["micro"]
+
+
+def test_derived_widths():
+    dual, plain = SCHEMES["w4a5-se"], SCHEMES["w8a8"]
+    assert (dual.scan_storage_bits, dual.scan_input_bits) == (5, 6)
+    assert (plain.scan_storage_bits, plain.scan_input_bits) == (8, 8)
+    assert plain.update_bits == 12 + 12 + 2
+    assert PRESETS["bytelm"].projected == 8 + 2 * 16

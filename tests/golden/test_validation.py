@@ -1,0 +1,115 @@
+"""What a program must satisfy: shapes, ranges, shifts, accumulators; each refusal by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.configuration import PRESETS, SCHEMES
+from golden.errors import InputError
+from golden.random_program import random_program
+from golden.validation import validate
+
+PROGRAM = random_program(PRESETS["micro"], SCHEMES["w8a8"])
+LAYER = PROGRAM.layers[0]
+FORMATS = LAYER.formats
+
+
+def with_layer(**changes):
+    return replace(PROGRAM, layers=(replace(LAYER, **changes),))
+
+
+def with_formats(**changes):
+    return with_layer(formats=replace(FORMATS, **changes))
+
+
+def with_value(array: np.ndarray, value: int) -> np.ndarray:
+    changed = array.copy()
+    changed.flat[0] = value
+    return changed
+
+
+def test_valid_program_passes_unchanged():
+    assert validate(PROGRAM) is PROGRAM
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (replace(PROGRAM, embedding=PROGRAM.embedding[:-1]), r"embedding has shape \(63, 16\)"),
+        (replace(PROGRAM, layers=()), "has 0 layers, its shape says 1"),
+        (with_layer(skip=LAYER.skip[1:]), r"layers.0.skip has shape \(31,\)"),
+        (with_layer(in_proj=LAYER.out_proj), r"in_proj.weight has shape \(16, 32\)"),
+        (with_formats(state=FORMATS.state[:3]), r"formats.state has shape \(3,\)"),
+    ],
+)
+def test_wrong_shape_is_refused(program, message):
+    with pytest.raises(InputError, match=message):
+        validate(program)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            replace(PROGRAM, embedding=with_value(PROGRAM.embedding, 128)),
+            r"embedding spans .*128, outside -128\.\.127 of its 8-bit format",
+        ),
+        (
+            with_layer(decay_rate=with_value(LAYER.decay_rate, -1)),
+            r"decay_rate spans -1\.\..*outside 0\.\.1023",
+        ),
+        (
+            with_layer(skip=with_value(LAYER.skip, 1 << 15)),
+            r"skip spans .*32768, outside -32768\.\.32767",
+        ),
+        (
+            replace(PROGRAM, embedding_shift=with_value(PROGRAM.embedding_shift, 14)),
+            r"shifted embedding spans .* outside -131072\.\.131071 of the 18-bit residual",
+        ),
+    ],
+)
+def test_value_outside_its_format_is_refused(program, message):
+    with pytest.raises(InputError, match=message):
+        validate(program)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (with_formats(norm=60), "layer 0 x spans .*outside -12..31"),
+        (with_formats(gate=40), r"layer 0 gate spans -17\.\.-17, outside -12\.\.31"),
+        (with_formats(delta=-30), "layer 0 delta spans 53..53"),
+        (replace(PROGRAM, logit_fraction=60), "head spans"),
+        (replace(PROGRAM, final_norm_fraction=60), "final norm spans|head spans"),
+    ],
+)
+def test_shift_outside_the_hardware_is_refused(program, message):
+    with pytest.raises(InputError, match=message):
+        validate(program)
+
+
+def test_accumulator_that_could_overflow_is_refused():
+    bias = with_value(LAYER.dt_proj.bias, (1 << 31) - 1)
+    program = with_layer(dt_proj=replace(LAYER.dt_proj, bias=bias))
+    with pytest.raises(InputError, match=r"dt_proj can accumulate up to 2147.*limit .* 2147483647"):
+        validate(program)
+
+
+def test_read_out_that_could_overflow_is_refused():
+    scheme = replace(SCHEMES["w8a8"], state_bits=18)
+    shape = replace(PRESETS["micro"], d_state=127)
+    validate(random_program(shape, scheme))
+    with pytest.raises(InputError, match=r"read-out can reach 21.*use fewer state bits"):
+        random_program(replace(shape, d_state=128), scheme)
+
+
+def test_missing_bias_is_refused():
+    program = with_layer(convolution=replace(LAYER.convolution, bias=None))
+    with pytest.raises(InputError, match="lacks the bias of convolution or dt_proj"):
+        validate(program)
+
+
+def test_two_scales_of_one_stored_tensor_are_refused():
+    with pytest.raises(InputError, match="scan input 4 fraction bits and x_proj's 5"):
+        validate(with_formats(scan_u=4))
