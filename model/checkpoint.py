@@ -194,6 +194,8 @@ def _configuration(content: _Content) -> tuple[MambaConfiguration, str]:
     for name in content.tensors:
         if name.endswith(("mixer.dt_bias", "mixer.norm.weight")):
             raise InputError(f"{content.path}: {name} belongs to Mamba-2; give a Mamba-1 model")
+    if "run" in content.metadata:
+        raise InputError(f"{content.path} is the state of a training run; name the checkpoint")
     beside = content.path.parent / "config.json"
     if "configuration" in content.metadata:
         try:

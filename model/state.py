@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from golden.command import atomic_write
+from golden.errors import InputError
 from model.configuration import MambaConfiguration
 
 __all__ = ["MambaState"]
@@ -59,26 +63,24 @@ class MambaState:
 
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file."""
-        from safetensors.torch import save_file
-
-        save_file({name: getattr(self, name).contiguous() for name in _NAMES}, str(path))
+        atomic_write(path, save({name: getattr(self, name).contiguous() for name in _NAMES}))
 
     @classmethod
     def load(cls, path: str | Path, configuration: MambaConfiguration) -> MambaState:
-        """Read a state; ``ValueError`` names what does not fit ``configuration``."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        """Read a state; ``InputError`` names what does not fit ``configuration``."""
         try:
             tensors = load_file(str(path))
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"cannot read the state {path}: {error}") from error
+            raise InputError(f"cannot read the state {path}: {error}; save it again") from error
         if set(tensors) != set(_NAMES):
-            raise ValueError(f"{path} holds {sorted(tensors)}, a state holds {sorted(_NAMES)}")
+            raise InputError(f"{path} holds {sorted(tensors)}, a state holds {sorted(_NAMES)}")
         batch = tensors["ssm"].shape[1] if tensors["ssm"].dim() == 4 else 1
         expected = cls.initial(configuration, max(batch, 1))
         for name in _NAMES:
             found, wanted = tuple(tensors[name].shape), tuple(getattr(expected, name).shape)
             if found != wanted:
-                raise ValueError(f"{path}: {name} has shape {found}, expected {wanted}")
+                raise InputError(
+                    f"{path}: {name} has shape {found}, expected {wanted}; "
+                    "give a state of the same model"
+                )
         return cls(**tensors)
