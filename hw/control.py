@@ -13,29 +13,23 @@ from hw.lanes import Lanes
 from hw.pipeline import index_bits
 from hw.register_map import FORMAT_VERSION, IDENTIFICATION, Register
 
-__all__ = ["ENGINE_INPUTS", "ENGINE_OUTPUTS", "ControlRegisters"]
+__all__ = ["ControlRegisters", "address_bits", "state_widths"]
 
 OKAY, SLVERR = 0, 2
 _BYTES, _BITS = 4, 32
 _UNITS = ("scan", "window")
-ENGINE_INPUTS = (
-    "hold",
-    "reset_at_last",
-    "emit_logits",
-    "reset_request",
-    "resume_request",
-    *(f"{unit}_access_{port}" for unit in _UNITS for port in ("address", "write", "write_data")),
-)
-"""Outputs of :class:`ControlRegisters` that drive the engine's inputs of the same names."""
 
-ENGINE_OUTPUTS = (
-    "idle",
-    "starts_fresh",
-    "accepted",
-    "running",
-    *(f"{unit}_access_read_data" for unit in _UNITS),
-)
-"""Inputs of :class:`ControlRegisters` that the engine's outputs of the same names drive."""
+
+def state_widths(program: Program, lanes: Lanes) -> list[int]:
+    """Return the bits of a word of the scan's state and of the convolution's windows."""
+    scheme = program.scheme
+    return [lanes.scan * scheme.state_bits, (program.shape.d_conv - 1) * scheme.activation_bits]
+
+
+def address_bits(program: Program, lanes: Lanes) -> int:
+    """Return the width of the AXI4-Lite addresses, at least 8."""
+    parts = max(-(-width // _BITS) for width in state_widths(program, lanes))
+    return max(8, (Register.STATE_DATA + parts * _BYTES - 1).bit_length())
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ class ControlRegisters(wiring.Component):
 
     Members
     -------
-    s_axil_* : AXI4-Lite subordinate, ``address_bits`` of address and 32 of data
+    s_axil_* : AXI4-Lite subordinate, :func:`address_bits` of address and 32 of data
     hold, reset_at_last, emit_logits : out, levels
     reset_request, resume_request : out, pulses
     idle, starts_fresh, accepted, running : in, from the engine; ``running`` is the sequencer's
@@ -113,10 +107,8 @@ class ControlRegisters(wiring.Component):
         channels = shape.n_layer * shape.d_inner
         self._access_latency = access_latency
         self._depths = [channels * shape.d_state // lanes.scan, channels]
-        self._widths = [
-            lanes.scan * scheme.state_bits,
-            (shape.d_conv - 1) * scheme.activation_bits,
-        ]
+        self._widths = state_widths(program, lanes)
+        self._address_bits = address_bits(program, lanes)
         self._constants = {
             Register.IDENTIFICATION: IDENTIFICATION,
             Register.FORMAT_VERSION: FORMAT_VERSION,
@@ -136,14 +128,9 @@ class ControlRegisters(wiring.Component):
         """Data words of a state word, of each memory."""
         return [-(-width // _BITS) for width in self._widths]
 
-    @property
-    def address_bits(self) -> int:
-        """Width of the AXI4-Lite addresses, at least 8."""
-        return max(8, (Register.STATE_DATA + max(self.parts) * _BYTES - 1).bit_length())
-
     def _members(self, *, emit_logits: bool) -> dict[str, In | Out]:
         members: dict[str, In | Out] = {
-            "s_axil_awaddr": In(self.address_bits),
+            "s_axil_awaddr": In(self._address_bits),
             "s_axil_awvalid": In(1),
             "s_axil_awready": Out(1),
             "s_axil_wdata": In(_BITS),
@@ -153,7 +140,7 @@ class ControlRegisters(wiring.Component):
             "s_axil_bresp": Out(2),
             "s_axil_bvalid": Out(1),
             "s_axil_bready": In(1),
-            "s_axil_araddr": In(self.address_bits),
+            "s_axil_araddr": In(self._address_bits),
             "s_axil_arvalid": In(1),
             "s_axil_arready": Out(1),
             "s_axil_rdata": Out(_BITS),
@@ -195,7 +182,7 @@ class ControlRegisters(wiring.Component):
         """Take address and data in any order, answer once both were carried out."""
         write = _Write(
             now=Signal(name="write_now"),
-            address=Signal(self.address_bits - 2, name="write_address"),
+            address=Signal(self._address_bits - 2, name="write_address"),
             data=Signal(_BITS, name="write_data"),
             strobe=Signal(_BYTES, name="write_strobe"),
             refused=Signal(name="write_refused"),
@@ -223,7 +210,7 @@ class ControlRegisters(wiring.Component):
 
     def _read_channel(self, m: Module) -> tuple[Signal, Signal]:
         """Return the address being read and the cycle in which its data is taken."""
-        address, now = Signal(self.address_bits - 2, name="read_address"), Signal(name="read_now")
+        address, now = Signal(self._address_bits - 2, name="read_address"), Signal(name="read_now")
         remaining = Signal(range(self._access_latency + 1))
         m.d.comb += now.eq(~self.s_axil_arready & ~self.s_axil_rvalid & (remaining == 0))
         with m.If(self.s_axil_rvalid & self.s_axil_rready):
