@@ -278,21 +278,16 @@ class ScanEngine(wiring.Component):
             self.delta_value.eq(delta.delta),
             readout.start.eq(starts[self._readout_offset]),
             readout.layer.eq(layer),
-            readout.gate_valid.eq(self.gate_valid),
-            readout.gate_index.eq(self.gate_index),
-            readout.gate_value.eq(self.gate_value),
-            self.scan_output_valid.eq(readout.scan_output_valid),
-            self.scan_output_value.eq(readout.scan_output_value),
-            self.gated_valid.eq(readout.gated_valid),
-            self.gated_index.eq(readout.gated_index),
-            self.gated_value.eq(readout.gated_value),
         ]
+        for port in ("gate_valid", "gate_index", "gate_value"):
+            m.d.comb += getattr(readout, port).eq(getattr(self, port))
+        for port in ("scan_output_valid", "scan_output_value"):
+            m.d.comb += getattr(self, port).eq(getattr(readout, port))
+        for port in ("gated_valid", "gated_index", "gated_value"):
+            m.d.comb += getattr(self, port).eq(getattr(readout, port))
         update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layer)
         write = self._counter(m, "write_counter", starts, self.projected_offset_c, layer)
-        m.d.comb += [
-            operands.b_step.eq(update.step),
-            operands.c_step.eq(write.step),
-        ]
+        m.d.comb += [operands.b_step.eq(update.step), operands.c_step.eq(write.step)]
         held = self._hold_delta(m)
         self._feed(m, starts, layer, held)
         self._discretize(m, starts, layer, held, update)
