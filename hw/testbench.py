@@ -1,0 +1,145 @@
+"""The stand-alone test bench: Verilog and vectors that any simulator runs without Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from golden.command import atomic_write
+from golden.program import Program
+from golden.vectors import Trace
+from hw.control import address_bits
+from hw.engine import probe_widths
+from hw.expectation import expected_probe
+from hw.lanes import Lanes
+from hw.register_map import Register
+from hw.schedule import Schedule
+
+__all__ = ["write_testbench"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_RESET_AT_LAST, _EMIT_LOGITS = 1 << 1, 1 << 2
+_WATCHDOG_MARGIN = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One checker of the bench.
+
+    Parameters
+    ----------
+    name : of the probe point or stream, and of its vector files
+    width : bits a value
+    signed : how a value is printed
+    count : values a token
+    """
+
+    name: str
+    width: int
+    signed: bool
+    count: int
+
+
+def hex_lines(values: np.ndarray, width: int) -> bytes:
+    """Return integers as ``$readmemh`` reads them, one a line, in two's complement."""
+    digits, mask = (width + 3) // 4, (1 << width) - 1
+    return "".join(f"{value & mask:0{digits}x}\n" for value in values.ravel().tolist()).encode()
+
+
+def _whole_bytes(bits: int) -> int:
+    return -(-bits // 8) * 8
+
+
+def _streams(program: Program) -> list[Check]:
+    """Return the output streams with their widths on AXI4-Stream."""
+    vocabulary = program.shape.vocabulary
+    token = _whole_bytes((vocabulary - 1).bit_length())
+    logit = _whole_bytes(program.scheme.logit_bits)
+    return [
+        Check(name="results", width=token, signed=False, count=1),
+        Check(name="logits", width=logit, signed=True, count=vocabulary),
+    ]
+
+
+def _with_last(values: np.ndarray, last: np.ndarray, width: int) -> bytes:
+    """Return the vector file of a stream: TLAST above the data's ``width`` bits."""
+    mask = (1 << width) - 1
+    return hex_lines((values & mask) | last.astype(np.int64) << width, width + 1)
+
+
+def _stream_files(trace: Trace, streams: list[Check]) -> dict[str, bytes]:
+    """Return the vectors of the three streams by file name."""
+    results, logits = streams
+    final = np.zeros((len(trace.tokens), logits.count), dtype=np.int64)
+    final[:, -1] = 1
+    token, logit = trace.probes["token"], trace.probes["logits"]
+    return {
+        "stream_tokens.hex": _with_last(trace.tokens, trace.last, results.width),
+        "stream_results.hex": _with_last(token.ravel(), trace.last, results.width),
+        "stream_logits.hex": _with_last(logit.reshape(final.shape), final, logits.width),
+    }
+
+
+def _write_executable(path: Path, content: bytes) -> None:
+    atomic_write(path, content)
+    path.chmod(0o755)
+
+
+def write_testbench(
+    folder: Path,
+    *,
+    top: str,
+    program: Program,
+    lanes: Lanes,
+    schedule: Schedule,
+    trace: Trace,
+) -> None:
+    """Write ``tb/tb.v``, ``tb/run.sh`` and ``tb/vectors/*.hex`` into a generated directory.
+
+    Deterministic: the same arguments write the same bytes.
+
+    Parameters
+    ----------
+    folder : generated directory, with ``rtl/*.v`` and ``mem/*.hex``
+    top : name of the top module
+    program, lanes, schedule : the design
+    trace : golden vectors with states, made with ``reset_at_last``
+    """
+    bench = folder / "tb"
+    streams, probes = _streams(program), []
+    files = _stream_files(trace, streams)
+    for name, (width, signed) in probe_widths(program, lanes).items():
+        values, offsets = expected_probe(name, program, lanes, trace), schedule.probes[name]
+        probes.append(Check(name=name, width=width, signed=signed, count=len(offsets)))
+        files[f"probe_{name}.hex"] = hex_lines(values, width)
+        files[f"probe_{name}.cycles.hex"] = hex_lines(offsets, 32)
+    for name, content in files.items():
+        atomic_write(bench / "vectors" / name, content)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    text = environment.get_template("tb.v.j2").render(
+        top=top,
+        tokens=len(trace.tokens),
+        vocabulary=program.shape.vocabulary,
+        interval=schedule.interval,
+        patience=4 * (schedule.interval + schedule.latency) + _WATCHDOG_MARGIN,
+        control_address=int(Register.CONTROL),
+        control_value=_RESET_AT_LAST | _EMIT_LOGITS,
+        address_width=address_bits(program, lanes),
+        token_width=streams[0].width,
+        logit_width=streams[1].width,
+        probes=probes,
+        streams=streams,
+        values=sum(check.count for check in probes) * len(trace.tokens),
+    )
+    atomic_write(bench / "tb.v", text.encode())
+    _write_executable(bench / "run.sh", (_TEMPLATES / "run.sh").read_bytes())
