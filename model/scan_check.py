@@ -15,7 +15,10 @@ _TOLERANCE = 1e-4  # of the largest value: float32 sums over 200 steps in anothe
 
 def compare_scans(device: str, channels: int = 64, states: int = 16, length: int = 200) -> str:
     """Return a line with the largest relative difference; ``InputError`` where it is too large."""
-    from model.scan_triton import selective_scan
+    try:
+        from model.scan_triton import selective_scan
+    except ImportError as error:
+        raise InputError(f"--check-scan: {error}; install triton") from error
 
     def plain(u: Tensor, delta: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         transition, input_map, output_map, skip, initial = rest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from golden.errors import InputError
 from model.checkpoint import checkpoint_bytes
 from model.configuration import preset
 from model.corpus import read_corpus
+from model.scan_check import compare_scans
 from model.training import Trainer, TrainingOptions, bits_per_byte
 
 application = typer.Typer(add_completion=False)
@@ -69,7 +71,7 @@ def train(
     scan: Annotated[str, typer.Option(help="parallel, sequential or triton.")] = "parallel",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 1000,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     check_scan: Annotated[
         bool, typer.Option("--check-scan", help="Compare the triton scan with the plain one first.")
     ] = False,
@@ -77,32 +79,40 @@ def train(
 ) -> None:
     """Train a byte language model."""
     console = Console(stderr=True)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device is available")
+    _check_device(device)
     if check_scan:
-        from model.scan_check import compare_scans
-
         console.print(compare_scans(device))
-    try:
-        options = TrainingOptions(
-            seed=seed, steps=steps, minutes=minutes, batch=batch, length=length,
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup,
-            schedule=schedule, dropout=dropout, averaging=averaging,  # type: ignore[arg-type]
-            range_penalty=range_penalty, precision=precision, scan=scan,  # type: ignore[arg-type]
-            compiled=compiled,
-        )  # fmt: skip
-        configuration = preset(preset_name)
-        corpus = read_corpus(data, corpus_file)
-        trainer = Trainer(configuration, options, corpus, device)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    except ImportError as error:
-        raise InputError(f"--scan {scan}: {error}") from error
+    chosen = {
+        "seed": seed, "steps": steps, "minutes": minutes, "batch": batch, "length": length,
+        "learning_rate": learning_rate, "weight_decay": weight_decay, "warmup": warmup,
+        "schedule": schedule, "dropout": dropout, "averaging": averaging, "scan": scan,
+        "range_penalty": range_penalty, "precision": precision, "compiled": compiled,
+    }  # fmt: skip
+    trainer = _trainer(preset_name, chosen, data, corpus_file, device)
     output = _Output(out, preset_name, trainer)
     if resume:
         output.resume()
     _loop(trainer, output, evaluate_every, console)
     console.print_json(data=output.finish())
+
+
+def _check_device(device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device {device} is unknown, known: cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is available")
+
+
+def _trainer(
+    preset_name: str, chosen: dict[str, Any], data: str, corpus_file: Path | None, device: str
+) -> Trainer:
+    try:
+        options = TrainingOptions(**chosen)
+        return Trainer(preset(preset_name), options, read_corpus(data, corpus_file), device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except ImportError as error:
+        raise InputError(f"--scan {chosen['scan']}: {error}") from error
 
 
 def _loop(trainer: Trainer, output: _Output, evaluate_every: int, console: Console) -> None:
@@ -135,11 +145,7 @@ class _Output:
         """Measure the validation part and save everything, so that a killed run loses little."""
         trainer = self.trainer
         train_loss = float(torch.stack(losses).mean())
-        if not train_loss < float("inf"):
-            raise InputError(
-                f"training diverged at step {trainer.step} (loss {train_loss}): "
-                "lower --learning-rate"
-            )
+        self._refuse_divergence(train_loss)
         entry = {
             "step": trainer.step,
             "seconds": round(trainer.seconds, 1),
@@ -159,8 +165,17 @@ class _Output:
             for window in (_WINDOW, _SHORT_WINDOW)
         }
         results["validation"] = bits_per_byte(average, corpus.validation, _WINDOW)
+        self._refuse_divergence(results["validation"])
         self._save(results)
         return results
+
+    def _refuse_divergence(self, loss: float) -> None:
+        """Keep the last good files: what is not finite must not overwrite them."""
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training diverged at step {self.trainer.step} (loss {loss}): "
+                "lower --learning-rate"
+            )
 
     def _save(self, results: dict[str, float]) -> None:
         trainer = self.trainer
