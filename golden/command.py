@@ -8,6 +8,7 @@ are complete.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -165,3 +166,8 @@ def _take_place(partial: Path, target: Path) -> None:
         earlier.rename(target)
         raise
     shutil.rmtree(earlier)
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal, the identity that manifests record."""
+    return hashlib.sha256(data).hexdigest()

@@ -69,7 +69,7 @@ class Engine(wiring.Component):
     logits : out, stream of value and last, V a token while ``emit_logits``
     emit_logits, reset_at_last, hold : in, levels
     reset_request, resume_request : in, pulses; see :class:`Sequencer`
-    idle, starts_fresh, accepted : out
+    idle, starts_fresh, accepted, running, token_valid : out, for the control registers
     scan_access_*, window_access_* : state access, only while ``idle``
     probe_NAME_valid, probe_NAME_value : out, one pair a probe point
 
@@ -128,7 +128,7 @@ class Engine(wiring.Component):
         }
         for name in ("emit_logits", "reset_at_last", "hold", "reset_request", "resume_request"):
             members[name] = In(1)
-        for name in ("idle", "starts_fresh", "accepted"):
+        for name in ("idle", "starts_fresh", "accepted", "running", "token_valid"):
             members[name] = Out(1)
         for unit, component in (("scan", self._scan), ("window", self._convolution)):
             members |= {
@@ -188,6 +188,8 @@ class Engine(wiring.Component):
             self.idle.eq(sequencer.idle),
             self.starts_fresh.eq(sequencer.starts_fresh),
             self.accepted.eq(self.tokens.valid & self.tokens.ready),
+            self.running.eq(sequencer.running),
+            self.token_valid.eq(self.tokens.valid),
             self._embedding.token.eq(sequencer.token),
             self._convolution.fresh.eq(sequencer.fresh),
             self._scan.fresh.eq(sequencer.fresh),

@@ -259,7 +259,7 @@ class Projection(wiring.Component):
             if not words:
                 continue
             bank = ParameterMemory(name=name, width=lanes * bits, words=words, plan=self._plan)
-            m.submodules[name] = bank
+            m.submodules[f"{name}_memory"] = bank
             m.d.comb += bank.address.eq(controller.weight_address)
             widened = []
             for lane in range(lanes):

@@ -24,6 +24,7 @@ BUILD_ARGUMENTS = (
     "-Wno-fatal",  # generated Verilog is not written to please a lint
     "--assert",  # an Amaranth Assert that fires must end the simulation as failed
 )
+MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O2", "-j2")
 
 
 class SimulationError(RuntimeError):
@@ -43,7 +44,19 @@ class SelectiveVerilator(Verilator):
 
     def _build_command(self) -> list[list[str]]:
         commands = super()._build_command()
-        return [[word for word in words if word != "--public-flat-rw"] for words in commands]
+        return [
+            [*(word for word in words if word != "--public-flat-rw"), *_additions(words)]
+            for words in commands
+        ]
+
+
+def _additions(command: Sequence[str]) -> Sequence[str]:
+    """Return what the compilation of the simulator needs besides cocotb's own arguments.
+
+    The wheel's makefile names the precompiled header of a large design without saying how to
+    include it, and optimizes for size.
+    """
+    return MAKE_VARIABLES if Path(command[0]).name == "make" else ()
 
 
 def build(
@@ -107,6 +120,7 @@ def simulate(
     seed: int = 1,
     testcase: str | None = None,
     variables: Mapping[str, str] | None = None,
+    plusargs: Mapping[str, str] | None = None,
     waves: bool = False,
 ) -> int:
     """Run the cocotb tests of a module and return how many passed.
@@ -124,7 +138,9 @@ def simulate(
     testcase
         Name of the only test to run; all of the module if not given.
     variables
-        Environment of the simulation, by which a test bench gets the path of its vectors.
+        More environment of the simulation.
+    plusargs
+        Names and values that the test bench and the Verilog read, such as paths of vectors.
     waves
         Whether to write a trace; the build must allow it.
 
@@ -148,6 +164,7 @@ def simulate(
             seed=seed,
             testcase=testcase,
             extra_env=dict(variables or {}),
+            plusargs=[f"+{name}={value}" for name, value in (plusargs or {}).items()],
             waves=waves,
             log_file=log,
         )

@@ -1,0 +1,44 @@
+"""The programs that come with the package, found by preset and scheme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from golden.artifact import load_program
+from golden.configuration import Scheme, find_preset
+from golden.errors import InputError
+from golden.program import Program
+from golden.random_program import random_program
+
+FOLDER = Path(__file__).parent / "artifacts"
+RANDOM_PRESETS = ("micro",)
+"""Presets without a trained network: their weights are random, from seed 0."""
+
+
+def builtin_path(preset: str, scheme: str) -> Path:
+    """Return where the artifact of a trained preset lies."""
+    return FOLDER / f"{preset}-{scheme}.safetensors"
+
+
+def load_builtin(preset: str, scheme: Scheme, artifact: Path | None = None) -> Program:
+    """Return the program of ``artifact``, or the built-in one of ``preset`` and ``scheme``.
+
+    With an artifact the preset is just the design's name, and the shape is the artifact's.
+
+    Raises
+    ------
+    InputError
+        If the preset is unknown, there is no such artifact, or it is of another scheme.
+    """
+    if artifact is None:
+        shape = find_preset(preset)
+        if preset in RANDOM_PRESETS:
+            return random_program(shape, scheme, seed=0)
+        artifact = builtin_path(preset, scheme.name)
+    program = load_program(artifact)
+    if program.scheme.name != scheme.name:
+        raise InputError(
+            f"{artifact} was quantized as {program.scheme.name}, not {scheme.name}; "
+            f"give --scheme {program.scheme.name}"
+        )
+    return program

@@ -1,0 +1,147 @@
+"""cocotb test of a generated top level: plays a stimulus, writes what came out.
+
+Plusargs: ``stimulus`` names a JSON file with the keys of :class:`sim.cosimulation.Stimulus`,
+``outcome`` the JSON file to write.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+
+CONTROL_ADDRESS = 0x40
+
+
+def _plusarg(name: str) -> str:
+    return str(cocotb.plusargs[name])
+
+
+async def _write_register(dut: Any, address: int, value: int) -> None:
+    """Write one AXI4-Lite register."""
+    dut.s_axil_awaddr.value = address
+    dut.s_axil_awvalid.value = 1
+    dut.s_axil_wdata.value = value
+    dut.s_axil_wstrb.value = 0xF
+    dut.s_axil_wvalid.value = 1
+    dut.s_axil_bready.value = 1
+    waiting = {"aw", "w", "b"}
+    while waiting:
+        await FallingEdge(dut.clk)
+        taken = {
+            channel
+            for channel in waiting
+            if getattr(dut, f"s_axil_{channel}valid").value
+            and getattr(dut, f"s_axil_{channel}ready").value
+        }
+        await RisingEdge(dut.clk)
+        for channel in taken - {"b"}:
+            getattr(dut, f"s_axil_{channel}valid").value = 0
+        waiting -= taken
+    dut.s_axil_bready.value = 0
+
+
+async def _start(dut: Any, stimulus: dict[str, Any]) -> None:
+    """Start the clock, reset, and set the control register."""
+    for signal in (
+        "s_axis_tokens_tdata", "s_axis_tokens_tlast", "s_axis_tokens_tvalid",
+        "m_axis_results_tready", "m_axis_logits_tready", "s_axil_awaddr", "s_axil_awvalid",
+        "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid", "s_axil_bready", "s_axil_araddr",
+        "s_axil_arvalid", "s_axil_rready",
+    ):  # fmt: skip
+        getattr(dut, signal).value = 0
+    dut.rst.value = 1
+    Clock(dut.clk, 10, unit="ns", impl="gpi").start()
+    await ClockCycles(dut.clk, 2)
+    dut.rst.value = 0
+    control = 2 * stimulus["reset_at_last"] + 4 * stimulus["emit_logits"]
+    await _write_register(dut, CONTROL_ADDRESS, control)
+
+
+class Player:
+    """Drives the streams, at full speed or with random stalls, and collects the outputs."""
+
+    def __init__(self, dut: Any, stimulus: dict[str, Any]) -> None:
+        self.dut, self.stimulus = dut, stimulus
+        self.results: list[list[int]] = []
+        self.logits: list[list[int]] = []
+        self.tokens: list[int] = list(stimulus["tokens"])
+        self.last: list[int] = list(stimulus["last"])
+        self.random = random.Random(stimulus["stall_seed"])
+
+    @property
+    def stalling(self) -> bool:
+        """Return whether both sides stall at random."""
+        return self.stimulus["stall_seed"] is not None
+
+    async def send(self) -> None:
+        """Offer the tokens one after another; generated ones as soon as their result is there."""
+        dut, total = self.dut, len(self.tokens) + self.stimulus["generate"]
+        for position in range(total):
+            while position >= len(self.tokens):
+                await RisingEdge(dut.m_axis_results_tvalid)
+                await FallingEdge(dut.clk)
+                self.tokens.append(int(dut.m_axis_results_tdata.value))
+                self.last.append(0)
+            if self.stalling:
+                for _ in range(self.random.randrange(self.stimulus["longest_stall"])):
+                    await FallingEdge(dut.clk)
+            dut.s_axis_tokens_tdata.value = self.tokens[position]
+            dut.s_axis_tokens_tlast.value = self.last[position]
+            dut.s_axis_tokens_tvalid.value = 1
+            await self._until_taken()
+            dut.s_axis_tokens_tvalid.value = 0
+
+    async def _until_taken(self) -> None:
+        """Return half a cycle after the edge at which the offered token was taken."""
+        dut = self.dut
+        if not dut.s_axis_tokens_tready.value:
+            await RisingEdge(dut.s_axis_tokens_tready)
+        await RisingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+
+    async def collect(self, prefix: str, into: list[list[int]], count: int) -> None:
+        """Take ``count`` beats of an output stream, being unready half of the time if stalling."""
+        dut = self.dut
+        valid, ready = getattr(dut, f"{prefix}_tvalid"), getattr(dut, f"{prefix}_tready")
+        data, last = getattr(dut, f"{prefix}_tdata"), getattr(dut, f"{prefix}_tlast")
+        while len(into) < count:
+            ready.value = int(not self.stalling or self.random.random() < 0.5)
+            if not self.stalling and not valid.value:
+                await RisingEdge(valid)
+            await FallingEdge(dut.clk)
+            if valid.value and ready.value:
+                value = data.value
+                signed = prefix == "m_axis_logits"
+                into.append([value.to_signed() if signed else value.to_unsigned(), int(last.value)])
+        # The edge that takes the last beat is still to come.
+        await RisingEdge(dut.clk)
+        ready.value = 0
+
+
+@cocotb.test()
+async def play(dut: Any) -> None:
+    """Play the stimulus and write tokens, results and logits."""
+    stimulus = json.loads(Path(_plusarg("stimulus")).read_text())
+    await _start(dut, stimulus)
+    player = Player(dut, stimulus)
+    total = len(player.tokens) + stimulus["generate"]
+    sender = cocotb.start_soon(player.send())
+    beats = total * stimulus["vocabulary"] if stimulus["emit_logits"] else 0
+    logits = cocotb.start_soon(player.collect("m_axis_logits", player.logits, beats))
+    await player.collect("m_axis_results", player.results, total)
+    await logits
+    await sender
+    await ClockCycles(dut.clk, 4)
+    outcome = {
+        "tokens": player.tokens,
+        "last": player.last,
+        "results": player.results,
+        "logits": player.logits,
+    }
+    Path(_plusarg("outcome")).write_text(json.dumps(outcome))
