@@ -69,6 +69,11 @@ def test_the_seed_decides_the_weights(corpus):
     assert not torch.equal(one["model.lm_head.weight"], other["model.lm_head.weight"])
 
 
+def test_each_step_draws_its_own_dropout(corpus):
+    trainer = Trainer(SHAPE, options(), corpus, "cpu")
+    assert len({torch.initial_seed() for _ in trainer.run()}) == 12
+
+
 def test_it_learns(corpus):
     trainer = Trainer(SHAPE, options(steps=150, averaging=0.9), corpus, "cpu")
     before = bits_per_byte(trainer.average, corpus.validation, 64)
