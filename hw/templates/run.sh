@@ -31,7 +31,7 @@ mkdir -p "$build" || refuse "cannot make $build"
 if [ "$1" = iverilog ]; then
     iverilog -g2005 -s tb -o "$build/tb" rtl/*.v tb/tb.v >"$build/build.log" 2>&1
 else
-    verilator --binary --timing -Wno-fatal -Wno-lint -Wno-TIMESCALEMOD -O3 --output-split 0 -CFLAGS -std=gnu++20 --top-module tb \
+    verilator --binary --timing -Wno-fatal -Wno-lint -Wno-TIMESCALEMOD --output-split 0 -CFLAGS "-std=gnu++20 -O1" --top-module tb \
         -Mdir "$build" -o tb rtl/*.v tb/tb.v >"$build/build.log" 2>&1
 fi
 if [ "$?" -ne 0 ]; then
