@@ -36,6 +36,7 @@ class Generated:
     ----------
     top : name of the top module
     program, schedule, lanes : what it realises
+    probe_widths : width and signedness of every probe point
     trace : the golden vectors of the directory
     """
 
@@ -43,6 +44,7 @@ class Generated:
     program: Program
     schedule: Schedule
     lanes: Lanes
+    probe_widths: dict[str, tuple[int, bool]]
     trace: vectors.Trace
 
 
@@ -107,7 +109,8 @@ def write_design(
         files=file_digests(folder),
     )
     command.atomic_write(folder / "manifest.json", manifest.encode())
-    return Generated(top, program, schedule, lanes, trace)
+    widths = accelerator.engine.probe_widths
+    return Generated(top, program, schedule, lanes, widths, trace)
 
 
 @application.command()

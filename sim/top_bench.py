@@ -111,11 +111,13 @@ class Player:
         valid, ready = getattr(dut, f"{prefix}_tvalid"), getattr(dut, f"{prefix}_tready")
         data, last = getattr(dut, f"{prefix}_tdata"), getattr(dut, f"{prefix}_tlast")
         while len(into) < count:
-            ready.value = int(not self.stalling or self.random.random() < 0.5)
             if not self.stalling and not valid.value:
                 await RisingEdge(valid)
             await FallingEdge(dut.clk)
-            if valid.value and ready.value:
+            # What is valid now is taken at the next rising edge exactly if ready is set now.
+            taking = not self.stalling or self.random.random() < 0.5
+            ready.value = int(taking)
+            if taking and valid.value:
                 value = data.value
                 signed = prefix == "m_axis_logits"
                 into.append([value.to_signed() if signed else value.to_unsigned(), int(last.value)])
