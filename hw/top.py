@@ -37,7 +37,7 @@ class Accelerator(wiring.Component):
     s_axis_tokens_* : in, tdata holds the token in whole bytes, tlast ends a sequence
     m_axis_results_* : out, the arg-max of each token with its tlast
     m_axis_logits_* : out, V sign-extended logits a token, tlast on the last
-    s_axil_* : control, status and state; see :mod:`hw.control`
+    s_axil_* : control, status and state; see :mod:`hw.register_map`
 
     Raises
     ------

@@ -15,6 +15,9 @@ from hw.generate import Generated
 from sim.cocotb_runner import SelectiveVerilator, build, simulate
 from sim.monitor import WRAPPER, probe_names, wrapper_verilog
 
+PROGRESS = "progress.txt"
+"""File of a run's folder that receives each token as soon as it is played."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stimulus:
@@ -27,6 +30,8 @@ class Stimulus:
     stall_seed : random stalls on all streams from this seed; None for full speed
     longest_stall : cycles between tokens when stalling
     reset_at_last, emit_logits : control register
+    temperature, sampling_seed, logit_fraction : how generated tokens are drawn from the logits;
+        temperature 0 takes the arg-max that the hardware returns
     vocabulary : V
     """
 
@@ -38,6 +43,9 @@ class Stimulus:
     longest_stall: int = 1
     reset_at_last: bool = True
     emit_logits: bool = True
+    temperature: float = 0.0
+    sampling_seed: int = 0
+    logit_fraction: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Cosimulation:
                 "record": str(record),
                 "stimulus": str(directory / "stimulus.json"),
                 "outcome": str(outcome),
+                "progress": str(directory / PROGRESS),
             },
         )
         return self._read(record, json.loads(outcome.read_text()))

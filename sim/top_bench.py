@@ -1,7 +1,7 @@
 """cocotb test of a generated top level: plays a stimulus, writes what came out.
 
 Plusargs: ``stimulus`` names a JSON file with the keys of :class:`sim.cosimulation.Stimulus`,
-``outcome`` the JSON file to write.
+``outcome`` the JSON file to write, ``progress`` a file that receives each token as it is known.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, Event, FallingEdge, RisingEdge
+
+from golden.sampling import Sampler
 
 CONTROL_ADDRESS = 0x40
 
@@ -73,6 +75,15 @@ class Player:
         self.tokens: list[int] = list(stimulus["tokens"])
         self.last: list[int] = list(stimulus["last"])
         self.random = random.Random(stimulus["stall_seed"])
+        self.progress = Path(_plusarg("progress")).open("w")
+        self.beat = Event()
+        self.sampler: Sampler | None = None
+        if stimulus["temperature"] > 0:
+            self.sampler = Sampler(
+                logit_fraction=stimulus["logit_fraction"],
+                temperature=stimulus["temperature"],
+                seed=stimulus["sampling_seed"],
+            )
 
     @property
     def stalling(self) -> bool:
@@ -83,11 +94,10 @@ class Player:
         """Offer the tokens one after another; generated ones as soon as their result is there."""
         dut, total = self.dut, len(self.tokens) + self.stimulus["generate"]
         for position in range(total):
-            while position >= len(self.tokens):
-                await RisingEdge(dut.m_axis_results_tvalid)
-                await FallingEdge(dut.clk)
-                self.tokens.append(int(dut.m_axis_results_tdata.value))
+            if position >= len(self.tokens):
+                self.tokens.append(await self._next_token(position))
                 self.last.append(0)
+            print(self.tokens[position], file=self.progress, flush=True)
             if self.stalling:
                 for _ in range(self.random.randrange(self.stimulus["longest_stall"])):
                     await FallingEdge(dut.clk)
@@ -96,6 +106,20 @@ class Player:
             dut.s_axis_tokens_tvalid.value = 1
             await self._until_taken()
             dut.s_axis_tokens_tvalid.value = 0
+
+    async def _next_token(self, position: int) -> int:
+        """Return the token that follows ``position`` tokens, half a cycle after it is known."""
+        dut = self.dut
+        if self.sampler is None:
+            await RisingEdge(dut.m_axis_results_tvalid)
+            await FallingEdge(dut.clk)
+            return int(dut.m_axis_results_tdata.value)
+        vocabulary = self.stimulus["vocabulary"]
+        while len(self.logits) < position * vocabulary:
+            self.beat.clear()
+            await self.beat.wait()
+        beats = self.logits[(position - 1) * vocabulary : position * vocabulary]
+        return self.sampler.choose([value for value, _ in beats])
 
     async def _until_taken(self) -> None:
         """Return half a cycle after the edge at which the offered token was taken."""
@@ -121,6 +145,7 @@ class Player:
                 value = data.value
                 signed = prefix == "m_axis_logits"
                 into.append([value.to_signed() if signed else value.to_unsigned(), int(last.value)])
+                self.beat.set()
         # The edge that takes the last beat is still to come.
         await RisingEdge(dut.clk)
         ready.value = 0

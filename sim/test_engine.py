@@ -1,0 +1,54 @@
+"""Whole engines of drawn shapes, schemes and lanes in Amaranth's simulator against golden."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golden.configuration import SCHEMES, NetworkShape
+from golden.random_program import random_program
+from golden.vectors import random_stimulus, trace
+from hw.engine import Engine
+from hw.lanes import Lanes, divisors
+from hw.parameter_memory import MemoryPlan
+from sim.engine_bench import compare, run_engine
+
+
+@st.composite
+def engines(draw):
+    """Return (program, lanes) of a small network that the lanes fit."""
+    mac = draw(st.sampled_from([1, 2, 3, 4]))
+    shape = NetworkShape(
+        vocabulary=draw(st.integers(5, 40)),
+        d_model=mac * draw(st.integers(8 // mac, 12 // mac)),
+        d_inner=mac * draw(st.integers(8 // mac, 16 // mac)),
+        d_state=draw(st.sampled_from([1, 2, 3, 4, 8])),
+        d_conv=draw(st.integers(2, 4)),
+        dt_rank=draw(st.integers(1, 4)),
+        n_layer=draw(st.integers(1, 2)),
+    )
+    scheme = draw(st.sampled_from(sorted(SCHEMES)))
+    scan = draw(st.sampled_from(divisors(shape.d_state)))
+    program = random_program(shape, SCHEMES[scheme], seed=draw(st.integers(0, 1000)))
+    return program, Lanes(mac=mac, scan=scan)
+
+
+def check(program, lanes, *, stall_seed, seed):
+    """Run one engine and compare every probe in value and cycle."""
+    stream = random_stimulus(program, 3, seed)
+    expected = trace(program, stream.tokens, stream.last)
+    engine = Engine(program=program, lanes=lanes, plan=MemoryPlan())
+    recording = run_engine(engine, expected, stall_seed=stall_seed)
+    compare(recording, program, lanes, expected, engine)
+
+
+@settings(max_examples=6, deadline=None)
+@given(engines(), st.integers(0, 99))
+def test_engine_equals_golden_at_full_speed(drawn, seed):
+    program, lanes = drawn
+    check(program, lanes, stall_seed=None, seed=seed)
+
+
+@settings(max_examples=4, deadline=None)
+@given(engines(), st.integers(0, 99))
+def test_engine_equals_golden_under_stalls(drawn, seed):
+    program, lanes = drawn
+    check(program, lanes, stall_seed=seed, seed=seed)
