@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -102,7 +102,7 @@ class ArrayController(wiring.Component):
         return m
 
     def _announce_rows(
-        self, m: Module, own: dict[str, Signal], group_done: object, first_group: object
+        self, m: Module, own: dict[str, Signal], group_done: Value, first_group: Value
     ) -> None:
         """Count the rows of a finished group out, ``row_latency`` cycles after its last element."""
         done = Signal(self.row_latency - 1)

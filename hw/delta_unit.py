@@ -162,7 +162,7 @@ class DeltaUnit(wiring.Component):
         m = Module()
         m.submodules.raw = raw = self._raw
         m.submodules.softplus = softplus = self._softplus
-        m.submodules.delta = delta = self._delta
+        m.submodules.narrow = delta = self._delta
         accumulator, shift = self._project(m)
         delta_shift = Signal(delta.shift.shape())
         layer_shifts = [self._delta_plan.stored(layer.delta)[0] for layer in self._program.shifts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -195,9 +195,7 @@ class Engine(wiring.Component):
             self._scan.fresh.eq(sequencer.fresh),
         ]
 
-    def _table(
-        self, m: Module, name: str, sequencer: Sequencer, events: list[Event]
-    ) -> EventTable:
+    def _table(self, m: Module, name: str, sequencer: Sequencer, events: list[Event]) -> EventTable:
         """Add the microcode store of one unit."""
         names = events[0].fields
         limits = {key: max(event.fields[key] for event in events) for key in names}
@@ -206,22 +204,16 @@ class Engine(wiring.Component):
         m.d.comb += [table.running.eq(sequencer.running), table.cycle.eq(sequencer.cycle)]
         return table
 
-    def _connect_microcode(
-        self, m: Module, sequencer: Sequencer, outputs: OutputStage
-    ) -> None:
+    def _connect_microcode(self, m: Module, sequencer: Sequencer, outputs: OutputStage) -> None:
         """Start every unit in the cycles of the schedule."""
         schedule, projection = self.schedule, self._projection
-        array = self._table(
-            m, "array", sequencer, [projection.event(i) for i in schedule.array]
-        )
+        array = self._table(m, "array", sequencer, [projection.event(i) for i in schedule.array])
         m.d.comb += projection.start.eq(array.start)
         for name in OPERANDS:
             m.d.comb += getattr(projection, name).eq(getattr(array, name))
         for name in STEERING:
             m.d.comb += getattr(projection, f"{name}_operand").eq(getattr(array, name))
-        embedding = self._table(
-            m, "embedding", sequencer, [Event(schedule.embedding_start, {})]
-        )
+        embedding = self._table(m, "embedding", sequencer, [Event(schedule.embedding_start, {})])
         m.d.comb += self._embedding.start.eq(embedding.start)
         scan = self._table(
             m,
@@ -252,7 +244,9 @@ class Engine(wiring.Component):
         convolution, activation, embedding = self._convolution, self._activation, self._embedding
         row = projection.row
 
-        def connect(target: object, prefix: str, valid: object, index: object, value: object):
+        def connect(
+            target: wiring.Component, prefix: str, valid: Value, index: Value, value: Value
+        ) -> None:
             m.d.comb += [
                 getattr(target, f"{prefix}_valid").eq(valid),
                 getattr(target, f"{prefix}_index").eq(index),

@@ -96,9 +96,7 @@ def write_design(
     command.atomic_write(golden / vectors.FILE_NAME, vectors.to_bytes(trace, stimulus, digest))
     command.atomic_write(golden / "predicted_cycles.npz", _predicted_cycles(schedule))
     command.atomic_write(golden / "program.safetensors", artifact)
-    write_testbench(
-        folder, top=top, program=program, lanes=lanes, schedule=schedule, trace=trace
-    )
+    write_testbench(folder, top=top, program=program, lanes=lanes, schedule=schedule, trace=trace)
     manifest = build_manifest(
         preset=preset,
         top=top,

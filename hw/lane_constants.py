@@ -90,7 +90,7 @@ class LaneConstants(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Build the two memories and the register of the layer's shift."""
         m = Module()
-        m.submodules.rates = rates = self._rates
+        m.submodules.decay_rates = rates = self._rates
         m.submodules.update_shifts = update_shifts = self._update_shifts
         amounts = [self.argument_plan.stored(layer.argument)[0] for layer in self._shifts]
         argument_shift = Signal(self.argument_plan.bits)

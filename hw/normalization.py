@@ -201,7 +201,7 @@ class ResidualNorm(wiring.Component):
 
     def _accumulate(self, m: Module, valid: Value, last: Value) -> None:
         """Sum the squares of what is written and hand the complete sum to the root."""
-        m.submodules.root = root = self._root
+        m.submodules.reciprocal_root = root = self._root
         square = Signal(2 * self._bits - 1, reset_less=True)
         total = Signal(len(root.total), init=self._epsilon)
         complete = delayed(m, last, self._sum_latency, name="complete")

@@ -262,7 +262,7 @@ class ScanEngine(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Connect step size, lanes, state memory and read-out."""
         m = Module()
-        m.submodules.delta = delta = self._delta
+        m.submodules.step_size = delta = self._delta
         m.submodules.operands = operands = self._operands
         m.submodules.readout = readout = self._readout
         layer, starts, fresh = self._control(m)
@@ -334,7 +334,7 @@ class ScanEngine(wiring.Component):
 
     def _feed(self, m: Module, starts: list[Value], layer: Value, held: Signal) -> None:
         """Feed ``delta u`` to the lanes and u to the read-out."""
-        m.submodules.drive = drive = self._drive
+        m.submodules.input_drive = drive = self._drive
         counter = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layer)
         u_cycle = self.scan_u_offset + drive.u_latency
         wait = self._readout_offset + self._readout.u_offset - u_cycle

@@ -9,9 +9,9 @@ import warnings
 # Amaranth would otherwise take whatever Yosys the machine has, and the text would differ.
 os.environ["AMARANTH_USE_YOSYS"] = "builtin"
 
-from amaranth.back import verilog  # noqa: E402 - the choice of Yosys must come first
-from amaranth.hdl import UnusedElaboratable  # noqa: E402
-from amaranth.lib.wiring import Component  # noqa: E402
+from amaranth.back import verilog
+from amaranth.hdl import UnusedElaboratable
+from amaranth.lib.wiring import Component
 
 _MODULE = re.compile(r"^module +(\\?\S+?)\s*\(.*?^endmodule$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"\\([^\s]+) ")

@@ -172,7 +172,9 @@ def differences(generated: Generated, outcome: Outcome, trace: Trace) -> list[st
         ("logits", trace.probes["logits"].ravel().tolist(), outcome.logits),
     ):
         if wanted_list != seen and (seen or name != "logits"):
-            found.append(f"stream of {name}: expected {wanted_list[:8]}, found {seen[:8]} (first 8)")
+            found.append(
+                f"stream of {name}: expected {wanted_list[:8]}, found {seen[:8]} (first 8)"
+            )
     return found
 
 

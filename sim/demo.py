@@ -122,8 +122,8 @@ def demo(
             f"each below {program.shape.vocabulary}"
         )
     lanes = default_lanes(program.shape)
-    sampling = {"logit_fraction": program.logit_fraction, "temperature": temperature}
-    sampler = Sampler(**sampling, seed=seed)
+    fraction = program.logit_fraction
+    sampler = Sampler(logit_fraction=fraction, temperature=temperature, seed=seed)
     with console.status("generating Verilog"):
         folder = out.absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,8 +142,9 @@ def demo(
         last=[0] * len(begun),
         vocabulary=program.shape.vocabulary,
         generate=tokens,
+        logit_fraction=fraction,
+        temperature=temperature,
         sampling_seed=seed,
-        **sampling,
     )
     outcome, seconds = _simulate(simulation, played, folder / "simulation", console)
     expected = golden_text(program, begun, tokens, sampler)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WRAPPER = "cosimulation"
-_DECLARATION = re.compile(r"^\s*(input|output)\s+(?:wire |reg )?(\[\d+:0\])?\s*(\w+);", re.MULTILINE)
+_DECLARATION = re.compile(
+    r"^\s*(input|output)\s+(?:wire |reg )?(\[\d+:0\])?\s*(\w+);", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cocotb
 from cocotb.clock import Clock
@@ -20,8 +20,9 @@ from golden.sampling import Sampler
 CONTROL_ADDRESS = 0x40
 
 
-def _plusarg(name: str) -> str:
-    return str(cocotb.plusargs[name])
+def _file(name: str) -> Path:
+    """Return the file that a plusarg names."""
+    return Path(str(cocotb.plusargs[name]))
 
 
 async def _write_register(dut: Any, address: int, value: int) -> None:
@@ -68,14 +69,14 @@ async def _start(dut: Any, stimulus: dict[str, Any]) -> None:
 class Player:
     """Drives the streams, at full speed or with random stalls, and collects the outputs."""
 
-    def __init__(self, dut: Any, stimulus: dict[str, Any]) -> None:
+    def __init__(self, dut: Any, stimulus: dict[str, Any], progress: TextIO) -> None:
         self.dut, self.stimulus = dut, stimulus
         self.results: list[list[int]] = []
         self.logits: list[list[int]] = []
         self.tokens: list[int] = list(stimulus["tokens"])
         self.last: list[int] = list(stimulus["last"])
         self.random = random.Random(stimulus["stall_seed"])
-        self.progress = Path(_plusarg("progress")).open("w")
+        self.progress = progress
         self.beat = Event()
         self.sampler: Sampler | None = None
         if stimulus["temperature"] > 0:
@@ -154,9 +155,16 @@ class Player:
 @cocotb.test()
 async def play(dut: Any) -> None:
     """Play the stimulus and write tokens, results and logits."""
-    stimulus = json.loads(Path(_plusarg("stimulus")).read_text())
+    stimulus = json.loads(_file("stimulus").read_text())
+    with _file("progress").open("w") as progress:
+        outcome = await _play(dut, stimulus, progress)
+    _file("outcome").write_text(json.dumps(outcome))
+
+
+async def _play(dut: Any, stimulus: dict[str, Any], progress: TextIO) -> dict[str, Any]:
+    """Run the design through the stimulus; return tokens, results and logits."""
     await _start(dut, stimulus)
-    player = Player(dut, stimulus)
+    player = Player(dut, stimulus, progress)
     total = len(player.tokens) + stimulus["generate"]
     sender = cocotb.start_soon(player.send())
     beats = total * stimulus["vocabulary"] if stimulus["emit_logits"] else 0
@@ -165,10 +173,9 @@ async def play(dut: Any) -> None:
     await logits
     await sender
     await ClockCycles(dut.clk, 4)
-    outcome = {
+    return {
         "tokens": player.tokens,
         "last": player.last,
         "results": player.results,
         "logits": player.logits,
     }
-    Path(_plusarg("outcome")).write_text(json.dumps(outcome))
