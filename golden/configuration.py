@@ -158,6 +158,12 @@ PRESETS: dict[str, NetworkShape] = {
     "bytelm": NetworkShape(
         vocabulary=256, d_model=128, d_inner=256, d_state=16, d_conv=4, dt_rank=8, n_layer=5
     ),
+    "mamba-130m": NetworkShape(
+        vocabulary=50280, d_model=768, d_inner=1536, d_state=16, d_conv=4, dt_rank=48, n_layer=24
+    ),
+    "mamba-2.8b": NetworkShape(
+        vocabulary=50280, d_model=2560, d_inner=5120, d_state=16, d_conv=4, dt_rank=160, n_layer=64
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, wiring
@@ -54,7 +55,7 @@ class EventTable(wiring.Component):
         times = [event.time for event in events]
         if not times or times[0] < 2:
             raise ValueError(f"events start at {times[:1]}; the earliest start is cycle 2")
-        for before, after in zip(times, times[1:], strict=False):
+        for before, after in pairwise(times):
             if after - before < self.spacing:
                 raise ValueError(
                     f"events at cycles {before} and {after} are closer than {self.spacing}; "

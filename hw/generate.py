@@ -17,7 +17,7 @@ from golden.artifact import to_bytes
 from golden.builtin import load_builtin
 from golden.configuration import find_scheme
 from golden.program import Program
-from hw.lanes import Lanes, default_lanes
+from hw.lanes import Lanes, chosen_lanes
 from hw.manifest import build_manifest, file_digests
 from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
 from hw.schedule import Schedule
@@ -130,11 +130,7 @@ def generate(
     """
     console = Console(stderr=True)
     program = load_builtin(preset, find_scheme(scheme), artifact)
-    usual = default_lanes(program.shape)
-    lanes = Lanes(
-        mac=usual.mac if mac_lanes is None else mac_lanes,
-        scan=usual.scan if scan_lanes is None else scan_lanes,
-    ).check(program.shape)
+    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
     with (
         console.status(f"generating {preset} {scheme} with {lanes.mac} + {lanes.scan} lanes"),
         command.atomic_directory(out) as folder,

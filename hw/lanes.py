@@ -55,3 +55,11 @@ def default_lanes(shape: NetworkShape) -> Lanes:
     # One step wider: the read-out must finish early enough for out_proj to start on time.
     wider = [s for s in divisors(shape.d_state) if s > scan]
     return Lanes(mac=mac, scan=wider[0] if wider else scan)
+
+
+def chosen_lanes(shape: NetworkShape, mac: int | None, scan: int | None) -> Lanes:
+    """Return the lanes that a user asked for, the usual ones where not, checked."""
+    usual = default_lanes(shape)
+    return Lanes(
+        mac=usual.mac if mac is None else mac, scan=usual.scan if scan is None else scan
+    ).check(shape)

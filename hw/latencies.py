@@ -1,0 +1,62 @@
+"""The units' latencies as expressions of shape, scheme and lanes, without building anything.
+
+:class:`hw.engine.Engine` reads the same numbers from its components; a test keeps both equal, so
+that a schedule can be computed for shapes far too large to simulate.
+"""
+
+from __future__ import annotations
+
+from golden.configuration import NetworkShape, Scheme
+from hw.lanes import Lanes
+from hw.schedule import Latencies
+
+MEMORY = 2
+"""A parameter memory: its block and an output register."""
+REQUANTIZER = 2
+ACTIVATION = 4 + MEMORY
+"""SiLU or softplus: magnitude, table, product, correction, sum."""
+ENCODER = 1 + REQUANTIZER
+RECIPROCAL_ROOT = 8
+
+
+def _tree(terms: int) -> int:
+    """Return the levels of a registered adder tree."""
+    return (terms - 1).bit_length()
+
+
+def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
+    """Return the latencies of an engine of this shape, scheme and parallelism.
+
+    Raises
+    ------
+    InputError
+        If the lanes do not fit the shape.
+    """
+    lanes.check(shape)
+    steps = shape.d_state // lanes.scan
+    front = _tree(-(-shape.dt_rank // steps)) + steps
+    read_out = front + steps + _tree(lanes.scan)
+    scan = 35 + read_out
+    code = REQUANTIZER + 1 if scheme.dual_scale is None else ENCODER
+    return Latencies(
+        embedding=3 + MEMORY,
+        residual_probe=2,
+        norm=10 + RECIPROCAL_ROOT,
+        norm_duration=3 + RECIPROCAL_ROOT + shape.d_model,
+        convolution=5 + _tree(shape.d_conv + 1) + REQUANTIZER,
+        activation=ACTIVATION + REQUANTIZER + 1,
+        scan_code=ACTIVATION + code,
+        scan=scan,
+        scan_delta=15 + front,
+        scan_output=32 + read_out,
+        scan_state=29 + front,
+        dt_offset=3,
+        bc_offset=22 + front,
+        scan_u_offset=20 + front,
+        gate_offset=30 + read_out,
+        scan_duration=scan + (shape.d_inner - 1) * steps + 1,
+        recurrence=7,
+        logits=0,
+        token=1,
+        row=5 + MEMORY + REQUANTIZER,
+    )

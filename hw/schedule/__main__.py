@@ -1,0 +1,96 @@
+"""Predicts cycles: ``python -m hw.schedule --preset NAME [--mac-lanes P] [--json]``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from golden import command
+from golden.configuration import NetworkShape, Scheme, find_preset, find_scheme
+from hw.lanes import Lanes, chosen_lanes
+from hw.latencies import latencies
+from hw.manifest import SINGLE_STREAM_TURNAROUND
+from hw.schedule import Schedule, build_schedule
+
+application = typer.Typer(add_completion=False)
+
+
+def stages(schedule: Schedule) -> dict[str, dict[str, float]]:
+    """Return cycles and useful share of the array by kind of instruction, and its idle cycles."""
+    found: dict[str, dict[str, float]] = {}
+    for instruction in schedule.array:
+        stage = found.setdefault(instruction.name, {"cycles": 0, "products": 0})
+        stage["cycles"] += instruction.groups * instruction.interval
+        stage["products"] += instruction.products
+    for stage in found.values():
+        stage["utilisation"] = stage["products"] / (stage["cycles"] * schedule.lanes.mac)
+    idle = schedule.interval - sum(stage["cycles"] for stage in found.values())
+    found["idle"] = {"cycles": idle, "products": 0, "utilisation": 0.0}
+    return found
+
+
+def report(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, Any]:
+    """Return the prediction: cycles are exact, as simulation asserts for what it can reach."""
+    schedule = build_schedule(shape, lanes, latencies(shape, scheme, lanes))
+    single = schedule.latency + SINGLE_STREAM_TURNAROUND
+    weights = shape.n_layer * (3 * shape.d_inner * shape.d_model + shape.projected * shape.d_inner)
+    return {
+        "scheme": scheme.name,
+        "mac_lanes": lanes.mac,
+        "scan_lanes": lanes.scan,
+        "cycles_per_token": schedule.interval,
+        "cycles_single_stream": single,
+        "array_utilisation": schedule.utilisation(schedule.interval),
+        "array_utilisation_single_stream": schedule.utilisation(single),
+        "products_per_token": schedule.products,
+        "weight_bits_per_cycle": lanes.mac * scheme.weight_bits,
+        "weight_bits_per_token": weights * scheme.weight_bits
+        + shape.vocabulary * shape.d_model * scheme.embedding_bits,
+        "stages": stages(schedule),
+    }
+
+
+def _print(preset: str, found: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title=f"{preset} {found['scheme']}: one token on the array")
+    for column in ("stage", "cycles", "share", "lanes busy"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, stage in found["stages"].items():
+        share = stage["cycles"] / found["cycles_per_token"]
+        table.add_row(name, f"{stage['cycles']:,}", f"{share:.1%}", f"{stage['utilisation']:.1%}")
+    console.print(table)
+    console.print(
+        f"{found['mac_lanes']} MAC lanes, {found['scan_lanes']} scan lanes: "
+        f"{found['cycles_per_token']:,} cycles a token with known input "
+        f"({found['array_utilisation']:.1%} useful), "
+        f"{found['cycles_single_stream']:,} when generating "
+        f"({found['array_utilisation_single_stream']:.1%}); "
+        f"{found['weight_bits_per_cycle']:,} weight bits a cycle",
+        highlight=False,
+    )
+
+
+@application.command()
+def schedule(
+    preset: Annotated[str, typer.Option(help="shape, mamba-130m and mamba-2.8b included")],
+    scheme: Annotated[str, typer.Option(help="quantization scheme")] = "w8a8",
+    mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
+    scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Predict the cycles of a token, the array's utilisation by stage and the weight bandwidth."""
+    shape = find_preset(preset)
+    found = report(shape, find_scheme(scheme), chosen_lanes(shape, mac_lanes, scan_lanes))
+    if as_json:
+        typer.echo(json.dumps({"preset": preset, **found}, indent=2))
+    else:
+        _print(preset, found)
+
+
+if __name__ == "__main__":
+    command.run(application)

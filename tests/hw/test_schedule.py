@@ -1,0 +1,90 @@
+"""Schedules: the closed-form latencies, limits, and the command."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golden.configuration import SCHEMES, NetworkShape, find_preset, find_scheme
+from golden.errors import InputError
+from golden.random_program import random_program
+from hw.engine import Engine
+from hw.lanes import Lanes, default_lanes, divisors
+from hw.latencies import latencies
+from hw.parameter_memory import MemoryPlan
+from hw.schedule import build_schedule
+
+
+@st.composite
+def shapes(draw):
+    mac = draw(st.sampled_from([1, 2, 4, 5, 8]))
+    return NetworkShape(
+        vocabulary=draw(st.integers(2, 70)),
+        d_model=mac * draw(st.integers(2, 6)),
+        d_inner=mac * draw(st.integers(2, 9)),
+        d_state=draw(st.integers(1, 16)),
+        d_conv=draw(st.integers(2, 8)),
+        dt_rank=draw(st.integers(1, 9)),
+        n_layer=draw(st.integers(1, 3)),
+    ), mac
+
+
+@settings(max_examples=25, deadline=None)
+@given(shapes(), st.sampled_from(sorted(SCHEMES)), st.data())
+def test_closed_form_equals_the_components(drawn, scheme, data):
+    shape, mac = drawn
+    lanes = Lanes(mac=mac, scan=data.draw(st.sampled_from(divisors(shape.d_state))))
+    program = random_program(shape, SCHEMES[scheme], seed=1)
+    try:
+        engine = Engine(program=program, lanes=lanes, plan=MemoryPlan("mem"))
+    except InputError:
+        with pytest.raises(InputError):
+            build_schedule(shape, lanes, latencies(shape, SCHEMES[scheme], lanes))
+        return
+    assert latencies(shape, SCHEMES[scheme], lanes) == engine.latencies
+
+
+def test_bytelm_keeps_its_array_busy():
+    shape = find_preset("bytelm")
+    lanes = default_lanes(shape)
+    schedule = build_schedule(shape, lanes, latencies(shape, find_scheme("w8a8"), lanes))
+    assert lanes == Lanes(mac=32, scan=4)
+    assert schedule.interval == 19234
+    assert schedule.products == 575488
+    assert schedule.utilisation(schedule.latency + 2) > 0.92
+
+
+def test_lanes_that_do_not_divide_are_refused_with_the_choices():
+    shape = find_preset("bytelm")
+    with pytest.raises(InputError, match=r"mac lanes = 24 .* d_model = 128; choose one of 1, 2, 4"):
+        Lanes(mac=24, scan=4).check(shape)
+    with pytest.raises(InputError, match=r"scan lanes = 3 .* d_state = 16; choose one of 1, 2, 4"):
+        Lanes(mac=32, scan=3).check(shape)
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "hw.schedule", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_command_prints_json_for_a_shape_beyond_simulation():
+    done = run("--preset", "mamba-2.8b", "--mac-lanes", "512", "--scan-lanes", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["cycles_per_token"] > 2.7e9 / 512
+    assert 0.9 < report["array_utilisation"] < 1
+    assert report["weight_bits_per_cycle"] == 512 * 8
+
+
+def test_command_refuses_bad_lanes_in_one_line():
+    done = run("--preset", "bytelm", "--mac-lanes", "7")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "7" in done.stderr
