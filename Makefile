@@ -40,7 +40,7 @@ slow: $(VENV)/.installed-test
 	$(RUN) pytest -n 2 -m slow
 
 bench: $(VENV)/.installed-test
-	set -e; for script in bench/bench_*.py; do $(BIN)/python $$script; done
+	$(RUN) bench.run
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -1,10 +1,12 @@
 """Tokens a second of the golden executor beside `transformers` on this CPU.
 
-``python -m bench.golden_speed [--json FILE]`` measures both at the shape of the `bytelm` preset:
-prefill of 1 x 512 and of 16 x 256 tokens, and decoding one stream token by token. Each side runs in
-its own process, since `transformers` picks its kernels from the modules it finds loaded. The two
-take turns, so that both see the same machine, and the best round counts. Figures are given for one
-thread and for all cores; the ratio compares equal numbers of threads.
+``python -m bench.golden_speed`` measures both at the shape of the `bytelm` preset, the integer
+program of scheme `w8a8` beside a float32 network: prefill of 1 x 512 and of 16 x 256 tokens, and
+decoding one stream token by token. Each side runs in its own process, since `transformers` picks
+its kernels from the modules it finds loaded; its compiled kernels need a GPU, so it runs its
+reference implementation. The two take turns, so that both see the same machine, and the best
+round counts. Figures are given for one thread and for all cores; the ratio compares equal numbers
+of threads.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from bench.measurement import FOLDER, PRESET, SCHEME, Figure, write_report
 from golden import command
 from golden.configuration import find_preset, find_scheme
 
 PREFILLS = ((1, 512), (16, 256))
 DECODED = 200
 REPEATS = 3
-PRESET = "bytelm"
+TARGET_RATIO = 1.0
+"""Golden at least as fast as transformers."""
 
 application = typer.Typer(add_completion=False)
 
@@ -58,7 +62,7 @@ def golden_rates() -> dict[str, float]:
     from golden.random_program import random_program  # noqa: PLC0415
     from golden.state import State  # noqa: PLC0415
 
-    executor = Executor(random_program(find_preset(PRESET), find_scheme("w8a8")))
+    executor = Executor(random_program(find_preset(PRESET), find_scheme(SCHEME)))
 
     def decode(tokens: np.ndarray) -> None:
         state = State.zeros(executor.program, 1)
@@ -71,15 +75,15 @@ def golden_rates() -> dict[str, float]:
 def transformers_rates(threads: int) -> dict[str, float]:
     """Measure ``MambaForCausalLM`` in float32, without compiled kernels as on any CPU."""
     import torch  # noqa: PLC0415
-    from transformers import MambaConfig, MambaForCausalLM  # noqa: PLC0415
+    from transformers import MambaConfig, MambaForCausalLM, logging  # noqa: PLC0415
 
+    logging.set_verbosity_error()  # it would say at each start that it has no compiled kernels
     torch.set_num_threads(threads)
     shape = find_preset(PRESET)
     model = MambaForCausalLM(
         MambaConfig(
             vocab_size=shape.vocabulary,
             hidden_size=shape.d_model,
-            intermediate_size=shape.d_inner,
             expand=shape.d_inner // shape.d_model,
             state_size=shape.d_state,
             conv_kernel=shape.d_conv,
@@ -131,7 +135,9 @@ def compare(threads: int, rounds: int) -> list[dict[str, Any]]:
 
 @application.command()
 def main(
-    output: Annotated[Path | None, typer.Option("--json", help="also write the rows here")] = None,
+    output: Annotated[Path, typer.Option("--json", help="report to write")] = (
+        FOLDER / "golden.json"
+    ),
     rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 2,
     side: Annotated[str | None, typer.Option(hidden=True)] = None,
     threads: Annotated[int, typer.Option(hidden=True)] = 1,
@@ -142,15 +148,19 @@ def main(
         return
     counts = sorted({1, os.cpu_count() or 1})
     rows = [row for count in counts for row in compare(count, rounds)]
-    print(f"{'workload':20}{'threads':>8}{'golden':>10}{'transformers':>14}{'ratio':>8}")
+    print(f"{'workload':20}{'threads':>8}{'golden':>10}{'transformers':>14}   (tokens/s)")
     for row in rows:
-        print(
-            f"{row['workload']:20}{row['threads']:8}{row['golden']:10}"
-            f"{row['transformers']:14}{row['ratio']:8}"
+        print(f"{row['workload']:20}{row['threads']:8}{row['golden']:10}{row['transformers']:14}")
+    figures = [
+        Figure(
+            name=f"golden / transformers, {row['workload']}, {row['threads']} thread(s)",
+            value=row["ratio"],
+            unit="times",
+            target=TARGET_RATIO,
         )
-    if output is not None:
-        report = {"unit": "tokens/s", "shape": asdict(find_preset(PRESET)), "rows": rows}
-        command.atomic_write(output, json.dumps(report, indent=1).encode() + b"\n")
+        for row in rows
+    ]
+    write_report(output, figures, shape=asdict(find_preset(PRESET)), unit="tokens/s", rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""The table of results in the README: ``python -m bench.results --update README.md``.
+
+Figures come from two files and nowhere else, each with the command that makes it:
+
+* ``bench/results.json``: speed and cycles. ``make bench`` writes ``build/bench/*.json``, and
+  ``--collect`` joins them into this file.
+* the accuracy report (``--accuracy``): a JSON object with ``float``, the bits per byte of the float
+  network, and ``schemes``, an object with the bits per byte of every scheme, all on the same
+  held-out text.
+
+A missing file is an error that names the command. ``--partial`` writes the table without the
+accuracy rows' figures, for as long as there is no report. ``--check`` changes nothing and fails if
+the document is not what ``--update`` would write.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.measurement import FOLDER
+from bench.run import BENCHMARKS
+from golden import command
+from golden.configuration import SCHEMES
+from golden.errors import InputError
+
+RESULTS = Path(__file__).parent / "results.json"
+ACCURACY = Path("docs/accuracy.json")
+BEGIN = "<!-- results: begin, written by python -m bench.results --update -->"
+END = "<!-- results: end -->"
+FLOAT_TARGET = 1.51
+LOSS_TARGETS = {"w8a8": 1.0, "w4a8": 4.5, "w4a5-se": 6.0}
+"""Largest loss in percent of bits per byte against the float network."""
+UTILISATION_TARGET = 80
+EVALUATE = "`python -m model.evaluate`"
+
+application = typer.Typer(add_completion=False)
+Row = tuple[str, str, str, str]
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Return the reports of all benchmarks by name.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    missing = [name for name in BENCHMARKS if not (folder / f"{name}.json").is_file()]
+    if missing:
+        raise InputError(f"{folder} lacks {', '.join(missing)}; run: make bench")
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in BENCHMARKS}
+
+
+def load(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object; if it is missing or none, raise InputError with the remedy."""
+    if not path.is_file():
+        raise InputError(f"no results at {path}; {remedy}")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}; {remedy}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; {remedy}")
+    return content
+
+
+def accuracy_rows(report: dict[str, Any] | None) -> list[Row]:
+    """Return bits per byte of the float network and, with the loss, of every scheme."""
+    if report is None:
+        unknown = "not measured yet"
+        return [
+            ("bits per byte, float", unknown, f"≤ {FLOAT_TARGET}", EVALUATE),
+            *(
+                (f"bits per byte, {name}", unknown, f"≤ +{LOSS_TARGETS[name]} %", EVALUATE)
+                for name in SCHEMES
+            ),
+        ]
+    try:
+        base = float(report["float"])
+        schemes = {name: float(report["schemes"][name]) for name in SCHEMES}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the accuracy report lacks {error}; it needs float, and schemes with "
+            f"{', '.join(SCHEMES)}"
+        ) from error
+    return [
+        ("bits per byte, float", f"{base:.4f}", f"≤ {FLOAT_TARGET}", EVALUATE),
+        *(
+            (
+                f"bits per byte, {name}",
+                f"{value:.4f} ({100 * (value / base - 1):+.2f} %)",
+                f"≤ +{LOSS_TARGETS[name]} %",
+                EVALUATE,
+            )
+            for name, value in schemes.items()
+        ),
+    ]
+
+
+def tool_rows(results: dict[str, Any]) -> list[Row]:
+    """Return cycles, utilisation and the speed of the tools."""
+    generation, cosimulation = results["generation"], results["cosimulation"]
+    design, golden = generation["manifest"], results["golden"]
+    lanes = f"{design['mac_lanes']} + {design['scan_lanes']} lanes"
+    predict = "`python -m hw.schedule --preset bytelm`"
+    seconds, cycles = generation["figures"][0], cosimulation["figures"][0]
+    rows: list[Row] = []
+    for name, suffix, cycle_key in (
+        ("tokens known ahead", "", "predicted_cycles_per_token"),
+        ("each token the last arg-max", "_single_stream", "predicted_cycles_single_stream"),
+    ):
+        share = 100 * design[f"array_utilisation{suffix}"]
+        rows.append(
+            (
+                f"cycles a token, {lanes}, {name}",
+                f"{design[cycle_key]:,}, array {share:.1f} % useful",
+                f"array ≥ {UTILISATION_TARGET} %",
+                predict,
+            )
+        )
+    rows.append(
+        (
+            "cosimulation, all probe points recorded",
+            f"{cycles['value']:,} cycles/s",
+            f"≥ {cycles['target']:,.0f}",
+            "`python -m bench.cosimulation_speed`",
+        )
+    )
+    rows += [
+        (
+            f"golden model, {row['workload']}, one thread",
+            f"{row['golden']:,} tokens/s; transformers {row['transformers']:,}",
+            "≥ transformers",
+            "`python -m bench.golden_speed`",
+        )
+        for row in golden["rows"]
+        if row["threads"] == 1
+    ]
+    return [
+        *rows,
+        (
+            "generating Verilog, images, vectors and bench",
+            f"{seconds['value']:.1f} s",
+            f"≤ {seconds['target']:.0f} s",
+            "`python -m bench.generation_speed`",
+        ),
+    ]
+
+
+def table(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
+    """Return the Markdown of the table with a line about the machine."""
+    machine = results["cosimulation"]["machine"]
+    lines = ["| `bytelm` | measured | target | command |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {value} | {target} | {source} |"
+        for name, value, target, source in [*accuracy_rows(accuracy), *tool_rows(results)]
+    ]
+    weights = results["cosimulation"]["weights"]
+    where = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}"
+    return "\n".join([*lines, "", f"Speeds: {where}, {weights} weights, `make bench`."])
+
+
+def renewed(document: Path, text: str) -> str:
+    """Return ``document`` with its marked section replaced by ``text``."""
+    before, begin, rest = document.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(
+            f"{document} lacks the lines {BEGIN!r} and {END!r}; add them where the table belongs"
+        )
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+@application.command()
+def main(
+    *,
+    collecting: Annotated[
+        bool, typer.Option("--collect", help="first join the reports of make bench")
+    ] = False,
+    accuracy: Annotated[Path, typer.Option(help="accuracy report")] = ACCURACY,
+    partial: Annotated[bool, typer.Option(help="do without the accuracy report")] = False,
+    update: Annotated[Path | None, typer.Option(help="document to rewrite")] = None,
+    check: Annotated[Path | None, typer.Option(help="document to compare")] = None,
+) -> None:
+    """Print the table of results, and put it into a document or compare it with one."""
+    if collecting:
+        content = json.dumps(collect(FOLDER), indent=1) + "\n"
+        command.atomic_write(RESULTS, content.encode())
+    results = load(RESULTS, "run: make bench, then python -m bench.results --collect")
+    report = None if partial else load(accuracy, "run: python -m model.evaluate, or give --partial")
+    text = table(results, report)
+    typer.echo(text)
+    if update is not None:
+        command.atomic_write(update, renewed(update, text).encode())
+    if check is not None and renewed(check, text) != check.read_text():
+        raise InputError(f"{check} is not current; run: python -m bench.results --update {check}")
+
+
+if __name__ == "__main__":
+    command.run(application)
