@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ class Stimulus:
     temperature, sampling_seed, logit_fraction : how generated tokens are drawn from the logits;
         temperature 0 takes the arg-max that the hardware returns
     vocabulary : V
+    watchdog : cycles after which to end with what was recorded so far; None waits for all of it
     """
 
     tokens: list[int]
@@ -43,6 +46,7 @@ class Stimulus:
     longest_stall: int = 1
     reset_at_last: bool = True
     emit_logits: bool = True
+    watchdog: int | None = None
     temperature: float = 0.0
     sampling_seed: int = 0
     logit_fraction: int = 0
@@ -59,6 +63,7 @@ class Outcome:
     tokens : the tokens that were played, generated ones included
     results, logits : values that left the streams
     result_last : TLAST of every result
+    finished : False if the watchdog ended the simulation
     """
 
     starts: np.ndarray
@@ -68,6 +73,7 @@ class Outcome:
     results: list[int]
     result_last: list[int]
     logits: list[int]
+    finished: bool
 
     @property
     def cycles(self) -> int:
@@ -99,8 +105,17 @@ class Cosimulation:
             arguments=["-O3", "--x-assign", "fast", "--x-initial", "fast"],
         )
 
-    def run(self, stimulus: Stimulus, name: str = "run") -> Outcome:
+    def run(
+        self,
+        stimulus: Stimulus,
+        name: str = "run",
+        *,
+        images: Path | None = None,
+        plusargs: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Play ``stimulus`` and return what was recorded; ``name`` is a subfolder for the files.
+
+        ``images`` replaces the design's folder of memory images; ``plusargs`` go to the Verilog.
 
         Raises
         ------
@@ -109,16 +124,20 @@ class Cosimulation:
         """
         directory = self.folder / name
         directory.mkdir(exist_ok=True)
-        images = directory / "mem"
-        if not images.exists():
-            images.symlink_to(self.design / "mem")
+        linked = directory / "mem"
+        linked.unlink(missing_ok=True)
+        linked.symlink_to((images or self.design / "mem").resolve())
         (directory / "stimulus.json").write_text(json.dumps(stimulus.__dict__))
         record, outcome = directory / "record.txt", directory / "outcome.json"
         simulate(
-            self._simulator,
+            # The runner keeps the arguments of a run: a copy lets runs go on side by side.
+            copy.copy(self._simulator),
             test_module="sim.top_bench",
             directory=directory,
+            # The bench asserts nothing, and rewriting assertions takes longer than a short run.
+            variables={"COCOTB_REWRITE_ASSERTION_FILES": ""},
             plusargs={
+                **(plusargs or {}),
                 "record": str(record),
                 "stimulus": str(directory / "stimulus.json"),
                 "outcome": str(outcome),
@@ -153,40 +172,74 @@ class Cosimulation:
             results=[value for value, _ in played["results"]],
             result_last=[last for _, last in played["results"]],
             logits=[value for value, _ in played["logits"]],
+            finished=played["finished"],
         )
 
 
-def differences(generated: Generated, outcome: Outcome, trace: Trace) -> list[str]:
-    """Return one line for each probe or stream that differs in value or cycle, else nothing."""
+@dataclass(frozen=True)
+class Difference:
+    """The first place in which a probe or a stream is not as golden says.
+
+    Parameters
+    ----------
+    source : name of the probe or stream
+    cycle : when the value was due; None for a stream
+    text : one line for people
+    """
+
+    source: str
+    cycle: int | None
+    text: str
+
+
+def find_differences(generated: Generated, outcome: Outcome, trace: Trace) -> list[Difference]:
+    """Return each probe or stream that differs in value or cycle, else nothing."""
     found = []
     for name, (cycles, values) in outcome.probes.items():
         expected = expected_probe(name, generated.program, generated.lanes, trace)
         mask = (1 << generated.probe_widths[name][0]) - 1
         wanted = np.array([int(value) & mask for value in expected.ravel()], dtype=object)
         due = (outcome.starts[:, None] + generated.schedule.probes[name]).ravel()
-        found += _first_difference(name, "value", wanted, values, expected.shape[1])
-        found += _first_difference(name, "cycle", due, cycles, expected.shape[1])
+        found += _first_difference(name, (due, wanted), (cycles, values), expected.shape[1])
     for name, wanted_list, seen in (
         ("results", trace.probes["token"].ravel().tolist(), outcome.results),
         ("result TLAST", trace.last.tolist(), outcome.result_last),
         ("logits", trace.probes["logits"].ravel().tolist(), outcome.logits),
     ):
         if wanted_list != seen and (seen or name != "logits"):
-            found.append(
-                f"stream of {name}: expected {wanted_list[:8]}, found {seen[:8]} (first 8)"
-            )
+            text = f"stream of {name}: expected {wanted_list[:8]}, found {seen[:8]} (first 8)"
+            found.append(Difference(f"stream of {name}", None, text))
+    if not outcome.finished:
+        found.append(Difference("watchdog", None, "the streams did not end in time"))
     return found
 
 
+def differences(generated: Generated, outcome: Outcome, trace: Trace) -> list[str]:
+    """Return one line for each probe or stream that differs in value or cycle, else nothing."""
+    return [difference.text for difference in find_differences(generated, outcome, trace)]
+
+
 def _first_difference(
-    name: str, kind: str, wanted: np.ndarray, seen: np.ndarray, count: int
-) -> list[str]:
-    """Return a line for the first difference of two sequences of a probe, or nothing."""
-    if len(wanted) != len(seen):
-        return [f"{name}: {len(seen)} values, expected {len(wanted)}"]
-    different = np.flatnonzero(wanted != seen)
-    if not different.size:
+    name: str,
+    expected: tuple[np.ndarray, np.ndarray],
+    seen: tuple[np.ndarray, np.ndarray],
+    count: int,
+) -> list[Difference]:
+    """Compare cycles and values of a probe with ``count`` values a token."""
+    (due, wanted), (cycles, values) = expected, seen
+    common = min(len(due), len(wanted), len(cycles))
+    different = np.flatnonzero(
+        (wanted[:common] != values[:common]) | (due[:common] != cycles[:common])
+    )
+    if different.size:
+        first = int(different[0])
+        token, place = divmod(first, count)
+        text = (
+            f"{name}, token {token}, position {place}: {values[first]} in cycle {cycles[first]}, "
+            f"expected {wanted[first]} in cycle {due[first]}"
+        )
+        return [Difference(name, int(min(due[first], cycles[first])), text)]
+    if len(wanted) == len(values) == len(due):
         return []
-    token, place = divmod(int(different[0]), count)
-    expected, found = wanted[different[0]], seen[different[0]]
-    return [f"{name}, token {token}, position {place}: {kind} {found}, expected {expected}"]
+    later = next((int(rest[common]) for rest in (due, cycles) if len(rest) > common), None)
+    return [Difference(name, later, f"{name}: {len(values)} values, expected {len(wanted)}")]

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, Event, FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, Event, FallingEdge, RisingEdge, gather, select
 
 from golden.sampling import Sampler
 
@@ -166,16 +166,23 @@ async def _play(dut: Any, stimulus: dict[str, Any], progress: TextIO) -> dict[st
     await _start(dut, stimulus)
     player = Player(dut, stimulus, progress)
     total = len(player.tokens) + stimulus["generate"]
-    sender = cocotb.start_soon(player.send())
     beats = total * stimulus["vocabulary"] if stimulus["emit_logits"] else 0
-    logits = cocotb.start_soon(player.collect("m_axis_logits", player.logits, beats))
-    await player.collect("m_axis_results", player.results, total)
-    await logits
-    await sender
+    parts = gather(
+        player.send(),
+        player.collect("m_axis_logits", player.logits, beats),
+        player.collect("m_axis_results", player.results, total),
+    )
+    finished = True
+    if stimulus["watchdog"] is None:
+        await parts
+    else:
+        ended, _ = await select(parts, ClockCycles(dut.clk, stimulus["watchdog"]))
+        finished = ended == 0
     await ClockCycles(dut.clk, 4)
     return {
         "tokens": player.tokens,
         "last": player.last,
         "results": player.results,
         "logits": player.logits,
+        "finished": finished,
     }

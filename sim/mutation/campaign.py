@@ -1,0 +1,149 @@
+"""Runs every fault until a stream shows it, and says which probe showed it first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from golden import vectors
+from hw.generate import Generated, write_design
+from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
+from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
+from sim.mutation.linear_faults import LINEAR_FAULTS
+from sim.mutation.mixer_faults import MIXER_FAULTS
+from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
+from sim.mutation.strained import LANES, Scenario, scenarios, strained_program
+
+RTL_FAULTS: tuple[Fault, ...] = (*LINEAR_FAULTS, *MIXER_FAULTS, *CONTROL_FAULTS)
+PRESET = "mutation"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one fault.
+
+    Parameters
+    ----------
+    name, unit, kind : of the fault
+    scenario : the stream that showed it, None for a survivor
+    probe : the probe or stream that differed first in time, None for a survivor
+    detail : that difference in words
+    """
+
+    name: str
+    unit: str
+    kind: str
+    scenario: str | None
+    probe: str | None
+    detail: str
+
+    @property
+    def caught(self) -> bool:
+        """Return whether any stream showed the fault."""
+        return self.scenario is not None
+
+
+def _order(difference: Difference) -> tuple[bool, int]:
+    """Sort by time, what has none (a stream, or what never came) last."""
+    return difference.cycle is None, difference.cycle or 0
+
+
+class Campaign:
+    """A design with all faults built in, compiled once.
+
+    Parameters
+    ----------
+    folder : empty or missing; receives the design, the simulator and the records
+
+    Raises
+    ------
+    InputError
+        If a fault's pattern no longer fits the Verilog.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        program = strained_program()
+        self.generated: Generated = write_design(
+            program,
+            LANES,
+            vectors.random_stimulus(program, 2, 0),
+            preset=PRESET,
+            folder=folder / "design",
+        )
+        build_schemata(folder / "design", self.generated.top, RTL_FAULTS, folder / "schemata")
+        self.scenarios = scenarios(program, self.generated.schedule)
+        self._simulation = Cosimulation(folder / "schemata", folder / "simulation")
+
+    def play(
+        self, scenario: Scenario, name: str, *, number: int = 0, images: Path | None = None
+    ) -> Difference | None:
+        """Play one stream with fault ``number`` and return the difference that is first in time."""
+        outcome = self._simulation.run(
+            scenario.stimulus, name, images=images, plusargs={SELECTOR: str(number)}
+        )
+        found = [
+            *self._wrong_starts(outcome, scenario),
+            *find_differences(self.generated, outcome, scenario.trace),
+        ]
+        return min(found, key=_order, default=None)
+
+    def _wrong_starts(self, outcome: Outcome, scenario: Scenario) -> list[Difference]:
+        """Return the first token that did not start, or not an interval after the one before.
+
+        Probes are compared relative to their token's start, so this is what checks the starts.
+        """
+        interval, starts = self.generated.schedule.interval, outcome.starts
+        late = np.flatnonzero(np.diff(starts) != interval)
+        if not late.size or scenario.stimulus.stall_seed is not None:
+            taken, offered = len(starts), len(scenario.stimulus.tokens)
+            text = f"{taken} tokens were taken of {offered}"
+            return [] if taken == offered else [Difference("start", None, text)]
+        token = int(late[0]) + 1
+        text = f"token {token} starts {starts[token] - starts[token - 1]} cycles after the last"
+        return [Difference("start", int(starts[token]), f"{text}, expected {interval}")]
+
+    def try_rtl_fault(self, number: int) -> Verdict:
+        """Play streams with fault ``number`` (from 1) until one shows it."""
+        fault = RTL_FAULTS[number - 1]
+        return self._try(
+            lambda scenario: self.play(scenario, f"fault{number}", number=number),
+            Verdict(fault.name, fault.unit or "top", fault.kind, None, None, ""),
+        )
+
+    def try_image_fault(self, fault: ImageFault) -> Verdict:
+        """Play streams with a flipped bit until one shows it."""
+        images = self.folder / "images" / fault.image
+        shutil.copytree(self.folder / "design" / "mem", images)
+        flip_bit(images / f"{fault.image}.hex", fault.word, fault.bit)
+        return self._try(
+            lambda scenario: self.play(scenario, f"image_{fault.image}", images=images),
+            Verdict(fault.name, f"{fault.image}.hex", fault.kind, None, None, ""),
+        )
+
+    def _try(self, play: Callable[[Scenario], Difference | None], survivor: Verdict) -> Verdict:
+        for scenario in self.scenarios:
+            found = play(scenario)
+            if found is not None:
+                return Verdict(
+                    survivor.name,
+                    survivor.unit,
+                    survivor.kind,
+                    scenario.name,
+                    found.source,
+                    found.text,
+                )
+        return survivor
+
+    def run(self, workers: int | None = None) -> list[Verdict]:
+        """Return the verdict of every fault, in the order of the tables."""
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            rtl = pool.map(self.try_rtl_fault, range(1, len(RTL_FAULTS) + 1))
+            images = pool.map(self.try_image_fault, IMAGE_FAULTS)
+            return [*rtl, *images]

@@ -1,0 +1,122 @@
+"""The network and the streams of the mutation test: small, and strained so that no fault hides."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden import vectors
+from golden.configuration import NetworkShape, find_scheme
+from golden.fixed_point import Integers
+from golden.program import Layer, Linear, Program
+from golden.random_program import random_program
+from golden.validation import validate
+from hw.lanes import Lanes
+from hw.schedule import Schedule
+from sim.cosimulation import Stimulus
+
+SHAPE = NetworkShape(
+    vocabulary=48, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=3, n_layer=2
+)
+"""Two layers, two steps a channel, groups of rows that are not full, an odd rank."""
+
+LANES = Lanes(mac=8, scan=2)
+SCHEME = "w4a5-se"
+QUIET, LOUD = 0, 1
+"""Tokens whose embedding is next to nothing, and next to the residual's limit."""
+
+_TOKENS = (LOUD, 7, QUIET, 31, 7, 12, 46, LOUD, 3, 20, QUIET, 40, 22, 5)
+_LAST = (0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0)
+_MARGIN = 400
+
+
+def _amplified(linear: Linear, channels: slice, bits: int) -> Linear:
+    """Return ``linear`` with the results of ``channels`` larger by ``2**bits``."""
+    fraction = linear.fraction_bits.copy()
+    fraction[channels] -= bits
+    return dataclasses.replace(linear, fraction_bits=fraction)
+
+
+def _strained_layer(layer: Layer, number: int) -> Layer:
+    """Drive SiLU beyond its table, step size and state into saturation, codes below -7."""
+    formats = layer.formats
+    if number:
+        formats = dataclasses.replace(formats, scan_u=np.full_like(formats.scan_u, 7))
+    return dataclasses.replace(
+        layer,
+        convolution=_amplified(layer.convolution, slice(0, 4), 4),
+        dt_proj=_amplified(layer.dt_proj, slice(2, 8), 4),
+        formats=formats,
+    )
+
+
+def _embedding(program: Program) -> tuple[Integers, Integers]:
+    """Return embedding and shifts with the quiet and the loud token."""
+    rows, shift = program.embedding.copy(), program.embedding_shift.copy()
+    signs = np.where(rows < 0, -1, 1)
+    rows[QUIET], shift[QUIET] = 8 * signs[QUIET], 3
+    rows[LOUD], shift[LOUD] = 127 * signs[LOUD], program.scheme.residual_bits - 8
+    return rows, shift
+
+
+def strained_program() -> Program:
+    """Return a random program in which rare cases are common.
+
+    Every logit occurs twice, so that the arg-max has to choose the first of two largest ones.
+    """
+    program = random_program(SHAPE, find_scheme(SCHEME), seed=3)
+    embedding, shift = _embedding(program)
+    half = SHAPE.vocabulary // 2
+    head = Linear(
+        weight=np.tile(program.head.weight[:half], (2, 1)),
+        fraction_bits=np.tile(program.head.fraction_bits[:half], 2),
+    )
+    return validate(
+        dataclasses.replace(
+            program,
+            embedding=embedding,
+            embedding_shift=shift,
+            head=head,
+            layers=tuple(_strained_layer(layer, i) for i, layer in enumerate(program.layers)),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One stream and the values that golden expects.
+
+    Parameters
+    ----------
+    name : for reports
+    stimulus : what is played
+    trace : golden's values
+    """
+
+    name: str
+    stimulus: Stimulus
+    trace: vectors.Trace
+
+
+def scenarios(program: Program, schedule: Schedule) -> list[Scenario]:
+    """Return the streams in the order of playing: full speed, then stalls that keep the state."""
+    tokens, last = list(_TOKENS), list(_LAST)
+    busy = len(tokens) * schedule.interval + schedule.latency + _MARGIN
+    full = Stimulus(tokens=tokens, last=last, vocabulary=program.shape.vocabulary, watchdog=busy)
+    stalled = dataclasses.replace(
+        full,
+        stall_seed=5,
+        longest_stall=2 * schedule.interval,
+        reset_at_last=False,
+        watchdog=3 * busy,
+    )
+    return [
+        Scenario(
+            name,
+            stimulus,
+            vectors.trace(program, tokens, last, reset_at_last=stimulus.reset_at_last),
+        )
+        for name, stimulus in (("full speed", full), ("stalls, state kept", stalled))
+    ]
