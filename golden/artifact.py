@@ -26,7 +26,7 @@ from golden.program import Layer, LayerFormats, Linear, Program, Tables
 from golden.validation import validate
 
 MAGIC = "scanwright-integer-program"
-VERSION = 1
+VERSION = 2
 _REMEDY = "write it anew with: python -m model.quantize --preset NAME --scheme NAME --out FILE"
 
 Tensors = dict[str, Integers]
@@ -155,7 +155,7 @@ class _Tensors:
 
 def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Layer:
     formats: dict[str, Any] = dict(content["formats"])
-    for vector in ("x", "state", "scan_output", "gated_channel"):
+    for vector in ("x", "u_channel", "scan_u", "state", "scan_output", "gated_channel"):
         formats[vector] = tensors.get(f"{name}.formats.{vector}")
     return Layer(
         norm_weight=tensors.get(f"{name}.norm_weight"),

@@ -19,6 +19,7 @@ from golden.lookup import (
     power_of_two,
     silu_lookup,
     softplus_lookup,
+    stacked,
 )
 from golden.operations.linear import accumulator_bound
 from golden.operations.normalization import epsilon_integer
@@ -84,16 +85,21 @@ class _CompiledLayer:
         self._x_proj = _columns(layer.x_proj.weight, bits)
         self._dt_proj = _columns(layer.dt_proj.weight, bits)
         self._out_proj = _columns(layer.out_proj.weight, bits)
-        u_table = silu_lookup(tables.silu, shifts.u, bits)
+        u_look_up = stacked(lambda shift: silu_lookup(tables.silu, shift, bits), shifts.u)
         dual = scheme.dual_scale
+        scan_look_up = u_look_up
+        if dual is not None:
+            scan_look_up = stacked(
+                lambda shift: dual_scale_lookup(tables.silu, shift, dual), shifts.scan_u
+            )
         self._convolution = (
             power_of_two(shifts.x),
             _limit(bits),
             np.ascontiguousarray(layer.convolution.weight.T, dtype=float),
             np.asarray(layer.convolution.bias, dtype=float),
             power_of_two(shifts.convolution),
-            u_table,
-            u_table if dual is None else dual_scale_lookup(tables.silu, shifts.scan_u, dual),
+            *u_look_up,
+            *scan_look_up,
         )
         self._projected = (power_of_two(shifts.projected), _limit(bits))
         self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))

@@ -144,6 +144,13 @@ def _look_up(table: Array, entry: Array, out: Array) -> None:
         out[e] = table[np.uint32(entry[e])]
 
 
+@_helper
+def _look_up_channels(tables: Array, which: Array, entry: Array, out: Array) -> None:
+    """Look up entry (e,) in each channel's own one of the tables (s, 2**18)."""
+    for e in range(len(entry)):
+        out[e] = tables[np.uint32(which[e]), np.uint32(entry[e])]
+
+
 @_kernel
 def convolve(
     total: Array,
@@ -153,15 +160,17 @@ def convolve(
     taps: Array,
     bias: Array,
     scale: Array,
-    u_table: Array,
-    scan_table: Array,
+    u_tables: Array,
+    u_which: Array,
+    scan_tables: Array,
+    scan_which: Array,
     u: Array,
     scan_u: Array,
 ) -> None:
     """Requantize x, convolve, apply SiLU twice requantized; advance ``window``.
 
     Shapes: total (b, t, 2e), of which x is the first half; u, scan_u (b, t, e); window
-    (b, K - 1, e) integers; taps (K, e).
+    (b, K - 1, e) integers; taps (K, e); tables (s, 2**18), and which of them (e,).
     """
     batch, length, channels = u.shape
     past = window.shape[1]
@@ -181,8 +190,8 @@ def convolve(
                 for e in range(channels):
                     mixed[e] += x[t + tap, e] * taps[tap, e]
             _entries(mixed, bias, scale, entry)
-            _look_up(u_table, entry, u[i, t])
-            _look_up(scan_table, entry, scan_u[i, t])
+            _look_up_channels(u_tables, u_which, entry, u[i, t])
+            _look_up_channels(scan_tables, scan_which, entry, scan_u[i, t])
         for tap in range(past):
             for e in range(channels):
                 window[i, tap, e] = np.int64(x[length + tap, e])

@@ -81,6 +81,14 @@ def decay_lookup(table: LinearTable, decay_bits: int) -> Lookup:
     return _look_up(_decay, table, decay_bits)
 
 
+def stacked(
+    look_up: Callable[[int], Lookup], shifts: Integers
+) -> tuple[Lookup, npt.NDArray[np.int32]]:
+    """Return the tables of the shifts that occur, (s, 2**18), and each channel's number, (e,)."""
+    distinct, which = np.unique(shifts, return_inverse=True)
+    return np.stack([look_up(int(shift)) for shift in distinct]), which.astype(np.int32)
+
+
 def power_of_two(shift: IntegerLike) -> npt.NDArray[np.float64]:
     """Return ``2**-shift``: multiplying by it drops bits exactly, for a rounding to follow."""
     return np.ldexp(1.0, -np.asarray(shift, dtype=np.int64))

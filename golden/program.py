@@ -49,15 +49,17 @@ class Linear:
 class LayerFormats:
     """Fraction bits of one layer's tensors; vectors have one entry a channel e.
 
-    ``gated`` scales the input of out_proj; ``gated_channel`` says by how many bits a channel is
-    finer than that (the columns of out_proj are coarser by the same power of two).
+    ``u`` and ``gated`` scale the inputs of x_proj and out_proj; ``u_channel`` and
+    ``gated_channel`` say by how many bits a channel is finer than that (the matrix's columns are
+    coarser by the same power of two, so that one accumulator sums them).
     """
 
     norm_weight: int
     norm: int
     x: Integers
     u: int
-    scan_u: int
+    u_channel: Integers
+    scan_u: Integers
     dt: int
     b: int
     c: int
@@ -173,16 +175,16 @@ class Program:
 class LayerShifts:
     """Bits that each requantizer of a layer drops; negative entries shift left.
 
-    Vectors: x, convolution, dt, update, scan_output, gated (e,); z (e,); projected (r + 2n,);
-    out (d,). Scalars: norm, u, scan_u, delta, argument, gate.
+    Vectors: x, z, convolution, u, scan_u, dt, update, scan_output, gated (e,); projected
+    (r + 2n,); out (d,). Scalars: norm, delta, argument, gate.
     """
 
     norm: int
     x: Integers
     z: Integers
     convolution: Integers
-    u: int
-    scan_u: int
+    u: Integers
+    scan_u: Integers
     gate: int
     projected: Integers
     dt: Integers
@@ -214,7 +216,7 @@ class LayerShifts:
             "x": in_accumulator[:e] - formats.x,
             "z": in_accumulator[e:] - activation_input,
             "convolution": layer.convolution.fraction_bits + formats.x - activation_input,
-            "u": ACTIVATION_OUTPUT_FRACTION - formats.u,
+            "u": ACTIVATION_OUTPUT_FRACTION - (formats.u + formats.u_channel),
             "scan_u": ACTIVATION_OUTPUT_FRACTION - formats.scan_u,
             "gate": ACTIVATION_OUTPUT_FRACTION - formats.gate,
             "projected": layer.x_proj.fraction_bits + formats.u - projected,

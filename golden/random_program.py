@@ -44,6 +44,7 @@ class _RandomProgram:
         self._shape = shape
         self._scheme = scheme
         self._random = np.random.default_rng(seed)
+        self._scales = np.random.default_rng(seed + 2)
 
     def linear(self, rows: int, columns: int, bits: int, gain: float = 1.0) -> Linear:
         weight = self._random.normal(0.0, gain / np.sqrt(columns), (rows, columns))
@@ -62,14 +63,16 @@ class _RandomProgram:
     def formats(self, norm_weight: int) -> LayerFormats:
         scheme, shape = self._scheme, self._shape
         spare = scheme.activation_bits - 8
-        dual = scheme.dual_scale is not None
+        u, u_channel = 5 + spare, self._scales.integers(-1, 2, shape.d_inner)
+        scan_u = 3 + u_channel if scheme.dual_scale else u + u_channel
         rate = float(shape.d_state) * np.log2(np.e)
         return LayerFormats(
             norm_weight=norm_weight,
             norm=5 + spare,
             x=self.jitter(5 + spare),
-            u=5 + spare,
-            scan_u=3 if dual else 5 + spare,
+            u=u,
+            u_channel=u_channel,
+            scan_u=scan_u,
             dt=5 + spare,
             b=5 + spare,
             c=5 + spare,

@@ -76,12 +76,15 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
     if layer.convolution.bias is None or layer.dt_proj.bias is None:
         raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
     formats = layer.formats
-    for tensor in ("x", "state", "scan_output", "gated_channel"):
+    for tensor in ("x", "u_channel", "scan_u", "state", "scan_output", "gated_channel"):
         _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
-    if scheme.dual_scale is None and formats.scan_u != formats.u:
+    u = formats.u + formats.u_channel
+    if scheme.dual_scale is None and np.any(formats.scan_u != u):
+        channel = int(np.flatnonzero(formats.scan_u != u)[0])
         raise InputError(
-            f"{name} gives the scan input {formats.scan_u} fraction bits and x_proj's {formats.u}; "
-            f"scheme {scheme.name} stores one tensor, so they must be equal"
+            f"{name} gives channel {channel} of the scan input {formats.scan_u[channel]} fraction "
+            f"bits and of x_proj's {u[channel]}; scheme {scheme.name} stores one tensor, so they "
+            "must be equal"
         )
     scan_sum = (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n + int(
         np.abs(layer.skip).max()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +12,7 @@ from golden.program import Program
 from hw.activation import EvenActivation
 from hw.clamp import clamped
 from hw.dual_scale import DualScaleEncoder
-from hw.parameter_memory import MemoryPlan
+from hw.parameter_memory import MemoryPlan, ParameterMemory
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
 from hw.shift_plan import ShiftPlan
 
@@ -46,26 +47,31 @@ class ActivationStage(wiring.Component):
         self._silu = EvenActivation(
             table=program.tables.silu, subtract=True, plan=plan, name="silu"
         )
-        u_shifts = [shifts.u for shifts in program.shifts]
+        u_shifts = np.concatenate([shifts.u for shifts in program.shifts])
         gate_shifts = [shifts.gate for shifts in program.shifts]
         self._plan = ShiftPlan.covering([u_shifts, gate_shifts])
-        self._u_shifts, self._gate_shifts = (
-            self._plan.stored(u_shifts),
-            self._plan.stored(gate_shifts),
-        )
+        self._gate_shifts = self._plan.stored(gate_shifts)
+        words = self._plan.stored(u_shifts)
         self._requantizer = PlannedRequantizer(
             plan=self._plan,
             input_width=len(self._silu.o),
             output_width=max(scheme.activation_bits, scheme.gate_bits),
         )
         self._encoder: DualScaleEncoder | None = None
+        self._word_bits = self._plan.bits
         if scheme.dual_scale is not None:
-            code_shifts = [shifts.scan_u for shifts in program.shifts]
+            code_shifts = np.concatenate([shifts.scan_u for shifts in program.shifts])
             code_plan = ShiftPlan.covering([code_shifts])
-            self._code_shifts = code_plan.stored(code_shifts)
+            codes = code_plan.stored(code_shifts)
+            words = [u | code << self._plan.bits for u, code in zip(words, codes, strict=True)]
+            self._word_bits += code_plan.bits
             self._encoder = DualScaleEncoder(
                 dual_scale=scheme.dual_scale, input_width=len(self._silu.o), plan=code_plan
             )
+        # One word a channel: the shift of u, and above it that of the scan's code.
+        self._shifts = ParameterMemory(
+            name="activation_shifts", width=self._word_bits, words=words, plan=plan
+        )
         activation, index = signed(scheme.activation_bits), range(shape.d_inner)
         members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
         for name, width in (
@@ -111,7 +117,8 @@ class ActivationStage(wiring.Component):
         is_u = delayed(m, self.mixed_valid, silu.latency, name="is_u")
         is_gate = delayed(m, self.z_valid, silu.latency, name="is_gate")
         at_silu = delayed(m, index, silu.latency, name="index")
-        u_shift = select_constant(self.layer, self._u_shifts, self._plan.bits)
+        shifts = self._channel_shifts(m)
+        u_shift = shifts[: self._plan.bits]
         gate_shift = select_constant(self.layer, self._gate_shifts, self._plan.bits)
         m.d.comb += [
             requantizer.i.eq(silu.o),
@@ -129,10 +136,24 @@ class ActivationStage(wiring.Component):
             self.u_index.eq(arrived),
             self.gate_index.eq(arrived),
         ]
-        self._store_scan_input(m, is_u, at_silu)
+        self._store_scan_input(m, is_u, at_silu, shifts[self._plan.bits :])
         return m
 
-    def _store_scan_input(self, m: Module, is_u: Signal, index: Signal) -> None:
+    def _channel_shifts(self, m: Module) -> Value:
+        """Return the shifts of the channel that is at SiLU's output."""
+        m.submodules.channel_shifts = memory = self._shifts
+        channels, layers = self._program.shape.d_inner, self._program.shape.n_layer
+        base = select_constant(
+            self.layer, [layer * channels for layer in range(layers)], len(memory.address)
+        )
+        registered_base = Signal(len(memory.address))
+        address = Signal(len(memory.address))
+        m.d.sync += [registered_base.eq(base), address.eq(registered_base + self.mixed_index)]
+        m.d.comb += memory.address.eq(address)
+        wait = self._silu.latency - memory.latency - 1
+        return delayed(m, memory.data, wait, name="channel_shift")
+
+    def _store_scan_input(self, m: Module, is_u: Value, index: Value, shift: Value) -> None:
         """Drive the scan's input: u itself, or the dual-scale code of the unrounded value."""
         if self._encoder is None:
             m.d.comb += [
@@ -144,7 +165,7 @@ class ActivationStage(wiring.Component):
         m.submodules.encoder = encoder = self._encoder
         m.d.comb += [
             encoder.i.eq(self._silu.o),
-            encoder.shift.eq(select_constant(self.layer, self._code_shifts, len(encoder.shift))),
+            encoder.shift.eq(shift),
             self.scan_u_valid.eq(delayed(m, is_u, encoder.latency, name="scan_u_valid")),
             self.scan_u_index.eq(delayed(m, index, encoder.latency, name="scan_u_index")),
             self.scan_u_value.eq(encoder.o),

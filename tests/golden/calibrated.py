@@ -40,7 +40,8 @@ def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
         norm=finest("norm", bits),
         x=finest("x", bits, (0,)),
         u=u,
-        scan_u=finest("u", scheme.scan_input_bits) if dual else u,
+        u_channel=old.u_channel * 0,
+        scan_u=old.scan_u * 0 + (finest("u", scheme.scan_input_bits) if dual else u),
         dt=finest("dt", bits),
         b=finest("b", bits),
         c=finest("c", bits),
@@ -66,9 +67,17 @@ def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
 
 
 def _tamed(layer: Layer) -> Layer:
-    """Make B, C, dt and outputs smaller, so that their products have no long tails."""
+    """Make B, C, dt and outputs smaller, so that their products have no long tails.
+
+    The channels of u get one scale, which :func:`_layer` then fits.
+    """
+    formats = layer.formats
+    one_scale = replace(
+        formats, u_channel=formats.u_channel * 0, scan_u=formats.scan_u - formats.u_channel
+    )
     return replace(
         layer,
+        formats=one_scale,
         x_proj=replace(layer.x_proj, fraction_bits=layer.x_proj.fraction_bits + 1),
         out_proj=replace(layer.out_proj, fraction_bits=layer.out_proj.fraction_bits + 2),
     )

@@ -52,7 +52,8 @@ def block(program: Program, layer: Layer, residual: np.ndarray, seen: dict) -> n
     padded = np.concatenate([np.zeros((shape.d_conv - 1, e)), x])
     mixed = bias + sum(padded[tap : tap + len(x)] * taps[:, tap] for tap in range(shape.d_conv))
     u = mixed * expit(mixed)
-    dt, b, c = np.split(u @ real_weight(layer.x_proj).T, [r, r + n], axis=-1)
+    x_weight = real_weight(layer.x_proj) * np.exp2(layer.formats.u_channel)
+    dt, b, c = np.split(u @ x_weight.T, [r, r + n], axis=-1)
     dt_bias = real(layer.dt_proj.bias, layer.dt_proj.fraction_bits + formats.dt)
     delta = np.logaddexp(0.0, dt @ real_weight(layer.dt_proj).T + dt_bias)
     seen |= {"u": u, "dt": dt, "b": b, "c": c, "delta": delta}

@@ -111,5 +111,7 @@ def test_missing_bias_is_refused():
 
 
 def test_two_scales_of_one_stored_tensor_are_refused():
-    with pytest.raises(InputError, match="scan input 4 fraction bits and x_proj's 5"):
-        validate(with_formats(scan_u=4))
+    scan_u = LAYER.formats.scan_u.copy()
+    scan_u[3] += 1
+    with pytest.raises(InputError, match=f"channel 3 of the scan input {scan_u[3]} fraction bits"):
+        validate(with_formats(scan_u=scan_u))
