@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from golden import vectors
+from golden.errors import InputError
 from hw.generate import Generated, write_design
 from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
@@ -141,8 +142,31 @@ class Campaign:
                 )
         return survivor
 
+    def check_original(self) -> None:
+        """Play every stream without a fault; were that not golden, any fault would seem caught.
+
+        Raises
+        ------
+        InputError
+            If golden and the design differ.
+        """
+        for scenario in self.scenarios:
+            found = self.play(scenario, "original")
+            if found is not None:
+                raise InputError(
+                    f"without a fault the design differs from golden at {scenario.name}: "
+                    f"{found.text}; make these equal first"
+                )
+
     def run(self, workers: int | None = None) -> list[Verdict]:
-        """Return the verdict of every fault, in the order of the tables."""
+        """Return the verdict of every fault, in the order of the tables.
+
+        Raises
+        ------
+        InputError
+            If golden and the design differ without a fault.
+        """
+        self.check_original()
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             rtl = pool.map(self.try_rtl_fault, range(1, len(RTL_FAULTS) + 1))
             images = pool.map(self.try_image_fault, IMAGE_FAULTS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sim.mutation.linear_faults import ANONYMOUS
 from sim.mutation.schemata import Fault
+from sim.mutation.strained import STEADY
 
 _SEQUENCER = "engine_sequencer"
 _OUTPUTS = "engine_outputs"
@@ -144,19 +145,21 @@ class ImageFault:
 
 
 IMAGE_FAULTS = (
+    ImageFault("activation_shifts", 5, 0, "lowest bit of the shift of u"),
     ImageFault("convolution", 40, 15, "sign of a tap"),
     ImageFault("embedding", 7 * 16 + 3, 7, "sign of an embedding"),
     ImageFault("embedding_shift", 12, 0, "lowest bit of a token's shift"),
     ImageFault("head_weights", 5, 7, "sign of a weight of the head"),
     ImageFault("norm_weight", 40, 13, "a weight of the final norm"),
-    ImageFault("reciprocal_root", 300, 20, "the root at one mantissa"),
+    # 16 (127 2**10)**2 = 3.94 * 2**36: in the upper octave, segment 248.
+    ImageFault("reciprocal_root", 256 + 248, 20, "the root of the loud token's embedding"),
     ImageFault("row_shifts", 100, 0, "lowest bit of a row's shift"),
-    ImageFault("scan_decay_rates", 66, 9, "highest bit of a decay rate"),
-    ImageFault("scan_dt_constants", 9, 13, "sign of a step size's bias"),
-    ImageFault("scan_dt_weights", 20, 3, "sign of a weight of dt_proj"),
+    ImageFault("scan_decay_rates", 2 * STEADY, 9, "highest bit of a decay rate"),
+    ImageFault("scan_dt_constants", STEADY, 12, "a high bit of a step size's bias"),
+    ImageFault("scan_dt_weights", 2 * STEADY, 3, "sign of a weight of dt_proj"),
     ImageFault("scan_readout_constants", 50, 12, "a skip weight"),
-    ImageFault("scan_softplus", 60, 22, "softplus in one segment"),
-    ImageFault("scan_update_shifts", 1, 0, "lowest bit of an update's shift"),
+    ImageFault("scan_softplus", 32, 22, "softplus of the steady channel"),
+    ImageFault("scan_update_shifts", STEADY, 0, "lowest bit of an update's shift"),
     ImageFault("silu", 0, 20, "SiLU near zero"),
     ImageFault("weights", 200, 31, "sign of a weight"),
 )

@@ -27,6 +27,9 @@ SCHEME = "w4a5-se"
 QUIET, LOUD = 0, 1
 """Tokens whose embedding is next to nothing, and next to the residual's limit."""
 
+STEADY = 31
+"""Channel whose step size depends on nothing: the softplus of -1."""
+
 _TOKENS = (LOUD, 7, QUIET, 31, 7, 12, 46, LOUD, 3, 20, QUIET, 40, 22, 5)
 _LAST = (0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0)
 _MARGIN = 400
@@ -39,6 +42,14 @@ def _amplified(linear: Linear, channels: slice, bits: int) -> Linear:
     return dataclasses.replace(linear, fraction_bits=fraction)
 
 
+def _steady(linear: Linear, input_fraction: int) -> Linear:
+    """Return dt_proj with the channel :data:`STEADY`."""
+    weight, bias = linear.weight.copy(), np.array(linear.bias)
+    weight[STEADY] = 0
+    bias[STEADY] = -1 << int(linear.fraction_bits[STEADY] + input_fraction)
+    return dataclasses.replace(linear, weight=weight, bias=bias)
+
+
 def _strained_layer(layer: Layer, number: int) -> Layer:
     """Drive SiLU beyond its table, step size and state into saturation, codes below -7."""
     formats = layer.formats
@@ -47,7 +58,7 @@ def _strained_layer(layer: Layer, number: int) -> Layer:
     return dataclasses.replace(
         layer,
         convolution=_amplified(layer.convolution, slice(0, 4), 4),
-        dt_proj=_amplified(layer.dt_proj, slice(2, 8), 4),
+        dt_proj=_steady(_amplified(layer.dt_proj, slice(2, 8), 4), formats.dt),
         formats=formats,
     )
 
