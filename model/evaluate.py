@@ -1,0 +1,115 @@
+"""Measures programs: ``python -m model.evaluate --preset NAME [--artifact FILE ...]``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from golden import command
+from golden.artifact import load_program
+from golden.builtin import builtin_path
+from golden.configuration import SCHEMES
+from golden.errors import InputError
+from model.float_simulation import FloatNetwork
+from model.network_parameters import extract_parameters
+from model.sources import find_network, find_tokens
+from model.text_windows import WINDOW, cut_windows, float_bits, integer_bits
+
+application = typer.Typer(add_completion=False)
+
+
+def _measure(
+    network: FloatNetwork, artifacts: dict[str, Path], pieces: list[Any]
+) -> tuple[float, dict[str, float]]:
+    """Return bits a token of the float network and of every artifact, with a bar."""
+    tokens = sum(piece.size for piece in pieces)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task("float", total=tokens * (1 + len(artifacts)))
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        exact = float_bits(network, pieces, advance)
+        results = {}
+        for name, path in artifacts.items():
+            progress.update(task, description=name)
+            program = load_program(path)
+            if program.shape != network.parameters.shape:
+                raise InputError(
+                    f"{path} has shape {program.shape}, the float network has "
+                    f"{network.parameters.shape}; give the checkpoint it was quantized from"
+                )
+            results[name] = integer_bits(program, pieces, advance)
+    return exact, results
+
+
+def _print(report: dict[str, Any]) -> None:
+    table = Table(title=f"{report['tokens']:,} held-out tokens, windows of {report['window']:,}")
+    for column in ("program", "bits per token", "loss"):
+        table.add_column(column, justify="left" if column == "program" else "right")
+    table.add_row("float", f"{report['float']:.4f}", "")
+    for name, bits in report["schemes"].items():
+        table.add_row(name, f"{bits:.4f}", f"{report['loss_percent'][name]:+.2f} %")
+    Console().print(table)
+
+
+@application.command()
+def evaluate(
+    preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
+    artifact: Annotated[
+        list[Path] | None, typer.Option(help="program; without it the built-in ones")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="float network")] = None,
+    data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
+    corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
+    size: Annotated[int | None, typer.Option("--bytes", help="held-out text; all of it")] = None,
+    seed: Annotated[int, typer.Option(help="of random weights or tokens")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Measure bits a byte of float network and integer programs on the same held-out text.
+
+    Windows do not overlap; the state is reset at each, and every byte is predicted.
+    """
+    paths = artifact or [builtin_path(preset, scheme) for scheme in SCHEMES]
+    artifacts = {path.stem.removeprefix(f"{preset}-"): path for path in paths}
+    source = find_network(preset, checkpoint, seed)
+    network = FloatNetwork(extract_parameters(source.model))
+    vocabulary = network.parameters.shape.vocabulary
+    tokens = find_tokens(vocabulary, data, corpus_file, seed, length=size or 16 * WINDOW)
+    if size is not None and not 1 <= size <= len(tokens.held_out):
+        raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
+    pieces = cut_windows(tokens.held_out[:size], WINDOW)
+    exact, results = _measure(network, artifacts, pieces)
+    report: dict[str, Any] = {
+        "float": exact,
+        "schemes": results,
+        "loss_percent": {name: 100.0 * (bits / exact - 1.0) for name, bits in results.items()},
+        "tokens": sum(piece.size for piece in pieces),
+        "window": WINDOW,
+        **source.description,
+        **tokens.description,
+    }
+    text = json.dumps(report, indent=1, sort_keys=True)
+    if out is not None:
+        command.atomic_write(out, (text + "\n").encode())
+    if as_json:
+        typer.echo(text)
+    else:
+        _print(report)
+
+
+if __name__ == "__main__":
+    command.run(application)

@@ -1,0 +1,184 @@
+"""Chooses the exponents of one block from the float network's values on calibration text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.configuration import DualScale, Scheme
+from golden.fixed_point import Integers, fraction_bits_for
+from golden.operations import dual_scale as dual_scale_operation
+from golden.piecewise import ACTIVATION_OUTPUT_FRACTION
+from golden.program import LayerFormats
+from model.network_parameters import LayerParameters
+from model.observers import (
+    fraction_by_error,
+    fraction_by_range,
+    layer_alpha,
+    percentile_observer,
+)
+
+__all__ = ["FormatChoice", "choose_formats", "dual_scale_error", "split_channels"]
+
+Array = npt.NDArray[Any]
+Samples = Mapping[str, Array]
+"""Values of one block by stage name, each (samples, channels); ``state`` is (samples, e, n)."""
+
+_FRACTION_LIMITS = (-6, 14)
+_DUAL_SCALE_QUANTILE = 0.99
+_DECAY_SAMPLES = 48
+_SLOWEST = 1e-3
+"""Decays nearer to one than this count as that near: the text is not longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatChoice:
+    """How exponents are chosen.
+
+    Parameters
+    ----------
+    observer : ``mse`` (least squared error) or a percentile preset of demand Q1
+    per_layer_alpha : Q1's alpha by depth instead of the preset's
+    dual_scale_rule : ``mse``, or ``quantile`` for the texts' .99 quantile over the code's limit
+    smoothing : share of a gated channel's range that its exponent takes from out_proj's column
+    """
+
+    observer: str = "mse"
+    per_layer_alpha: bool = False
+    dual_scale_rule: str = "mse"
+    smoothing: float = 1.0
+
+    def fraction(
+        self, values: Array, bits: int, depth: tuple[int, int], *,
+        signed: bool = True, per_channel: bool = False,
+    ) -> Any:  # fmt: skip
+        """Return the exponent of ``values`` (samples, channels); depth is (layer, layers)."""
+        if self.observer == "mse":
+            found = fraction_by_error(values, bits, signed=signed, per_channel=per_channel)
+        else:
+            alpha = layer_alpha(*depth) if self.per_layer_alpha else None
+            columns = values.T[..., None] if per_channel else [values]
+            found = np.array([
+                fraction_by_range(
+                    column, bits, percentile_observer(self.observer, alpha), signed=signed
+                )
+                for column in columns
+            ])  # fmt: skip
+        limited = np.clip(found, *_FRACTION_LIMITS).astype(np.int64)
+        return limited if per_channel else int(limited.reshape(-1)[0])
+
+
+def dual_scale_error(values: Array, fraction: int, dual: DualScale) -> float:
+    """Return the mean squared error of the two-scale code with that fine step's exponent."""
+    fine = np.rint(np.ldexp(values, ACTIVATION_OUTPUT_FRACTION)).astype(np.int64)
+    code, flag = dual_scale_operation.encode(fine, ACTIVATION_OUTPUT_FRACTION - fraction, dual)
+    decoded = np.ldexp(dual_scale_operation.decode(code, flag, dual).astype(float), -fraction)
+    return float(np.square(decoded - values).mean())
+
+
+def _dual_scale_fractions(values: Array, dual: DualScale, rule: str) -> Integers:
+    """Return the exponent of each channel's fine step, (e,), for values (samples, e)."""
+    return np.array([_dual_scale_fraction(column, dual, rule) for column in values.T])
+
+
+def _dual_scale_fraction(values: Array, dual: DualScale, rule: str) -> int:
+    magnitude = np.abs(values)
+    if rule == "quantile":
+        step = float(np.quantile(magnitude, _DUAL_SCALE_QUANTILE)) / dual.code_limit
+        return int(np.clip(-np.rint(np.log2(max(step, 1e-6))), *_FRACTION_LIMITS))
+    first = int(fraction_bits_for(magnitude.max(), dual.value_bits))
+    candidates = range(max(first, -6), min(first + 6, 14) + 1)
+    return min(candidates, key=lambda fraction: dual_scale_error(values, fraction, dual))
+
+
+def decay_rate_fraction(rate: Array, delta: Array, state: Array, bits: int) -> int:
+    """Return the exponent of the rates ``-A log2(e)`` that disturbs the state least.
+
+    An error ``d'`` of the decay ``d`` disturbs a state of size h by about ``d' h / (1 - d)``.
+    Trained rates span five decades, and those whose decay is zero anyway may saturate.
+
+    Parameters
+    ----------
+    rate : ``-A`` (e, n)
+    delta : samples (rows, e)
+    state : samples (rows, e, n)
+    """
+    steps = delta[:: max(1, len(delta) // _DECAY_SAMPLES)][:, :, None]  # rows e 1
+    binary = rate * np.log2(np.e)  # e n
+    exact = np.exp2(-steps * binary)  # rows e n
+    weight = np.square(state).mean(axis=0) / np.square(1.0 - exact + _SLOWEST)  # rows e n
+    limit = (1 << bits) - 1
+
+    def error(fraction: int) -> float:
+        rounded = np.ldexp(np.minimum(np.rint(np.ldexp(binary, fraction)), limit), -fraction)
+        return float((weight * np.square(np.exp2(-steps * rounded) - exact)).sum())
+
+    return min(range(-4, bits + 3), key=error)
+
+
+def split_channels(fractions: Integers, smoothing: float) -> tuple[int, Integers]:
+    """Return the common exponent and each channel's surplus of wanted exponents (e,).
+
+    The coarsest channel sets the common exponent; the others are finer by ``smoothing`` of their
+    distance to it.
+    """
+    common = int(fractions.min())
+    channel = np.rint(smoothing * (fractions - common)).astype(np.int64)
+    # The common exponent loses what the coarse channels do not need once all are equal.
+    return common, np.minimum(channel, 8)
+
+
+def choose_formats(
+    samples: Samples,
+    parameters: LayerParameters,
+    scheme: Scheme,
+    choice: FormatChoice,
+    depth: tuple[int, int],
+) -> LayerFormats:
+    """Return the exponents of one block.
+
+    ``samples`` holds norm, x, u, dt, b, c, delta, state, scan_output, gate and gated.
+    """
+
+    def find(name: str, bits: int, *, signed: bool = True, per_channel: bool = False) -> Any:
+        return choice.fraction(samples[name], bits, depth, signed=signed, per_channel=per_channel)
+
+    bits = scheme.activation_bits
+    c = find("c", bits)
+    u, u_channel = split_channels(find("u", bits, per_channel=True), 1.0)
+    dual = scheme.dual_scale
+    scan_u = u + u_channel
+    if dual is not None:
+        scan_u = _dual_scale_fractions(samples["u"], dual, choice.dual_scale_rule)
+    states = np.moveaxis(samples["state"], 1, 2)  # samples n e
+    state = choice.fraction(
+        states.reshape(-1, states.shape[2]), scheme.state_bits, depth, per_channel=True
+    )
+    # The skip D has the scale of C h over u and must fit its own width.
+    widest = fraction_bits_for(np.abs(parameters.skip), scheme.skip_bits)
+    state = np.minimum(state, widest - c + scan_u)
+    gated, gated_channel = split_channels(find("gated", bits, per_channel=True), choice.smoothing)
+    return LayerFormats(
+        norm_weight=0,  # follows from the weight when building
+        norm=find("norm", bits),
+        x=find("x", bits, per_channel=True),
+        u=u,
+        u_channel=u_channel,
+        scan_u=scan_u,
+        dt=find("dt", bits),
+        b=find("b", bits),
+        c=c,
+        decay_rate=decay_rate_fraction(
+            parameters.rate, samples["delta"], samples["state"], scheme.decay_rate_bits
+        ),
+        delta=find("delta", scheme.delta_bits, signed=False),
+        state=state,
+        scan_output=find("scan_output", scheme.scan_output_bits, per_channel=True),
+        gate=find("gate", scheme.gate_bits),
+        gated=gated,
+        gated_channel=gated_channel,
+    )

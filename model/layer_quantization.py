@@ -1,0 +1,237 @@
+"""Quantizes one block after the other, each matrix on what the integer network really feeds it.
+
+Before a matrix is rounded it is fitted anew: the blocks before it are already integers, so its
+input has their errors, and the fit maps that input to the float network's output. So a matrix
+makes up for the rounding of everything before it, on calibration text, without any training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.configuration import NetworkShape, Scheme
+from golden.fixed_point import Integers, requantize, to_real
+from golden.operations.linear import accumulate
+from golden.program import LayerFormats
+from golden.reference import ReferenceExecutor
+from model.network_parameters import LayerParameters
+from model.program_builder import LayerDraft, block_program
+from model.weight_rounding import RoundedRows, refit, round_rows
+
+__all__ = ["LayerQuantizer", "WeightChoice", "round_taps"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightChoice:
+    """How weights are rounded.
+
+    Parameters
+    ----------
+    compensate : error compensation (GPTQ and coordinate descent), else round to nearest
+    refit_strength : how firmly a fit stays at the float weights; None rounds those themselves
+    scales : real factors tried a row of x before its exponent, which the taps take back
+    """
+
+    compensate: bool = True
+    refit_strength: float | None = 0.02
+    scales: int = 8
+
+
+class _ReachedError(Exception):
+    """Stops the executor once the wanted value is there."""
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(-1, values.shape[-1])
+
+
+def round_taps(taps: Array, bits: int) -> RoundedRows:
+    """Round the convolution's taps (e, K) to nearest."""
+    return round_rows(taps, bits, compensate=False)
+
+
+class LayerQuantizer:
+    """Turns one block into a :class:`LayerDraft`.
+
+    Parameters
+    ----------
+    shape, scheme, choice : sizes, widths, and how weights are rounded
+    residual : the integer network's residual stream before the block, (b, l, d)
+    residual_fraction : its fraction bits
+    wanted : the float network's values: norm, x, z, convolution, dt, b, c, dt_raw, out and
+        residual (after the block), (b, l, ...)
+    """
+
+    def __init__(
+        self,
+        shape: NetworkShape,
+        scheme: Scheme,
+        choice: WeightChoice,
+        residual: Integers,
+        residual_fraction: int,
+        wanted: dict[str, Array],
+    ) -> None:
+        self._shape, self._scheme, self._choice = shape, scheme, choice
+        self._residual, self._fraction = residual, residual_fraction
+        self._wanted = wanted
+
+    def quantize(
+        self, parameters: LayerParameters, formats: LayerFormats
+    ) -> tuple[LayerDraft, Integers]:
+        """Return the draft and the residual stream after the block (b, l, d)."""
+        scheme, choice = self._scheme, self._choice
+        nothing = {
+            name: round_rows(getattr(parameters, name), bits, compensate=False)
+            for name, bits in (
+                ("in_proj", scheme.weight_bits),
+                ("taps", scheme.convolution_weight_bits),
+                ("x_proj", scheme.weight_bits),
+                ("dt_proj", scheme.weight_bits),
+                ("out_proj", scheme.weight_bits),
+            )
+        }
+        draft = LayerDraft(parameters=parameters, reference=parameters, formats=formats, **nothing)
+        draft = self._in_proj(draft)
+        draft = self._taps(draft)
+        wanted = np.concatenate([self._wanted[name] for name in ("dt", "b", "c")], axis=-1)
+        u = to_real(self._run(draft, "u"), formats.u)
+        # Channels with finer inputs meet coarser columns, as in out_proj.
+        columns = np.ldexp(1.0, -formats.u_channel)
+        x_proj = self._fit(parameters.x_proj * columns, u, wanted, choice.refit_strength)
+        draft = dataclasses.replace(draft, x_proj=x_proj)
+        draft = self._dt_proj(draft)
+        return self._out_proj(draft)
+
+    def _run(self, draft: LayerDraft, name: str) -> Integers:
+        """Return the integers of probe ``name`` (b, l, ...) with the draft as it is."""
+        batch, length, d = self._residual.shape
+        program = block_program(
+            draft.build(self._scheme),
+            self._shape,
+            self._scheme,
+            self._residual.reshape(-1, d),
+            self._fraction,
+        )
+        found: list[Integers] = []
+
+        def probe(stage: str, layer: int, values: Integers) -> None:
+            if stage == name and layer == 0:
+                found.append(values)
+                raise _ReachedError
+
+        try:
+            ReferenceExecutor(program).forward(
+                np.arange(batch * length).reshape(batch, length), None, probe
+            )
+        except _ReachedError:
+            return found[0]
+        raise AssertionError(f"the executor has no probe {name}")
+
+    def _fit(
+        self, weight: Array, inputs: Array, wanted: Array, strength: float | None
+    ) -> RoundedRows:
+        """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it."""
+        x, bits = _flat(inputs), self._scheme.weight_bits
+        moments = x.T @ x
+        if strength is not None:
+            weight = refit(weight, moments, x.T @ _flat(wanted), strength)
+        return round_rows(weight, bits, moments, compensate=self._choice.compensate)
+
+    def _in_proj(self, draft: LayerDraft) -> LayerDraft:
+        """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""
+        e = self._shape.d_inner
+        norm = _flat(to_real(self._run(draft, "norm"), draft.formats.norm))
+        moments = norm.T @ norm
+        weight = draft.parameters.in_proj
+        if self._choice.refit_strength is not None:
+            wanted = np.concatenate([self._wanted["x"], self._wanted["z"]], axis=-1)
+            weight = refit(weight, moments, norm.T @ _flat(wanted), self._choice.refit_strength)
+        bits, compensate = self._scheme.weight_bits, self._choice.compensate
+        z = round_rows(weight[e:], bits, moments, compensate=compensate)
+        best = round_rows(weight[:e], bits, moments, compensate=compensate)
+        factor = np.ones(e)
+        for step in range(1, self._choice.scales):
+            scale = 2.0 ** (step / self._choice.scales)
+            other = round_rows(weight[:e] * scale, bits, moments, compensate=compensate)
+            better = other.error / scale**2 < best.error / factor**2
+            best = _choose(better, other, best)
+            factor = np.where(better, scale, factor)
+        in_proj = RoundedRows(
+            np.concatenate([best.weight, z.weight]),
+            np.concatenate([best.fraction_bits, z.fraction_bits]),
+            np.concatenate([best.error, z.error]),
+        )
+        own = draft.parameters
+        scaled = np.concatenate([own.in_proj[:e] * factor[:, None], own.in_proj[e:]])
+        parameters = dataclasses.replace(own, in_proj=scaled, taps=own.taps / factor[:, None])
+        x = draft.formats.x - np.rint(np.log2(factor)).astype(np.int64)
+        formats = dataclasses.replace(draft.formats, x=x)
+        return dataclasses.replace(
+            draft, in_proj=in_proj, parameters=parameters, reference=parameters, formats=formats
+        )
+
+    def _taps(self, draft: LayerDraft) -> LayerDraft:
+        """Refit each channel's taps and bias to the rounded x, then round the taps."""
+        x = to_real(self._run(draft, "x"), draft.formats.x)  # b l e
+        own, taps = draft.parameters, self._shape.d_conv
+        wanted, bits = self._wanted["convolution"], self._scheme.convolution_weight_bits
+        padded = np.pad(x, ((0, 0), (taps - 1, 0), (0, 0)))
+        window = np.stack([padded[:, k : k + x.shape[1]] for k in range(taps)])  # K b l e
+        if self._choice.refit_strength is not None:
+            flat = window.reshape(taps, -1, x.shape[2])  # K p e
+            moments = np.einsum("kpe,jpe->ekj", flat, flat, optimize=True)
+            target = _flat(wanted - own.taps_bias)
+            cross = np.einsum("kpe,pe->ek", flat, target, optimize=True)
+            ridge = 0.02 * np.trace(moments, axis1=1, axis2=2)[:, None] / taps + 1e-9  # e 1
+            moments = moments + ridge[..., None] * np.eye(taps)
+            fitted = np.linalg.solve(moments, (cross + ridge * own.taps)[..., None])[..., 0]
+            own = dataclasses.replace(own, taps=fitted)
+        rounded = round_taps(own.taps, bits)
+        if self._choice.refit_strength is not None:
+            made = np.einsum("kble,ek->ble", window, rounded.real, optimize=True)
+            bias = (wanted - made).mean(axis=(0, 1))
+            own = dataclasses.replace(own, taps_bias=bias)
+        return dataclasses.replace(draft, taps=rounded, parameters=own)
+
+    def _dt_proj(self, draft: LayerDraft) -> LayerDraft:
+        rank, own = self._shape.dt_rank, draft.parameters
+        dt = to_real(self._run(draft, "projected")[..., :rank], draft.formats.dt)
+        wanted = self._wanted["dt_raw"]
+        rounded = self._fit(own.dt_proj, dt, wanted - own.dt_bias, self._choice.refit_strength)
+        if self._choice.refit_strength is not None:
+            bias = (wanted - dt @ rounded.real.T).mean(axis=(0, 1))
+            own = dataclasses.replace(own, dt_bias=bias)
+        return dataclasses.replace(draft, dt_proj=rounded, parameters=own)
+
+    def _out_proj(self, draft: LayerDraft) -> tuple[LayerDraft, Integers]:
+        """Round out_proj to reach the float residual stream from the integer one."""
+        formats, scheme = draft.formats, self._scheme
+        gated = self._run(draft, "gated")  # b l e
+        # Channels with finer inputs meet coarser columns: both in the scale of the common exponent.
+        columns = np.ldexp(1.0, -formats.gated_channel)
+        wanted = self._wanted["residual"] - to_real(self._residual, self._fraction)
+        out_proj = self._fit(
+            draft.parameters.out_proj * columns,
+            to_real(gated, formats.gated),
+            wanted,
+            self._choice.refit_strength,
+        )
+        draft = dataclasses.replace(draft, out_proj=out_proj)
+        shift = out_proj.fraction_bits + formats.gated - self._fraction
+        out = requantize(accumulate(out_proj.weight, gated), shift, scheme.residual_bits)
+        return draft, requantize(self._residual + out, 0, scheme.residual_bits)
+
+
+def _choose(better: Array, other: RoundedRows, best: RoundedRows) -> RoundedRows:
+    return RoundedRows(
+        np.where(better[:, None], other.weight, best.weight),
+        np.where(better, other.fraction_bits, best.fraction_bits),
+        np.where(better, other.error, best.error),
+    )

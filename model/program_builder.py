@@ -1,0 +1,164 @@
+"""From rounded weights and chosen exponents to the integers of a program.
+
+A :class:`LayerDraft` keeps what an exponent search changes (the formats) apart from what it does
+not (the rounded matrices), so that a changed exponent costs only the tensors that depend on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.configuration import NetworkShape, Scheme
+from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
+from golden.program import Layer, LayerFormats, Linear, Program
+from golden.random_program import standard_tables
+from golden.validation import validate
+from model.network_parameters import LayerParameters
+from model.weight_rounding import RoundedRows
+
+__all__ = ["LayerDraft", "NetworkDraft", "block_program", "norm_weight_integers"]
+
+Array = npt.NDArray[Any]
+
+_TABLES = standard_tables()
+_BIAS_BITS = 31
+"""One less than the accumulator, so that products and bias together keep its width."""
+
+
+def norm_weight_integers(weight: Array, bits: int) -> tuple[Integers, int]:
+    """Return ``sqrt(D) w`` in integers and its fraction bits: the mean's root is folded in."""
+    scaled = weight * np.sqrt(len(weight))
+    fraction = int(np.clip(fraction_bits_for(np.abs(scaled).max(), bits), -4, 14))
+    return to_fixed_point(scaled, fraction, bits), fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerDraft:
+    """One block on its way to integers.
+
+    Members
+    -------
+    parameters : the real weights, of which norm, biases, rate and skip are rounded here
+    reference : weights of the same float function, in the scale of the formats
+    in_proj, x_proj, dt_proj, taps : rounded
+    out_proj : rounded in the scale of its input's channels, see ``gated_channel``
+    formats : the exponents
+    """
+
+    parameters: LayerParameters
+    reference: LayerParameters
+    in_proj: RoundedRows
+    taps: RoundedRows
+    x_proj: RoundedRows
+    dt_proj: RoundedRows
+    out_proj: RoundedRows
+    formats: LayerFormats
+
+    def build(self, scheme: Scheme) -> Layer:
+        """Return the block's integers."""
+        formats, own = self.formats, self.parameters
+        norm_weight, norm_fraction = norm_weight_integers(own.norm_weight, scheme.norm_weight_bits)
+        formats = dataclasses.replace(formats, norm_weight=norm_fraction)
+        skip_fraction = formats.c + formats.state - formats.scan_u
+        return Layer(
+            norm_weight=norm_weight,
+            in_proj=_linear(self.in_proj),
+            convolution=_linear(self.taps, own.taps_bias, formats.x),
+            x_proj=_linear(self.x_proj),
+            dt_proj=_linear(self.dt_proj, own.dt_bias, formats.dt),
+            decay_rate=to_fixed_point(
+                own.rate * np.log2(np.e), formats.decay_rate, scheme.decay_rate_bits, signed=False
+            ),
+            skip=to_fixed_point(own.skip, skip_fraction, scheme.skip_bits),
+            out_proj=_linear(self.out_proj),
+            formats=formats,
+        )
+
+
+def _linear(rows: RoundedRows, bias: Array | None = None, input_fraction: Any = 0) -> Linear:
+    """Return integer weights; ``bias`` (rows,) is put into the accumulator's scale."""
+    integers = None
+    if bias is not None:
+        integers = to_fixed_point(bias, rows.fraction_bits + input_fraction, _BIAS_BITS)
+    return Linear(weight=rows.weight, fraction_bits=rows.fraction_bits, bias=integers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkDraft:
+    """A whole network on its way to integers; embedding and head are (V, d)."""
+
+    shape: NetworkShape
+    scheme: Scheme
+    layers: tuple[LayerDraft, ...]
+    embedding: RoundedRows
+    residual_fraction: int
+    final_norm_weight: Array
+    final_norm_fraction: int
+    head: RoundedRows
+    logit_fraction: int
+
+    def with_formats(self, index: int, formats: LayerFormats) -> NetworkDraft:
+        """Return a copy with other exponents in layer ``index``."""
+        layer = dataclasses.replace(self.layers[index], formats=formats)
+        layers = (*self.layers[:index], layer, *self.layers[index + 1 :])
+        return dataclasses.replace(self, layers=layers)
+
+    def build(self, provenance: dict[str, object] | None = None) -> Program:
+        """Return the validated program.
+
+        Raises
+        ------
+        InputError
+            If a tensor, a shift or an accumulator leaves its range.
+        """
+        final_weight, final_fraction = norm_weight_integers(
+            self.final_norm_weight, self.scheme.norm_weight_bits
+        )
+        return validate(
+            Program(
+                shape=self.shape,
+                scheme=self.scheme,
+                layers=tuple(layer.build(self.scheme) for layer in self.layers),
+                tables=_TABLES,
+                embedding=self.embedding.weight,
+                embedding_shift=self.residual_fraction - self.embedding.fraction_bits,
+                residual_fraction=self.residual_fraction,
+                final_norm_weight=final_weight,
+                final_norm_weight_fraction=final_fraction,
+                final_norm_fraction=self.final_norm_fraction,
+                head=_linear(self.head),
+                logit_fraction=self.logit_fraction,
+                provenance=provenance or {},
+            )
+        )
+
+
+def block_program(
+    layer: Layer, shape: NetworkShape, scheme: Scheme, residual: Integers, residual_fraction: int
+) -> Program:
+    """Return a program whose only block is ``layer`` and whose "embedding" is a residual stream.
+
+    Token ``i`` of it is row ``i`` of ``residual`` (positions, d), so that the golden executor runs
+    one block on any input while the blocks after it do not exist yet. Its head is a dummy.
+    """
+    positions, d = residual.shape
+    return Program(
+        shape=dataclasses.replace(shape, vocabulary=positions, n_layer=1),
+        scheme=scheme,
+        layers=(layer,),
+        tables=_TABLES,
+        embedding=residual,
+        embedding_shift=np.zeros(positions, np.int64),
+        residual_fraction=residual_fraction,
+        final_norm_weight=np.ones(d, np.int64),
+        final_norm_weight_fraction=0,
+        final_norm_fraction=0,
+        head=Linear(weight=np.zeros((1, d), np.int64), fraction_bits=np.zeros(1, np.int64)),
+        logit_fraction=0,
+        provenance={},
+    )

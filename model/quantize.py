@@ -1,0 +1,155 @@
+"""Quantizes a network: ``python -m model.quantize --preset NAME --scheme NAME --out FILE``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from golden import command
+from golden.artifact import save_program
+from golden.configuration import Scheme, find_scheme
+from golden.errors import InputError
+from golden.program import Program
+from model.formats import FormatChoice
+from model.network_parameters import NetworkParameters, extract_parameters
+from model.program_builder import NetworkDraft
+from model.quantization_report import StageLoss, stage_losses
+from model.quantizer import QuantizationChoice, quantize_network
+from model.sources import FloatSource, TokenSource, find_network, find_tokens
+from model.text_windows import WINDOW, choose_windows, cut_windows
+
+application = typer.Typer(add_completion=False)
+CALIBRATION_WINDOW = 1024
+REPORT_BYTES = 16 * WINDOW
+"""Held-out text on which the stages are measured one by one."""
+OBSERVERS = ("mse", "seed", "quamba")
+DUAL_SCALE_RULES = ("mse", "quantile")
+
+
+def _checked(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise InputError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+    return value
+
+
+def _draft(
+    parameters: NetworkParameters, scheme: Scheme, calibration: np.ndarray, choice: Any
+) -> NetworkDraft:
+    """Quantize with a bar that counts blocks and the head."""
+    with Progress(
+        TextColumn("quantizing {task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task("block 0", total=parameters.shape.n_layer + 1)
+        started = False
+
+        def advance(text: str) -> None:
+            nonlocal started
+            progress.update(task, description=text, advance=int(started))
+            started = True
+
+        draft = quantize_network(parameters, scheme, calibration, choice, advance)
+        progress.update(task, advance=1)
+    return draft
+
+
+def _stages(
+    draft: NetworkDraft, parameters: NetworkParameters, held_out: np.ndarray
+) -> list[StageLoss]:
+    """Measure every stage alone on held-out text."""
+    console = Console(stderr=True)
+    pieces = cut_windows(held_out[:REPORT_BYTES], WINDOW)
+    with console.status("measuring") as status:
+        return stage_losses(
+            draft, parameters, pieces, lambda stage: status.update(f"measuring {stage}")
+        )
+
+
+def _print(losses: list[StageLoss]) -> None:
+    table = Table(title=f"loss of each stage alone, {REPORT_BYTES:,} held-out bytes")
+    for column in ("stage", "bits per token", "loss"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for loss in losses:
+        table.add_row(loss.stage, f"{loss.bits_per_byte:.4f}", f"{loss.loss_percent:+.2f} %")
+    Console().print(table)
+
+
+def quantized(
+    network: FloatSource, tokens: TokenSource, scheme: Scheme, *, windows: int, seed: int,
+    choice: QuantizationChoice,
+) -> tuple[NetworkDraft, NetworkParameters, Program]:  # fmt: skip
+    """Return draft, float parameters and program; provenance names network, data and options."""
+    parameters = extract_parameters(network.model)
+    calibration = choose_windows(tokens.train, windows, CALIBRATION_WINDOW, seed)
+    draft = _draft(parameters, scheme, calibration, choice)
+    provenance = {
+        "source": "model.quantize",
+        "seed": seed,
+        "calibration_tokens": windows * CALIBRATION_WINDOW,
+        "options": dataclasses.asdict(choice),
+        **network.description,
+        **tokens.description,
+    }
+    return draft, parameters, draft.build(provenance)
+
+
+@application.command()
+def quantize(
+    scheme: Annotated[str, typer.Option(help="w8a8, w4a8 or w4a5-se")],
+    out: Annotated[Path, typer.Option(help="artifact to write")],
+    preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
+    checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,
+    data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
+    corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
+    calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 32768,
+    observer: Annotated[str, typer.Option(help="mse, or percentile: seed, quamba")] = "mse",
+    dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
+    seed: Annotated[int, typer.Option(help="of the choice of calibration text")] = 0,
+    report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
+) -> None:
+    """Quantize a float network to an integer program with power-of-two scales.
+
+    The same arguments on the same machine write the same bytes.
+    """
+    found = find_scheme(scheme)
+    choice = QuantizationChoice(
+        formats=FormatChoice(
+            observer=_checked("observer", observer, OBSERVERS),
+            dual_scale_rule=_checked("dual-scale rule", dual_scale_rule, DUAL_SCALE_RULES),
+        )
+    )
+    windows = calibration_bytes // CALIBRATION_WINDOW
+    if windows < 1:
+        raise InputError(
+            f"calibration bytes = {calibration_bytes} is below one window of {CALIBRATION_WINDOW}; "
+            "give more"
+        )
+    with torch.no_grad():
+        network = find_network(preset, checkpoint, seed)
+        vocabulary = network.model.configuration.vocab_size
+        tokens = find_tokens(vocabulary, data, corpus_file, seed, length=2 * calibration_bytes)
+        draft, parameters, program = quantized(
+            network, tokens, found, windows=windows, seed=seed, choice=choice
+        )
+        if report is not None:
+            losses = _stages(draft, parameters, tokens.held_out)
+            _print(losses)
+            content = [dataclasses.asdict(loss) for loss in losses]
+            command.atomic_write(report, (json.dumps(content, indent=1) + "\n").encode())
+    digest = save_program(program, out)
+    typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
+
+
+if __name__ == "__main__":
+    command.run(application)

@@ -1,0 +1,171 @@
+"""Post-training quantization of a whole network: float weights in, integer program out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.configuration import Scheme
+from golden.fixed_point import Integers, fraction_bits_for, to_real
+from golden.operations.normalization import epsilon_integer, rms_norm
+from golden.random_program import standard_tables
+from model.calibration import FloatBlocks, thin
+from model.float_simulation import FloatNetwork
+from model.formats import FormatChoice, choose_formats, split_channels
+from model.layer_quantization import LayerQuantizer, WeightChoice
+from model.network_parameters import LayerParameters, NetworkParameters
+from model.observers import fraction_by_error
+from model.program_builder import NetworkDraft, norm_weight_integers
+from model.text_windows import inputs_of
+from model.weight_rounding import RoundedRows, refit, round_rows
+
+__all__ = ["QuantizationChoice", "quantize_network"]
+
+Array = npt.NDArray[Any]
+
+_HEADROOM = 1.5
+"""The residual stream may grow by that much beyond the calibration text without saturating."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationChoice:
+    """Every option of post-training quantization."""
+
+    formats: FormatChoice = field(default_factory=FormatChoice)
+    weights: WeightChoice = field(default_factory=WeightChoice)
+    smooth_norm: bool = True
+
+
+def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array, bits: int) -> int:
+    """Return the fraction bits that hold the stream of every block, with headroom."""
+    peak = float(np.abs(blocks.residual).max())
+
+    def watch(name: str, layer: int, value: Array) -> Array:
+        nonlocal peak
+        if name in ("residual", "out") and layer >= 0:
+            peak = max(peak, float(np.abs(value).max()))
+        return value
+
+    # A part of the text is enough for a range with headroom.
+    network.forward(inputs[: max(1, len(inputs) // 4)], None, watch)
+    rows = float(np.abs(network.parameters.embedding).max())
+    return int(np.clip(fraction_bits_for(max(_HEADROOM * peak, rows), bits), 2, 16))
+
+
+def _embedding(table: Array, bits: int, residual_fraction: int) -> RoundedRows:
+    """Round the embedding (V, d) a row; no row is finer than the residual or shifted over 31."""
+    rounded = round_rows(table, bits, compensate=False)
+    fraction = np.clip(rounded.fraction_bits, residual_fraction - 31, residual_fraction)
+    integers = np.rint(np.ldexp(table, fraction[:, None]))
+    limit = (1 << (bits - 1)) - 1
+    clipped = np.clip(integers, -limit - 1, limit).astype(np.int64)
+    return RoundedRows(clipped, fraction, rounded.error)
+
+
+def smooth_norm(layer: LayerParameters, samples: Array, bits: int) -> tuple[LayerParameters, Array]:
+    """Return the block and its samples of norm (rows, d) with channels of about one range.
+
+    The norm's weight multiplies a channel by a power of two and in_proj's column divides by it:
+    the same function, for no hardware, since the norm weight is per channel anyway.
+    """
+    _, surplus = split_channels(fraction_by_error(samples, bits, per_channel=True), 1.0)
+    factor = np.ldexp(1.0, surplus)
+    return (
+        dataclasses.replace(
+            layer, norm_weight=layer.norm_weight * factor, in_proj=layer.in_proj / factor
+        ),
+        samples * factor,
+    )
+
+
+def quantize_network(
+    parameters: NetworkParameters,
+    scheme: Scheme,
+    targets: Array,
+    choice: QuantizationChoice,
+    advance: Callable[[str], None] = lambda _block: None,
+) -> NetworkDraft:
+    """Return the draft of the integer program.
+
+    Parameters
+    ----------
+    targets : windows of calibration text (b, l)
+    advance : told which block is being quantized
+    """
+    network, inputs = FloatNetwork(parameters), inputs_of(targets)
+    blocks = FloatBlocks(network, inputs)
+    residual_fraction = _residual_fraction(blocks, network, inputs, scheme.residual_bits)
+    embedding = _embedding(parameters.embedding, scheme.embedding_bits, residual_fraction)
+    shift = residual_fraction - embedding.fraction_bits
+    residual: Integers = (embedding.weight << shift[:, None])[inputs]  # b l d
+    layers = []
+    for index, own in enumerate(parameters.layers):
+        advance(f"block {index}")
+        layer = own
+        values = blocks.advance()
+        depth = (index, parameters.shape.n_layer)
+        samples = values.samples
+        if choice.smooth_norm:
+            layer, samples["norm"] = smooth_norm(layer, samples["norm"], scheme.activation_bits)
+        formats = choose_formats(samples, layer, scheme, choice.formats, depth)
+        quantizer = LayerQuantizer(
+            parameters.shape, scheme, choice.weights, residual, residual_fraction, values.whole
+        )
+        draft, residual = quantizer.quantize(layer, formats)
+        layers.append(draft)
+    advance("head")
+    final_fraction, head, logit_fraction = _head(
+        parameters, scheme, choice, blocks, residual, residual_fraction
+    )
+    return NetworkDraft(
+        shape=parameters.shape,
+        scheme=scheme,
+        layers=tuple(layers),
+        embedding=embedding,
+        residual_fraction=residual_fraction,
+        final_norm_weight=parameters.final_norm_weight,
+        final_norm_fraction=final_fraction,
+        head=head,
+        logit_fraction=logit_fraction,
+    )
+
+
+def _head(
+    parameters: NetworkParameters,
+    scheme: Scheme,
+    choice: QuantizationChoice,
+    blocks: FloatBlocks,
+    residual: Integers,
+    residual_fraction: int,
+) -> tuple[int, RoundedRows, int]:
+    """Return the final norm's exponent, the rounded head and the logits' exponent."""
+    values = blocks.head().whole
+    bits = scheme.activation_bits
+    fraction = choice.formats.fraction(thin(values["norm"]), bits, (1, 1))
+    weight, weight_fraction = norm_weight_integers(
+        parameters.final_norm_weight, scheme.norm_weight_bits
+    )
+    norm = to_real(
+        rms_norm(
+            residual.reshape(-1, residual.shape[-1]),
+            weight,
+            epsilon=epsilon_integer(parameters.shape.d_model, residual_fraction),
+            shift=17 + weight_fraction - fraction,
+            bits=bits,
+            table=standard_tables().reciprocal,
+        ),
+        fraction,
+    )  # p d
+    moments, head = norm.T @ norm, parameters.head
+    strength = choice.weights.refit_strength
+    if strength is not None:
+        logits = values["logits"].reshape(len(norm), -1)
+        head = refit(head, moments, norm.T @ logits, strength)
+    rounded = round_rows(head, scheme.embedding_bits, moments, compensate=choice.weights.compensate)
+    peak = _HEADROOM * float(np.abs(values["logits"]).max())
+    return fraction, rounded, int(np.clip(fraction_bits_for(peak, scheme.logit_bits), 0, 14))

@@ -1,0 +1,193 @@
+"""The quantizer: artifacts, determinism, closeness to float, and what bad input gets."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from golden.artifact import from_bytes, load_program, to_bytes
+from golden.configuration import SCHEMES, NetworkShape, Scheme
+from golden.errors import InputError
+from golden.executor import Executor
+from model.checkpoint import checkpoint_bytes
+from model.float_simulation import FloatNetwork
+from model.formats import FormatChoice
+from model.network_parameters import extract_parameters, random_network
+from model.observers import PercentileObserver, fraction_by_error
+from model.quantization_report import stage_losses, stage_names
+from model.quantizer import QuantizationChoice, quantize_network, smooth_norm
+from model.text_windows import choose_windows, float_bits, inputs_of, integer_bits
+
+SHAPE = NetworkShape(
+    vocabulary=48, d_model=12, d_inner=20, d_state=4, d_conv=3, dt_rank=2, n_layer=2
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return random_network(SHAPE, seed=3)
+
+
+@pytest.fixture(scope="module")
+def parameters(network):
+    return extract_parameters(network)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return np.random.default_rng(7).integers(0, SHAPE.vocabulary, (4, 96))
+
+
+def distance(parameters, tokens, scheme, choice=None):
+    """Return the root mean square difference of the logits, and the program."""
+    draft = quantize_network(parameters, scheme, tokens, choice or QuantizationChoice())
+    program = draft.build()
+    inputs = inputs_of(tokens)
+    exact = FloatNetwork(parameters).forward(inputs, None)
+    logits, _ = Executor(program).forward(inputs)
+    found = np.ldexp(logits.astype(float), -program.logit_fraction)
+    assert not np.array_equal(found, exact)
+    return float(np.sqrt(np.square(found - exact).mean())), program
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_integer_logits_follow_the_float_ones(parameters, tokens, name):
+    error, program = distance(parameters, tokens, SCHEMES[name])
+    deviation = FloatNetwork(parameters).forward(inputs_of(tokens), None).std()
+    # w8a8 keeps about 1 % of the logits' power, four bits about 5 %; three times that is a defect.
+    assert error < {"w8a8": 0.2, "w4a8": 0.5, "w4a5-se": 0.6}[name] * deviation
+    assert program.scheme.name == name
+
+
+def test_wider_numbers_come_nearer(parameters, tokens):
+    narrow = dataclasses.replace(SCHEMES["w8a8"], weight_bits=3)
+    errors = [
+        distance(parameters, tokens, s)[0] for s in (narrow, SCHEMES["w4a8"], SCHEMES["w8a8"])
+    ]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_same_seed_gives_the_same_bytes_and_survives_the_file(parameters, tokens, tmp_path):
+    first, second = (
+        quantize_network(parameters, SCHEMES["w4a5-se"], tokens, QuantizationChoice()).build()
+        for _ in range(2)
+    )
+    data = to_bytes(first)
+    assert data == to_bytes(second)
+    assert to_bytes(from_bytes(data, tmp_path)) == data
+
+
+def test_smoothing_the_norm_keeps_the_function(parameters):
+    layer = parameters.layers[0]
+    rows = np.random.default_rng(1).normal(0.0, np.geomspace(0.1, 8.0, SHAPE.d_model), (64, 12))
+    smoothed, samples = smooth_norm(layer, rows, 8)
+    assert np.array_equal(samples @ smoothed.in_proj.T, rows @ layer.in_proj.T)
+    assert np.ptp(np.log2(np.abs(samples).max(axis=0))) < np.ptp(np.log2(np.abs(rows).max(axis=0)))
+
+
+def test_every_observer_gives_a_valid_program(parameters, tokens):
+    for observer in ("seed", "quamba"):
+        choice = QuantizationChoice(formats=FormatChoice(observer=observer))
+        distance(parameters, tokens, SCHEMES["w8a8"], choice)
+    rule = QuantizationChoice(formats=FormatChoice(dual_scale_rule="quantile"))
+    distance(parameters, tokens, SCHEMES["w4a5-se"], rule)
+
+
+def test_percentile_observer_follows_its_formula():
+    observer = PercentileObserver(alpha=0.5, sigma=0.25)
+    observer.observe(np.array([-4.0, 1.0, 2.0]))
+    assert observer.magnitude == 2.0
+    observer.observe(np.array([8.0, 6.0, -10.0]))
+    assert observer.magnitude == 2.0 + 0.25 * (8.0 - 2.0)
+
+
+def test_exponent_of_least_error_clips_a_lone_outlier():
+    values = np.concatenate([np.linspace(-1, 1, 4000), [40.0]])[:, None]
+    # Range 40 needs one fraction bit; clipping the outlier would cost more than it gains.
+    assert fraction_by_error(values, 8) == 1
+    values[-1] = 1.3
+    assert fraction_by_error(values, 8) == 6
+
+
+def test_stage_report_names_every_stage(parameters, tokens):
+    draft = quantize_network(parameters, SCHEMES["w4a5-se"], tokens, QuantizationChoice())
+    losses = stage_losses(draft, parameters, [tokens])
+    assert [loss.stage for loss in losses] == ["float", *stage_names()]
+    assert losses[0].bits_per_byte == float_bits(FloatNetwork(parameters), [tokens])
+    assert losses[-1].bits_per_byte == integer_bits(draft.build(), [tokens])
+
+
+def test_too_little_text_is_refused():
+    with pytest.raises(InputError, match="has 100 tokens, 4 windows of 32 need 128"):
+        choose_windows(np.zeros(100, np.uint8), 4, 32, 0)
+
+
+def run(module, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_path):
+    checkpoint, artifact = tmp_path / "net.safetensors", tmp_path / "net-w4a8.safetensors"
+    checkpoint.write_bytes(checkpoint_bytes(network))
+    done = run(
+        "model.quantize", "--preset", "own", "--scheme", "w4a8", "--checkpoint", checkpoint,
+        "--calibration-bytes", 2048, "--out", artifact,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    program = load_program(artifact)
+    assert program.shape == SHAPE
+    assert program.provenance["data"] == "random tokens"
+    done = run(
+        "model.evaluate", "--preset", "own", "--checkpoint", checkpoint, "--artifact", artifact,
+        "--bytes", 4096, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["schemes"].keys() == {"net-w4a8"}
+    assert abs(report["loss_percent"]["net-w4a8"]) < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--preset", "nosuch", "--scheme", "w8a8"), "unknown preset 'nosuch'"),
+        (("--preset", "micro", "--scheme", "w9a9"), "unknown scheme 'w9a9'"),
+        (("--preset", "micro", "--scheme", "w8a8", "--observer", "best"), "unknown observer"),
+        (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
+        (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
+        (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(arguments, message, tmp_path):
+    out = tmp_path / "out.safetensors"
+    done = run("model.quantize", *arguments, "--out", out)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not out.exists()
+
+
+def test_nan_weights_are_refused(tmp_path):
+    broken = random_network(SHAPE, seed=3)
+    with torch.no_grad():
+        broken.backbone.layers[0].mixer.in_proj.weight[0, 0] = float("nan")
+    path = tmp_path / "nan.safetensors"
+    path.write_bytes(checkpoint_bytes(broken))
+    done = run("model.quantize", "--scheme", "w8a8", "--checkpoint", path, "--out", tmp_path / "x")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "in_proj" in done.stderr
+
+
+def test_unknown_width_is_refused():
+    with pytest.raises(InputError, match=r"state_bits = 40 of scheme x is outside 6\.\.18"):
+        Scheme(name="x", state_bits=40)
