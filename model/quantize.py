@@ -29,7 +29,7 @@ from model.text_windows import WINDOW, choose_windows, cut_windows
 
 application = typer.Typer(add_completion=False)
 CALIBRATION_WINDOW = 1024
-REPORT_BYTES = 16 * WINDOW
+REPORT_BYTES = 8 * WINDOW
 """Held-out text on which the stages are measured one by one."""
 OBSERVERS = ("mse", "seed", "quamba")
 DUAL_SCALE_RULES = ("mse", "quantile")

@@ -4,12 +4,11 @@ import pytest
 from amaranth.hdl import Const, Module, Signal, Value
 
 from hw.requantizer import ShiftRequantizer
+from sim.formal.formats_in_use import formats_in_use
 from sim.formal.properties import RequantizerProperties
 from sim.formal.prove import prove
 
 SMALL = [(6, 3, 7), (8, 8, 8), (5, 8, 4)]
-# Accumulators of the engine to each of its element formats.
-ENGINE = [(24, 8, 23), (24, 10, 16), (28, 12, 20), (32, 8, 31), (32, 16, 24), (32, 18, 31)]
 WIDE = [(40, 12, 31), (48, 16, 40), (64, 18, 63), (64, 32, 63)]
 
 
@@ -31,15 +30,11 @@ def test_small_formats(parameters, output_signed, tmp_path):
     assert outcome.proved, outcome.log
 
 
-@pytest.mark.parametrize("parameters", ENGINE)
-def test_formats_of_the_engine(parameters, tmp_path):
-    outcome = check(ShiftRequantizer, parameters, tmp_path)
-    assert outcome.proved, outcome.log
-
-
-@pytest.mark.parametrize("parameters", [(24, 8, 23), (32, 12, 31)])
-def test_unsigned_formats_of_the_engine(parameters, tmp_path):
-    outcome = check(ShiftRequantizer, parameters, tmp_path, output_signed=False)
+@pytest.mark.parametrize("in_use", formats_in_use(), ids=str)
+def test_formats_of_the_engine(in_use, tmp_path):
+    """Every requantizer of every design that comes with the project."""
+    *parameters, output_signed = in_use
+    outcome = check(ShiftRequantizer, tuple(parameters), tmp_path, output_signed=output_signed)
     assert outcome.proved, outcome.log
 
 
