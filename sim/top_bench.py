@@ -110,17 +110,19 @@ class Player:
 
     async def _next_token(self, position: int) -> int:
         """Return the token that follows ``position`` tokens, half a cycle after it is known."""
-        dut = self.dut
         if self.sampler is None:
-            await RisingEdge(dut.m_axis_results_tvalid)
-            await FallingEdge(dut.clk)
-            return int(dut.m_axis_results_tdata.value)
+            await self._arrived(self.results, position)
+            return self.results[position - 1][0]
         vocabulary = self.stimulus["vocabulary"]
-        while len(self.logits) < position * vocabulary:
-            self.beat.clear()
-            await self.beat.wait()
+        await self._arrived(self.logits, position * vocabulary)
         beats = self.logits[(position - 1) * vocabulary : position * vocabulary]
         return self.sampler.choose([value for value, _ in beats])
+
+    async def _arrived(self, beats: list[list[int]], count: int) -> None:
+        """Return as soon as ``count`` beats were collected."""
+        while len(beats) < count:
+            self.beat.clear()
+            await self.beat.wait()
 
     async def _until_taken(self) -> None:
         """Return half a cycle after the edge at which the offered token was taken."""
