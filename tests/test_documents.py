@@ -1,0 +1,33 @@
+"""Tables and figures in the documents are those that the commands write."""
+
+import subprocess
+import sys
+
+import pytest
+
+from golden.artifact import load_program
+from golden.builtin import builtin_path
+from golden.configuration import SCHEMES, find_preset
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bench.results", "--check"),
+        ("docs.figures", "--check"),
+    ],
+    ids=" ".join,
+)
+def test_committed_documents_are_current(command):
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_built_in_programs_are_the_trained_ones(scheme):
+    program = load_program(builtin_path("bytelm", scheme))
+    assert program.shape == find_preset("bytelm")
+    assert program.scheme == SCHEMES[scheme]
+    assert program.provenance["checkpoint"] == "bytelm.safetensors"
