@@ -13,7 +13,7 @@ from golden.configuration import SCHEMES, find_preset
 @pytest.mark.parametrize(
     "command",
     [
-        ("bench.results", "--check"),
+        ("bench.results", "--check", "README.md"),
         ("docs.figures", "--check"),
     ],
     ids=" ".join,
