@@ -13,6 +13,7 @@ from golden.artifact import from_bytes, load_program, to_bytes
 from golden.configuration import SCHEMES, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.executor import Executor
+from golden.validation import validate
 from model.checkpoint import checkpoint_bytes
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice
@@ -92,9 +93,12 @@ def test_smoothing_the_norm_keeps_the_function(parameters):
 def test_every_observer_gives_a_valid_program(parameters, tokens):
     for observer in ("seed", "quamba"):
         choice = QuantizationChoice(formats=FormatChoice(observer=observer))
-        distance(parameters, tokens, SCHEMES["w8a8"], choice)
+        _, program = distance(parameters, tokens, SCHEMES["w8a8"], choice)
+        assert validate(program) is program
     rule = QuantizationChoice(formats=FormatChoice(dual_scale_rule="quantile"))
-    distance(parameters, tokens, SCHEMES["w4a5-se"], rule)
+    _, by_quantile = distance(parameters, tokens, SCHEMES["w4a5-se"], rule)
+    _, by_error = distance(parameters, tokens, SCHEMES["w4a5-se"])
+    assert to_bytes(by_quantile) != to_bytes(by_error)
 
 
 def test_percentile_observer_follows_its_formula():
