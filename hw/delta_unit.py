@@ -54,7 +54,7 @@ class DeltaUnit(wiring.Component):
     start : In(1)
         Pulse that begins a layer.
     layer : In(index_bits(L))
-        Layer, stable from ``start`` to the last result.
+        Layer, stable from ``start`` to the next.
     dt_step : Out(index_bits(steps))
         Step whose operands are needed at ``dt`` one cycle later.
     dt : In(ArrayLayout(signed(activation_bits), products))
@@ -166,7 +166,10 @@ class DeltaUnit(wiring.Component):
         accumulator, shift = self._project(m)
         delta_shift = Signal(delta.shift.shape())
         layer_shifts = [self._delta_plan.stored(layer.delta)[0] for layer in self._program.shifts]
-        m.d.sync += delta_shift.eq(select_constant(self.layer, layer_shifts, len(delta_shift)))
+        # In step with softplus's results: channel 0's comes this long after its start.
+        wait = self.latency - delta.latency - 1
+        layer = delayed(m, self.layer, wait, name="result_layer")
+        m.d.sync += delta_shift.eq(select_constant(layer, layer_shifts, len(delta_shift)))
         m.d.comb += [
             raw.i.eq(accumulator),
             raw.shift.eq(shift),
@@ -192,7 +195,7 @@ class DeltaUnit(wiring.Component):
             weight_counter.layer.eq(self.layer),
             weights.address.eq(weight_counter.step_address),
             constant_counter.start.eq(delayed(m, self.start, lag, name="late_start")),
-            constant_counter.layer.eq(self.layer),
+            constant_counter.layer.eq(delayed(m, self.layer, lag, name="late_layer")),
             constants.address.eq(constant_counter.channel_address),
             self.dt_step.eq(delayed(m, weight_counter.step, weights.latency - 1, name="dt_step")),
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value, signed, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.configuration import Scheme
 from hw.dual_scale import DualScaleDecoder
 from hw.pipeline import index_bits
+from hw.vector_ring import VectorRing
 
 __all__ = ["ScanDrive"]
 
@@ -25,15 +26,15 @@ class ScanDrive(wiring.Component):
         Widths and storage of the scan input.
     channels : int
         Elements, E.
+    slots : int
+        Vectors that the buffer holds; see :class:`hw.vector_ring.VectorRing`.
 
     Members
     -------
     valid, index, value : In(1), In(index_bits(channels)), In(unsigned(scan_storage_bits))
         Write of one stored element; a read in a later cycle sees it.
     read : In(1)
-        Fetch a channel.
-    channel : In(index_bits(channels))
-        Channel to fetch.
+        Fetch the next channel.
     u : Out(signed(scan_input_bits))
         Its integer in fine steps.
     delta : In(unsigned(delta_bits))
@@ -45,15 +46,14 @@ class ScanDrive(wiring.Component):
     u_latency = 2
     latency = 3
 
-    def __init__(self, *, scheme: Scheme, channels: int) -> None:
-        self._scheme, self._channels = scheme, channels
+    def __init__(self, *, scheme: Scheme, channels: int, slots: int = 1) -> None:
+        self._scheme, self._channels, self._slots = scheme, channels, slots
         super().__init__(
             {
                 "valid": In(1),
                 "index": In(index_bits(channels)),
                 "value": In(unsigned(scheme.scan_storage_bits)),
                 "read": In(1),
-                "channel": In(index_bits(channels)),
                 "u": Out(signed(scheme.scan_input_bits)),
                 "delta": In(unsigned(scheme.delta_bits)),
                 "drive": Out(signed(scheme.delta_bits + scheme.scan_input_bits)),
@@ -63,20 +63,18 @@ class ScanDrive(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Build the buffer, its decoder and the multiplier."""
         m = Module()
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(self._scheme.scan_storage_bits), depth=self._channels, init=[]
+        m.submodules.words = words = VectorRing(
+            depth=self._channels, width=self._scheme.scan_storage_bits, slots=self._slots
         )
-        write_port, read_port = words.write_port(), words.read_port()
         m.d.comb += [
-            write_port.addr.eq(self.index),
-            write_port.data.eq(self.value),
-            write_port.en.eq(self.valid),
-            read_port.addr.eq(self.channel),
-            read_port.en.eq(self.read),
+            words.valid.eq(self.valid),
+            words.index.eq(self.index),
+            words.value.eq(self.value),
+            words.read.eq(self.read),
         ]
         u = Signal(self.u.shape(), reset_less=True)
         drive = Signal(self.drive.shape(), reset_less=True)
-        m.d.sync += [u.eq(self._decoded(m, read_port.data)), drive.eq(self.delta * u)]
+        m.d.sync += [u.eq(self._decoded(m, words.read_value)), drive.eq(self.delta * u)]
         m.d.comb += [self.u.eq(u), self.drive.eq(drive)]
         return m
 

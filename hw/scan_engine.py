@@ -29,7 +29,8 @@ class ScanEngine(wiring.Component):
     ``T = N / S`` cycles, in which the S lanes advance N states.
 
     Latency: ``latency`` cycles from ``start`` to channel 0. Throughput: one channel every ``T``
-    cycles; ``T = N / S``. A next ``start`` may follow ``duration`` cycles after a start.
+    cycles; ``T = N / S``. A next ``start`` may follow ``duration`` cycles after a start, or with
+    more than one slot ``E T`` cycles after it: then two blocks are under way at once.
 
     Cycles are counted from the one in which ``start`` is high, cycle 0. An input is *sampled* in
     a cycle s: a write whose valid is high in cycle w is seen if ``w < s`` and not otherwise.
@@ -54,6 +55,9 @@ class ScanEngine(wiring.Component):
         Network whose layers are scanned.
     scan_lanes : int
         Lanes S, a divisor of d_state.
+    slots : int
+        Vectors that the buffers of scan_u and gate hold; with more than one their elements
+        arrive in order and may run ahead, and dt, B and C are copied when sampled first.
     plan : MemoryPlan
         Where the parameter memories live: ``scan_dt_weights``, ``scan_dt_constants``,
         ``scan_softplus``, ``scan_decay_rates``, ``scan_update_shifts``,
@@ -62,7 +66,7 @@ class ScanEngine(wiring.Component):
     Members
     -------
     start : In(1)
-        Pulse that begins a layer; only while ``busy`` is low.
+        Pulse that begins a layer.
     layer : In(index_bits(L))
         Layer, sampled with ``start``.
     fresh : In(1)
@@ -97,7 +101,9 @@ class ScanEngine(wiring.Component):
         If ``scan_lanes`` does not divide d_state.
     """
 
-    def __init__(self, *, program: Program, scan_lanes: int, plan: MemoryPlan) -> None:
+    def __init__(
+        self, *, program: Program, scan_lanes: int, plan: MemoryPlan, slots: int = 1
+    ) -> None:
         shape, scheme = program.shape, program.scheme
         if scan_lanes < 1 or shape.d_state % scan_lanes:
             divisors = [n for n in range(1, shape.d_state + 1) if shape.d_state % n == 0]
@@ -120,14 +126,15 @@ class ScanEngine(wiring.Component):
             )
             for _ in range(scan_lanes)
         ]
-        self._readout = ScanReadout(program=program, scan_lanes=scan_lanes, plan=plan)
+        self._readout = ScanReadout(program=program, scan_lanes=scan_lanes, plan=plan, slots=slots)
         self._operands = ScanOperands(
             shape=shape,
             bits=scheme.activation_bits,
             products=self._delta.products,
             scan_lanes=scan_lanes,
+            copies=slots > 1,
         )
-        self._drive = ScanDrive(scheme=scheme, channels=shape.d_inner)
+        self._drive = ScanDrive(scheme=scheme, channels=shape.d_inner, slots=slots)
         self._state = ScanState(words=self._words, width=scan_lanes * scheme.state_bits)
         super().__init__(self._ports())
 
@@ -265,19 +272,22 @@ class ScanEngine(wiring.Component):
         m.submodules.step_size = delta = self._delta
         m.submodules.operands = operands = self._operands
         m.submodules.readout = readout = self._readout
-        layer, starts, fresh = self._control(m)
+        layers, starts, fresh = self._control(m)
         m.d.comb += [
             operands.valid.eq(self.projected_valid),
             operands.index.eq(self.projected_index),
             operands.value.eq(self.projected_value),
             delta.start.eq(starts[1]),
-            delta.layer.eq(layer),
+            delta.layer.eq(layers[1]),
+            operands.dt_begin.eq(starts[self.projected_offset_dt - 1]),
+            operands.b_begin.eq(starts[self.projected_offset_bc - 1]),
+            operands.c_begin.eq(starts[self.projected_offset_c - 1]),
             operands.dt_step.eq(delta.dt_step),
             delta.dt.eq(operands.dt),
             self.delta_valid.eq(delta.valid),
             self.delta_value.eq(delta.delta),
             readout.start.eq(starts[self._readout_offset]),
-            readout.layer.eq(layer),
+            readout.layer.eq(layers[self._readout_offset]),
         ]
         for port in ("gate_valid", "gate_index", "gate_value"):
             m.d.comb += getattr(readout, port).eq(getattr(self, port))
@@ -285,35 +295,48 @@ class ScanEngine(wiring.Component):
             m.d.comb += getattr(self, port).eq(getattr(readout, port))
         for port in ("gated_valid", "gated_index", "gated_value"):
             m.d.comb += getattr(self, port).eq(getattr(readout, port))
-        update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layer)
-        write = self._counter(m, "write_counter", starts, self.projected_offset_c, layer)
+        update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layers)
+        write = self._counter(m, "write_counter", starts, self.projected_offset_c, layers)
         m.d.comb += [operands.b_step.eq(update.step), operands.c_step.eq(write.step)]
         held = self._hold_delta(m)
-        self._feed(m, starts, layer, held)
-        self._discretize(m, starts, layer, held, update)
+        self._feed(m, starts, layers, held)
+        self._discretize(m, starts, layers, held, update)
         self._remember(m, update, write, fresh)
         return m
 
-    def _control(self, m: Module) -> tuple[Signal, list[Value], Value]:
-        """Return the layer, ``start`` 0, 1, 2, ... cycles ago, and whether to read zeros."""
+    def _control(self, m: Module) -> tuple[list[Value], list[Value], Value]:
+        """Return layer and ``start`` of 0, 1, 2, ... cycles ago, and whether to read zeros.
+
+        The layer stands from a start to the next, and so do all its delayed copies.
+        """
         layer = Signal.like(self.layer, name="current_layer")
         fresh = Signal()
-        running = Signal()
+        # Blocks under way; more than one only if starts overlap.
+        running = Signal(range(4))
         last_channel = self._program.shape.d_inner - 1
         with m.If(self.start):
-            m.d.sync += [layer.eq(self.layer), fresh.eq(self.fresh), running.eq(1)]
-        with m.Elif(self.gated_valid & (self.gated_index == last_channel)):
-            # The mask ends with the token: saving the state must not read zeros.
-            m.d.sync += [running.eq(0), fresh.eq(0)]
-        m.d.comb += self.busy.eq(self.start | running)
+            m.d.sync += [layer.eq(self.layer), fresh.eq(self.fresh)]
+        finished = self.gated_valid & (self.gated_index == last_channel)
+        m.d.sync += running.eq(running + self.start - finished)
+        m.d.comb += self.busy.eq(self.start | running.any())
         starts: list[Value] = [self.start]
+        layers: list[Value] = [self.layer, layer]
         # With few lanes the read-out's constants are fetched before the last counter starts.
         for cycle in range(1, max(self._readout_offset, self.projected_offset_c) + 1):
             starts.append(delayed(m, starts[-1], 1, name=f"start_{cycle}"))
-        return layer, starts, fresh
+            layers.append(delayed(m, layers[-1], 1, name=f"layer_{cycle + 1}"))
+        # A state's word is in the memory's register one cycle after its address.
+        late_fresh = delayed(m, fresh, self._state_read_cycle, name="fresh")
+        # The mask ends with the token: saving the state must not read zeros.
+        return layers, starts, late_fresh & running.any()
+
+    @property
+    def _state_read_cycle(self) -> int:
+        """Cycle in which channel 0's first state is addressed."""
+        return self._lane_offset + self._lanes[0].old_offset - self._state.latency
 
     def _counter(
-        self, m: Module, name: str, starts: list[Value], first: int, layer: Value
+        self, m: Module, name: str, starts: list[Value], first: int, layers: list[Value]
     ) -> ChannelCounter:
         """Return a counter that shows step 0 of channel 0 in cycle ``first``."""
         shape = self._program.shape
@@ -321,7 +344,7 @@ class ScanEngine(wiring.Component):
         m.submodules[name] = counter
         m.d.comb += [
             counter.start.eq(starts[first - counter.latency]),
-            counter.layer.eq(layer),
+            counter.layer.eq(layers[first - counter.latency]),
         ]
         return counter
 
@@ -332,17 +355,16 @@ class ScanEngine(wiring.Component):
             m.d.sync += held.eq(self.delta_value)
         return held
 
-    def _feed(self, m: Module, starts: list[Value], layer: Value, held: Signal) -> None:
+    def _feed(self, m: Module, starts: list[Value], layers: list[Value], held: Signal) -> None:
         """Feed ``delta u`` to the lanes and u to the read-out."""
         m.submodules.input_drive = drive = self._drive
-        counter = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layer)
+        counter = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layers)
         u_cycle = self.scan_u_offset + drive.u_latency
         wait = self._readout_offset + self._readout.u_offset - u_cycle
         m.d.comb += [
             drive.valid.eq(self.scan_u_valid),
             drive.index.eq(self.scan_u_index),
             drive.value.eq(self.scan_u_value),
-            drive.channel.eq(counter.channel),
             # One read a channel: its buffer entry may be rewritten while the channel goes on.
             drive.read.eq(counter.first),
             drive.delta.eq(delayed(m, held, u_cycle - self._lane_offset, name="late_delta")),
@@ -355,18 +377,19 @@ class ScanEngine(wiring.Component):
         self,
         m: Module,
         starts: list[Value],
-        layer: Value,
+        layers: list[Value],
         held: Signal,
         update: ChannelCounter,
     ) -> None:
         """Feed step size, rates, shifts, B and C to the lanes, and their products onwards."""
         m.submodules.constants = constants = self._constants
         rate_counter = self._counter(
-            m, "rate_counter", starts, self._lane_offset - constants.latency, layer
+            m, "rate_counter", starts, self._lane_offset - constants.latency, layers
         )
         # The shift is used one cycle after B, whose step this counter shows one cycle ahead.
         m.d.comb += [
-            constants.layer.eq(layer),
+            # Its register and the product's, then the shift meets the product.
+            constants.layer.eq(layers[self._lane_offset]),
             constants.step_address.eq(rate_counter.step_address),
             constants.channel_address.eq(update.channel_address),
         ]
@@ -387,9 +410,7 @@ class ScanEngine(wiring.Component):
     ) -> None:
         """Connect the state memory with the lanes and the access port."""
         m.submodules.state = state = self._state
-        lane = self._lanes[0]
-        read_cycle = self._lane_offset + lane.old_offset - state.latency
-        read_lag = read_cycle - self.projected_offset_bc
+        read_lag = self._state_read_cycle - self.projected_offset_bc
         write_lag = self.state_latency - self.projected_offset_c
         write_valid = delayed(m, write.valid, write_lag, name="write_valid")
         m.d.comb += [

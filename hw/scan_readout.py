@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from amaranth.hdl import Module, Mux, Signal, Value, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.fixed_point import bits_for
@@ -20,6 +20,7 @@ from hw.pipeline import (
     sum_latency,
 )
 from hw.shift_plan import ShiftPlan
+from hw.vector_ring import VectorRing
 
 __all__ = ["ScanReadout"]
 
@@ -32,7 +33,8 @@ class ScanReadout(wiring.Component):
     :func:`golden.operations.scan.scan_step` and the gate of the golden executor.
 
     Latency: from ``start``, see ``product_offset``, ``u_offset``, ``gate_offset``,
-    ``output_latency`` and ``latency``. Throughput: one channel every ``steps`` cycles.
+    ``output_latency`` and ``latency``. Throughput: one channel every ``steps`` cycles; a next
+    ``start`` may follow ``E steps`` cycles after a start.
 
     Parameters
     ----------
@@ -43,13 +45,16 @@ class ScanReadout(wiring.Component):
     plan : MemoryPlan
         Where ``scan_readout_constants`` lives (skip, output shift, gated shift), a word a
         (layer, e).
+    slots : int
+        Vectors of gates that the buffer holds: with more than one, gates arrive in the order of
+        their channels and may run ahead.
 
     Members
     -------
     start : In(1)
         Pulse that begins a layer.
     layer : In(index_bits(L))
-        Layer, stable from ``start`` on.
+        Layer, stable from ``start`` to the next.
     products : In(ArrayLayout(signed(state_bits + activation_bits), scan_lanes))
         Products of channel e and step t, in cycle ``product_offset + e T + t``.
     u : In(signed(scan_input_bits))
@@ -63,9 +68,11 @@ class ScanReadout(wiring.Component):
         Result of channel e, in cycle ``latency + e T``.
     """
 
-    def __init__(self, *, program: Program, scan_lanes: int, plan: MemoryPlan) -> None:
+    def __init__(
+        self, *, program: Program, scan_lanes: int, plan: MemoryPlan, slots: int = 1
+    ) -> None:
         shape, scheme = program.shape, program.scheme
-        self._program, self._lanes = program, scan_lanes
+        self._program, self._lanes, self._slots = program, scan_lanes, slots
         self._steps = shape.d_state // scan_lanes
         skips = np.stack([layer.skip for layer in program.layers])
         products = (shape.d_state << (scheme.activation_bits - 1)) << (scheme.state_bits - 1)
@@ -194,7 +201,7 @@ class ScanReadout(wiring.Component):
         lag = self.u_offset - self._constants_offset
         m.d.comb += [
             counter.start.eq(delayed(m, self.start, lag, name="late_start")),
-            counter.layer.eq(self.layer),
+            counter.layer.eq(delayed(m, self.layer, lag, name="late_layer")),
             constants.address.eq(counter.channel_address),
         ]
         skip = constants.data[: self._skip_bits].as_signed()
@@ -212,27 +219,23 @@ class ScanReadout(wiring.Component):
     def _gate(self, m: Module, read: Value) -> Signal:
         """Return the registered gate of the next channel, two cycles after ``read``."""
         scheme, channels = self._program.scheme, self._program.shape.d_inner
-        m.submodules.gates = gates = memory.Memory(
-            shape=signed(scheme.gate_bits), depth=channels, init=[]
+        m.submodules.gates = gates = VectorRing(
+            depth=channels, width=scheme.gate_bits, slots=self._slots
         )
-        write_port = gates.write_port()
-        read_port = gates.read_port()
         gate = Signal(signed(scheme.gate_bits), reset_less=True)
         m.d.comb += [
-            write_port.addr.eq(self.gate_index),
-            write_port.data.eq(self.gate_value),
-            write_port.en.eq(self.gate_valid),
-            read_port.addr.eq(self._index(m, read, "gate_channel")),
-            read_port.en.eq(read),
+            gates.valid.eq(self.gate_valid),
+            gates.index.eq(self.gate_index),
+            gates.value.eq(self.gate_value),
+            gates.read.eq(read),
         ]
-        m.d.sync += gate.eq(read_port.data)
+        m.d.sync += gate.eq(gates.read_value)
         return gate
 
     def _index(self, m: Module, event: Value, name: str) -> Signal:
-        """Return the channel that ``event`` announces: how many events there were since start."""
-        index = Signal(index_bits(self._program.shape.d_inner), name=name)
-        with m.If(self.start):
-            m.d.sync += index.eq(0)
-        with m.Elif(event):
-            m.d.sync += index.eq(index + 1)
+        """Return the channel that ``event`` announces; every block has all channels in order."""
+        channels = self._program.shape.d_inner
+        index = Signal(index_bits(channels), name=name)
+        with m.If(event):
+            m.d.sync += index.eq(Mux(index == channels - 1, 0, index + 1))
         return index
