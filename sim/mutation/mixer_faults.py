@@ -289,9 +289,9 @@ SCAN_FAULTS = (
     ),
     Fault(
         name="gate address off by one",
-        unit=_READOUT,
+        unit="engine_scan_readout_gates",
         kind="the gate's channel counts up by two",
-        pattern=r"= read_port__addr \+ (?P<site>1'h1);",
+        pattern=r"= position \+ (?P<site>1'h1);",
         faulty="2'h2",
     ),
 )
