@@ -44,13 +44,14 @@ class FormatChoice:
     observer : ``mse`` (least squared error) or a percentile preset of demand Q1
     per_layer_alpha : Q1's alpha by depth instead of the preset's
     dual_scale_rule : ``mse``, or ``quantile`` for the texts' .99 quantile over the code's limit
-    smoothing : share of a gated channel's range that its exponent takes from out_proj's column
+    gated_surplus : by how many bits a channel of out_proj's input may be finer than the coarsest;
+        more would cost the columns of out_proj more than the input gains
     """
 
     observer: str = "mse"
     per_layer_alpha: bool = False
     dual_scale_rule: str = "mse"
-    smoothing: float = 1.0
+    gated_surplus: int = 2
 
     def fraction(
         self, values: Array, bits: int, depth: tuple[int, int], *,
@@ -120,16 +121,13 @@ def decay_rate_fraction(rate: Array, delta: Array, state: Array, bits: int) -> i
     return min(range(-4, bits + 3), key=error)
 
 
-def split_channels(fractions: Integers, smoothing: float) -> tuple[int, Integers]:
+def split_channels(fractions: Integers, most: int = 8) -> tuple[int, Integers]:
     """Return the common exponent and each channel's surplus of wanted exponents (e,).
 
-    The coarsest channel sets the common exponent; the others are finer by ``smoothing`` of their
-    distance to it.
+    The coarsest channel sets the common exponent; the others are finer by up to ``most`` bits.
     """
     common = int(fractions.min())
-    channel = np.rint(smoothing * (fractions - common)).astype(np.int64)
-    # The common exponent loses what the coarse channels do not need once all are equal.
-    return common, np.minimum(channel, 8)
+    return common, np.minimum(fractions - common, most)
 
 
 def choose_formats(
@@ -149,7 +147,7 @@ def choose_formats(
 
     bits = scheme.activation_bits
     c = find("c", bits)
-    u, u_channel = split_channels(find("u", bits, per_channel=True), 1.0)
+    u, u_channel = split_channels(find("u", bits, per_channel=True))
     dual = scheme.dual_scale
     scan_u = u + u_channel
     if dual is not None:
@@ -161,7 +159,9 @@ def choose_formats(
     # The skip D has the scale of C h over u and must fit its own width.
     widest = fraction_bits_for(np.abs(parameters.skip), scheme.skip_bits)
     state = np.minimum(state, widest - c + scan_u)
-    gated, gated_channel = split_channels(find("gated", bits, per_channel=True), choice.smoothing)
+    gated, gated_channel = split_channels(
+        find("gated", bits, per_channel=True), choice.gated_surplus
+    )
     return LayerFormats(
         norm_weight=0,  # follows from the weight when building
         norm=find("norm", bits),

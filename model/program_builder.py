@@ -18,7 +18,7 @@ from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
 from golden.program import Layer, LayerFormats, Linear, Program
 from golden.random_program import standard_tables
 from golden.validation import validate
-from model.network_parameters import LayerParameters
+from model.network_parameters import LayerParameters, NetworkParameters
 from model.weight_rounding import RoundedRows
 
 __all__ = ["LayerDraft", "NetworkDraft", "block_program", "norm_weight_integers"]
@@ -90,10 +90,14 @@ def _linear(rows: RoundedRows, bias: Array | None = None, input_fraction: Any = 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkDraft:
-    """A whole network on its way to integers; embedding and head are (V, d)."""
+    """A whole network on its way to integers; embedding and head are (V, d).
+
+    ``reference`` is the float network in the basis that the integers are in.
+    """
 
     shape: NetworkShape
     scheme: Scheme
+    reference: NetworkParameters
     layers: tuple[LayerDraft, ...]
     embedding: RoundedRows
     residual_fraction: int

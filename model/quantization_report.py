@@ -137,10 +137,10 @@ def _stage_of(name: str) -> str:
     return "convolution_output" if name == "convolution" else name
 
 
-def _network(draft: NetworkDraft, parameters: NetworkParameters) -> NetworkParameters:
+def _network(draft: NetworkDraft) -> NetworkParameters:
     """Return the float network in the scale of the draft's formats: the same function."""
     layers = tuple(layer.reference for layer in draft.layers)
-    return dataclasses.replace(parameters, layers=layers)
+    return dataclasses.replace(draft.reference, layers=layers)
 
 
 def _variants(
@@ -195,7 +195,7 @@ def stage_losses(
     advance: Callable[[str], None] = lambda _stage: None,
 ) -> list[StageLoss]:
     """Return the loss of every stage alone, and of everything together, on ``pieces``."""
-    program, network = draft.build(), _network(draft, parameters)
+    program, network = draft.build(), _network(draft)
     advance("float")
     exact = float_bits(FloatNetwork(parameters), pieces)
     results = [StageLoss(stage="float", bits_per_byte=exact, loss_percent=0.0)]

@@ -115,8 +115,10 @@ def quantize(
     calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 32768,
     observer: Annotated[str, typer.Option(help="mse, or percentile: seed, quamba")] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
-    seed: Annotated[int, typer.Option(help="of the choice of calibration text")] = 0,
+    seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
+    *,
+    rotate: Annotated[bool, typer.Option(help="rotate the residual stream")] = True,
 ) -> None:
     """Quantize a float network to an integer program with power-of-two scales.
 
@@ -127,7 +129,9 @@ def quantize(
         formats=FormatChoice(
             observer=_checked("observer", observer, OBSERVERS),
             dual_scale_rule=_checked("dual-scale rule", dual_scale_rule, DUAL_SCALE_RULES),
-        )
+        ),
+        rotate=rotate,
+        seed=seed,
     )
     windows = calibration_bytes // CALIBRATION_WINDOW
     if windows < 1:

@@ -21,6 +21,7 @@ from model.layer_quantization import LayerQuantizer, WeightChoice
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.observers import fraction_by_error
 from model.program_builder import NetworkDraft, norm_weight_integers
+from model.rotation import random_rotation, rotate_residual
 from model.text_windows import inputs_of
 from model.weight_rounding import RoundedRows, refit, round_rows
 
@@ -34,11 +35,19 @@ _HEADROOM = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationChoice:
-    """Every option of post-training quantization."""
+    """Every option of post-training quantization.
+
+    Parameters
+    ----------
+    formats, weights : how exponents are chosen and weights rounded
+    rotate : rotate the residual stream; without it the norms' weights level in_proj's input
+    seed : of the rotation
+    """
 
     formats: FormatChoice = field(default_factory=FormatChoice)
     weights: WeightChoice = field(default_factory=WeightChoice)
-    smooth_norm: bool = True
+    rotate: bool = True
+    seed: int = 0
 
 
 def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array, bits: int) -> int:
@@ -73,7 +82,7 @@ def smooth_norm(layer: LayerParameters, samples: Array, bits: int) -> tuple[Laye
     The norm's weight multiplies a channel by a power of two and in_proj's column divides by it:
     the same function, for no hardware, since the norm weight is per channel anyway.
     """
-    _, surplus = split_channels(fraction_by_error(samples, bits, per_channel=True), 1.0)
+    _, surplus = split_channels(fraction_by_error(samples, bits, per_channel=True))
     factor = np.ldexp(1.0, surplus)
     return (
         dataclasses.replace(
@@ -97,6 +106,9 @@ def quantize_network(
     targets : windows of calibration text (b, l)
     advance : told which block is being quantized
     """
+    if choice.rotate:
+        rotation = random_rotation(parameters.shape.d_model, choice.seed)
+        parameters = rotate_residual(parameters, rotation)
     network, inputs = FloatNetwork(parameters), inputs_of(targets)
     blocks = FloatBlocks(network, inputs)
     residual_fraction = _residual_fraction(blocks, network, inputs, scheme.residual_bits)
@@ -110,7 +122,7 @@ def quantize_network(
         values = blocks.advance()
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
-        if choice.smooth_norm:
+        if not choice.rotate:
             layer, samples["norm"] = smooth_norm(layer, samples["norm"], scheme.activation_bits)
         formats = choose_formats(samples, layer, scheme, choice.formats, depth)
         quantizer = LayerQuantizer(
@@ -125,6 +137,7 @@ def quantize_network(
     return NetworkDraft(
         shape=parameters.shape,
         scheme=scheme,
+        reference=parameters,
         layers=tuple(layers),
         embedding=embedding,
         residual_fraction=residual_fraction,

@@ -21,6 +21,7 @@ from model.network_parameters import extract_parameters, random_network
 from model.observers import PercentileObserver, fraction_by_error
 from model.quantization_report import stage_losses, stage_names
 from model.quantizer import QuantizationChoice, quantize_network, smooth_norm
+from model.rotation import random_rotation, rotate_residual
 from model.text_windows import choose_windows, float_bits, inputs_of, integer_bits
 
 SHAPE = NetworkShape(
@@ -88,6 +89,34 @@ def test_smoothing_the_norm_keeps_the_function(parameters):
     smoothed, samples = smooth_norm(layer, rows, 8)
     assert np.array_equal(samples @ smoothed.in_proj.T, rows @ layer.in_proj.T)
     assert np.ptp(np.log2(np.abs(samples).max(axis=0))) < np.ptp(np.log2(np.abs(rows).max(axis=0)))
+
+
+def test_rotating_the_residual_keeps_the_function_and_levels_its_channels(parameters, tokens):
+    rows = np.random.default_rng(2).normal(size=parameters.embedding.shape)
+    rows[:, 5] *= 40.0  # an outlier channel, which the norm would hand to in_proj
+    planted = dataclasses.replace(parameters, embedding=rows)
+    rotated = rotate_residual(planted, random_rotation(SHAPE.d_model, seed=1))
+    inputs = inputs_of(tokens)
+    exact = FloatNetwork(planted).forward(inputs)
+    assert np.abs(FloatNetwork(rotated).forward(inputs) - exact).max() < 1e-4 * np.abs(exact).max()
+    spread = [np.std(p.embedding, axis=0).max() / np.std(p.embedding) for p in (planted, rotated)]
+    assert spread[1] < 0.8 * spread[0]
+
+
+def test_rotation_beats_none_with_a_planted_outlier_channel(parameters, tokens):
+    outlier = parameters.embedding * np.where(np.arange(SHAPE.d_model) == 5, 40.0, 1.0)
+    layers = tuple(
+        dataclasses.replace(
+            own, in_proj=own.in_proj * np.where(np.arange(SHAPE.d_model) == 5, 0.1, 1.0)
+        )
+        for own in parameters.layers
+    )
+    planted = dataclasses.replace(parameters, embedding=outlier, layers=layers)
+    errors = [
+        distance(planted, tokens, SCHEMES["w4a8"], QuantizationChoice(rotate=rotate))[0]
+        for rotate in (False, True)
+    ]
+    assert errors[1] < errors[0]
 
 
 def test_every_observer_gives_a_valid_program(parameters, tokens):
