@@ -24,7 +24,7 @@ import typer
 from bench.measurement import FOLDER
 from bench.run import BENCHMARKS
 from golden import command
-from golden.configuration import SCHEMES
+from golden.builtin import TRAINED_SCHEMES
 from golden.errors import InputError
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -90,11 +90,11 @@ def accuracy_rows(report: dict[str, Any] | None) -> list[Row]:
         ]
     try:
         base = float(report["float"])
-        schemes = {name: float(report["schemes"][name]) for name in SCHEMES}
+        schemes = {name: float(report["schemes"][name]) for name in TRAINED_SCHEMES}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"the accuracy report lacks {error}; it needs float, and schemes with "
-            f"{', '.join(SCHEMES)}"
+            f"{', '.join(TRAINED_SCHEMES)}"
         ) from error
     return [
         ("bits per byte, float", f"{base:.4f}", f"≤ {FLOAT_TARGET}", EVALUATE),

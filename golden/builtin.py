@@ -13,6 +13,8 @@ from golden.random_program import random_program
 FOLDER = Path(__file__).parent / "artifacts"
 RANDOM_PRESETS = ("micro",)
 """Presets without a trained network: their weights are random, from seed 0."""
+TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se")
+"""Schemes of the trained programs in :data:`FOLDER`."""
 
 
 def builtin_path(preset: str, scheme: str) -> Path:

@@ -21,6 +21,7 @@ from golden.lookup import (
     softplus_lookup,
     stacked,
 )
+from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.operations.normalization import epsilon_integer
 from golden.program import Layer, LayerShifts, Program
@@ -103,6 +104,11 @@ class _CompiledLayer:
         )
         self._projected = (power_of_two(shifts.projected), _limit(bits))
         self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+        self._rotation = None
+        if shifts.rotated is not None:
+            block, _ = hadamard.factors(shape.d_inner)
+            matrix = hadamard.block_matrix(block).astype(float)
+            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(bits))
         self._scan = (
             (
                 np.asarray(layer.dt_proj.bias, dtype=float),
@@ -128,7 +134,7 @@ class _CompiledLayer:
                 _limit(scheme.update_bits),
                 _limit(scheme.state_bits),
                 _limit(scheme.scan_output_bits),
-                _limit(bits),
+                _limit(scheme.gated_bits),
             ),
         )
 
@@ -152,6 +158,8 @@ class _CompiledLayer:
             *self._scan,
             gated,
         )
+        if self._rotation is not None:
+            kernels.rotate(gated.reshape(-1, e), *self._rotation)
         kernels.add(residual, gated.reshape(-1, e) @ self._out_proj, *self._out)
 
 

@@ -21,6 +21,7 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "scan_output_bits": (6, 18),
     "gate_bits": (6, 18),
     "logit_bits": (8, 20),
+    "rotation_bits": (8, 18),
 }
 
 
@@ -101,6 +102,8 @@ class Scheme:
 
     ``dual_scale`` is None when the scan reads the same INT8 activation as x_proj.
     ``decay_bits`` counts fractional bits: the decay ``exp(delta A)`` lies in 0..2**decay_bits.
+    ``rotation_bits`` is the width of the gated values that a Hadamard transform rotates before they
+    become out_proj's activations; None if nothing is rotated (Q10).
     """
 
     name: str
@@ -119,10 +122,13 @@ class Scheme:
     gate_bits: int = 12
     logit_bits: int = 16
     dual_scale: DualScale | None = None
+    rotation_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _WIDTH_LIMITS.items():
             value = getattr(self, name)
+            if name == "rotation_bits" and value is None:
+                continue
             if not isinstance(value, int) or not low <= value <= high:
                 raise InputError(
                     f"{name} = {value!r} of scheme {self.name} is outside {low}..{high} bits; "
@@ -140,6 +146,11 @@ class Scheme:
         return self.dual_scale.code_bits + 1 if self.dual_scale else self.activation_bits
 
     @property
+    def gated_bits(self) -> int:
+        """Width of a gated value: wider than an activation if it is still to be rotated."""
+        return self.activation_bits if self.rotation_bits is None else self.rotation_bits
+
+    @property
     def update_bits(self) -> int:
         """Width of ``delta B u`` aligned to the product ``decay h``, with two guard bits."""
         return self.state_bits + self.decay_bits + 2
@@ -149,6 +160,10 @@ SCHEMES: dict[str, Scheme] = {
     "w8a8": Scheme(name="w8a8"),
     "w4a8": Scheme(name="w4a8", weight_bits=4),
     "w4a5-se": Scheme(name="w4a5-se", weight_bits=4, dual_scale=DualScale()),
+    "w8a8-h": Scheme(name="w8a8-h", rotation_bits=12),
+    "w4a8-h": Scheme(name="w4a8-h", weight_bits=4, rotation_bits=12),
+    "w4a5-se-h": Scheme(name="w4a5-se-h", weight_bits=4, dual_scale=DualScale(), rotation_bits=12),
+    "w4a4-h": Scheme(name="w4a4-h", weight_bits=4, activation_bits=4, rotation_bits=12),
 }
 
 PRESETS: dict[str, NetworkShape] = {

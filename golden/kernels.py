@@ -283,3 +283,31 @@ def scan_and_gate(
         for e in range(channels):
             for n in range(len(hidden)):
                 state[i, e, n] = np.int64(hidden[n, e])
+
+
+@_kernel
+def rotate(gated: Array, block: Array, scale: Array, limit: float) -> None:
+    """Transform and requantize vectors (p, e) in place as :mod:`golden.operations.hadamard` does.
+
+    The block of the transform is (m, m) in float64; scale (e,).
+    """
+    order, channels = len(block), gated.shape[1]
+    row, sums = np.empty(channels), np.empty(order)
+    for p in range(len(gated)):
+        for e in range(channels):
+            row[e] = gated[p, e]
+        for first in range(0, channels, order):
+            for i in range(order):
+                sums[i] = 0.0
+                for a in range(order):
+                    sums[i] += block[i, a] * row[first + a]
+            row[first : first + order] = sums
+        distance = order
+        while distance < channels:
+            for first in range(0, channels, 2 * distance):
+                for e in range(first, first + distance):
+                    low, high = row[e], row[e + distance]
+                    row[e], row[e + distance] = low + high, low - high
+            distance *= 2
+        for e in range(channels):
+            gated[p, e] = _narrow(row[e] * scale[e], limit)

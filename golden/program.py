@@ -51,7 +51,9 @@ class LayerFormats:
 
     ``u`` and ``gated`` scale the inputs of x_proj and out_proj; ``u_channel`` and
     ``gated_channel`` say by how many bits a channel is finer than that (the matrix's columns are
-    coarser by the same power of two, so that one accumulator sums them).
+    coarser by the same power of two, so that one accumulator sums them). In a scheme with rotation
+    these are the rotated values, and ``rotation`` scales those before: one exponent for all
+    channels, as the transform adds them; it is None elsewhere.
     """
 
     norm_weight: int
@@ -70,6 +72,7 @@ class LayerFormats:
     gate: int
     gated: int
     gated_channel: Integers
+    rotation: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,8 @@ class Layer:
     dt_proj : with bias, (e, r)
     decay_rate : ``-A log2(e)``, unsigned (e, n)
     skip : D in the scale of ``C h / u`` (e,)
-    out_proj : (d, e)
+    out_proj : (d, e); its columns meet the rotated channels if the scheme rotates, and hold what
+        :func:`golden.operations.hadamard.transform` makes of their rows, over e
     """
 
     norm_weight: Integers
@@ -175,8 +179,8 @@ class Program:
 class LayerShifts:
     """Bits that each requantizer of a layer drops; negative entries shift left.
 
-    Vectors: x, z, convolution, u, scan_u, dt, update, scan_output, gated (e,); projected
-    (r + 2n,); out (d,). Scalars: norm, delta, argument, gate.
+    Vectors: x, z, convolution, u, scan_u, dt, update, scan_output, gated, rotated (e,); projected
+    (r + 2n,); out (d,). Scalars: norm, delta, argument, gate. ``rotated`` is None without rotation.
     """
 
     norm: int
@@ -194,6 +198,7 @@ class LayerShifts:
     scan_output: Integers
     gated: Integers
     out: Integers
+    rotated: Integers | None = None
 
     @classmethod
     def of(cls, program: Program, layer: Layer, index: int) -> LayerShifts:
@@ -228,9 +233,13 @@ class LayerShifts:
             + formats.b
             - (formats.state + scheme.decay_bits),
             "scan_output": formats.c + formats.state - formats.scan_output,
-            "gated": formats.scan_output + formats.gate - gated,
+            "gated": formats.scan_output
+            + formats.gate
+            - (gated if formats.rotation is None else formats.rotation),
             "out": layer.out_proj.fraction_bits + formats.gated - program.residual_fraction,
         }
+        if formats.rotation is not None:
+            values["rotated"] = formats.rotation - gated
         checked = {name: _checked(f"layer {index} {name}", s) for name, s in values.items()}
         norm = _norm_shift(formats.norm_weight, formats.norm, f"layer {index} norm")
         return cls(norm=norm, **checked)

@@ -10,6 +10,7 @@ import numpy as np
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
+from golden.operations import hadamard
 from golden.piecewise import (
     activation_table,
     exponent_table,
@@ -60,12 +61,18 @@ class _RandomProgram:
     def jitter(self, center: int) -> Integers:
         return center + self._random.integers(-1, 2, self._shape.d_inner)
 
+    @property
+    def spread(self) -> int:
+        """Bits by which a rotation widens the deviation of a gated value: about sqrt(E)."""
+        return hadamard.growth(self._shape.d_inner) // 2 if self._scheme.rotation_bits else 0
+
     def formats(self, norm_weight: int) -> LayerFormats:
         scheme, shape = self._scheme, self._shape
         spare = scheme.activation_bits - 8
         u, u_channel = 5 + spare, self._scales.integers(-1, 2, shape.d_inner)
         scan_u = 3 + u_channel if scheme.dual_scale else u + u_channel
         rate = float(shape.d_state) * np.log2(np.e)
+        rotated = scheme.rotation_bits is not None
         return LayerFormats(
             norm_weight=norm_weight,
             norm=5 + spare,
@@ -82,8 +89,9 @@ class _RandomProgram:
             state=self.jitter(scheme.state_bits - 3),
             scan_output=self.jitter(scheme.scan_output_bits - 4),
             gate=scheme.gate_bits - 4,
-            gated=4 + spare,
+            gated=4 + spare - self.spread,
             gated_channel=self.jitter(1),
+            rotation=scheme.gated_bits - 4 if rotated else None,
         )
 
     def layer(self) -> Layer:
@@ -118,7 +126,7 @@ class _RandomProgram:
                 rate, formats.decay_rate, scheme.decay_rate_bits, signed=False
             ),
             skip=to_fixed_point(random.uniform(0.5, 1.5, e), skip_fraction, scheme.skip_bits),
-            out_proj=self.linear(shape.d_model, e, scheme.weight_bits),
+            out_proj=self.linear(shape.d_model, e, scheme.weight_bits, gain=2.0**-self.spread),
             formats=formats,
         )
 

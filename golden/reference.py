@@ -12,7 +12,7 @@ import numpy as np
 
 from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers, requantize
-from golden.operations import dual_scale
+from golden.operations import dual_scale, hadamard
 from golden.operations.activation import silu, softplus
 from golden.operations.linear import accumulate, causal_convolution
 from golden.operations.normalization import epsilon_integer, rms_norm
@@ -125,8 +125,11 @@ class ReferenceExecutor:
         gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)  # b l e
         probe("gate", index, gate)
         y, state.scan[index] = self._mix(index, u, scan_u, state.scan[index], probe)  # b l e
-        gated = requantize(y * gate, shifts.gated, bits)  # b l e
+        gated = requantize(y * gate, shifts.gated, scheme.gated_bits)  # b l e
         probe("gated", index, gated)
+        if shifts.rotated is not None:
+            gated = requantize(hadamard.transform(gated), shifts.rotated, bits)  # b l e
+            probe("rotated", index, gated)
         out = requantize(
             accumulate(layer.out_proj.weight, gated), shifts.out, scheme.residual_bits
         )  # b l d

@@ -6,8 +6,9 @@ import numpy as np
 
 from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
+from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
-from golden.program import Layer, Linear, Program
+from golden.program import Layer, LayerFormats, Linear, Program
 
 ACCUMULATOR_BITS = 32
 
@@ -55,6 +56,18 @@ def _check_embedded(program: Program) -> None:
         )
 
 
+def _check_rotation(program: Program, formats: LayerFormats, name: str) -> None:
+    """Check that a rotated layer has a format for it and a size that can be rotated."""
+    scheme = program.scheme
+    if (formats.rotation is None) != (scheme.rotation_bits is None):
+        raise InputError(
+            f"{name} has {formats.rotation} fraction bits before the rotation, scheme "
+            f"{scheme.name} rotates {scheme.rotation_bits} bits; give both or neither"
+        )
+    if scheme.rotation_bits is not None:
+        hadamard.factors(program.shape.d_inner)
+
+
 def _check_layer(program: Program, layer: Layer, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     d, e, n = shape.d_model, shape.d_inner, shape.d_state
@@ -86,6 +99,7 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
             f"bits and of x_proj's {u[channel]}; scheme {scheme.name} stores one tensor, so they "
             "must be equal"
         )
+    _check_rotation(program, formats, name)
     scan_sum = (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n + int(
         np.abs(layer.skip).max()
     ) * (1 << (scheme.scan_input_bits - 1))

@@ -43,8 +43,8 @@ class Trace:
     probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
         Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
         (arg-max, l). Inside, in the order of computation: norm (l d), x, convolution, u, scan_u
-        (stored words), gate (l e), projected (l r+2n), delta, scan_output, gated (l e), residual
-        (l d), and if asked for state (after the token, l e n).
+        (stored words), gate (l e), projected (l r+2n), delta, scan_output, gated and, if the scheme
+        rotates, rotated (l e), residual (l d), and if asked for state (after the token, l e n).
     window : convolution inputs left at the end, oldest first, (layers, K - 1, e)
     state : recurrent state left at the end, (layers, e, n)
     """

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.errors import InputError
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation_stage import ActivationStage
@@ -81,6 +82,11 @@ class Engine(wiring.Component):
 
     def __init__(self, *, program: Program, lanes: Lanes, plan: MemoryPlan) -> None:
         lanes.check(program.shape)
+        if program.scheme.rotation_bits is not None:
+            raise InputError(
+                f"scheme {program.scheme.name} rotates, which the engine does not do yet; "
+                "choose one without -h"
+            )
         self._program, self._lanes = program, lanes
         self._projection = Projection(program=program, lanes=lanes.mac, plan=plan)
         self._embedding = Embedding(program=program, plan=plan)

@@ -78,7 +78,7 @@ class ScanEngine(wiring.Component):
     gate_valid, gate_index, gate_value : In
         Write of the gate; signed(gate_bits).
     gated_valid, gated_index, gated_value : Out
-        Result of channel e, in cycle ``latency + e T``; signed(activation_bits).
+        Result of channel e, in cycle ``latency + e T``; signed(gated_bits).
     delta_valid, delta_value : Out
         Probe: step size of channel e, in cycle ``delta_latency + e T``.
     scan_output_valid, scan_output_value : Out
@@ -156,7 +156,7 @@ class ScanEngine(wiring.Component):
             "gate_value": In(signed(scheme.gate_bits)),
             "gated_valid": Out(1),
             "gated_index": Out(channel),
-            "gated_value": Out(signed(scheme.activation_bits)),
+            "gated_value": Out(signed(scheme.gated_bits)),
             "delta_valid": Out(1),
             "delta_value": Out(unsigned(scheme.delta_bits)),
             "scan_output_valid": Out(1),

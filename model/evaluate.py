@@ -13,8 +13,7 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import load_program
-from golden.builtin import builtin_path
-from golden.configuration import SCHEMES
+from golden.builtin import TRAINED_SCHEMES, builtin_path
 from golden.errors import InputError
 from model.float_simulation import FloatNetwork
 from model.network_parameters import extract_parameters
@@ -83,7 +82,7 @@ def evaluate(
 
     Windows do not overlap; the state is reset at each, and every byte is predicted.
     """
-    paths = artifact or [builtin_path(preset, scheme) for scheme in SCHEMES]
+    paths = artifact or [builtin_path(preset, scheme) for scheme in TRAINED_SCHEMES]
     artifacts = {path.stem.removeprefix(f"{preset}-"): path for path in paths}
     source = find_network(preset, checkpoint, seed)
     network = FloatNetwork(extract_parameters(source.model))

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import SCHEMES, NetworkShape
 from golden.random_program import random_program
 from golden.vectors import random_stimulus, trace
@@ -25,7 +26,7 @@ def engines(draw):
         dt_rank=draw(st.integers(1, 4)),
         n_layer=draw(st.integers(1, 2)),
     )
-    scheme = draw(st.sampled_from(sorted(SCHEMES)))
+    scheme = draw(st.sampled_from(TRAINED_SCHEMES))
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, SCHEMES[scheme], seed=draw(st.integers(0, 1000)))
     return program, Lanes(mac=mac, scan=scan)

@@ -130,7 +130,7 @@ def golden_token(program: Program, given_token: Token, old: np.ndarray) -> Token
     if scheme.dual_scale is not None:
         u = dual_scale.decode(*dual_scale.unpack(u, scheme.dual_scale), scheme.dual_scale)
     y, state = scan_step(old, delta, u, b, c, program.scan_constants(given_token.layer))
-    gated = requantize(y * given_token.gate, shifts.gated, scheme.activation_bits)
+    gated = requantize(y * given_token.gate, shifts.gated, scheme.gated_bits)
     return dataclasses.replace(given_token, delta=delta, scan_output=y, gated=gated, state=state)
 
 

@@ -33,7 +33,7 @@ def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
         return fraction if axes else int(fraction)
 
     u = finest("u", bits)
-    gated = finest("gated", bits, (0,))
+    gated = finest("gated" if scheme.rotation_bits is None else "rotated", bits, (0,))
     dual = scheme.dual_scale
     formats = replace(
         old,
@@ -51,6 +51,7 @@ def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
         gate=finest("gate", scheme.gate_bits),
         gated=int(gated.min()),
         gated_channel=gated * 0,
+        rotation=finest("gated", scheme.rotation_bits) if scheme.rotation_bits else None,
     )
     # The update shifts left by 12 bits at most, so a tiny state stays coarser than it could be.
     update = formats.delta + formats.scan_u + formats.b - scheme.decay_bits

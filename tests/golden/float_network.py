@@ -7,6 +7,7 @@ golden operations is used, only the formats that say which real number an intege
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import hadamard
 from scipy.special import expit
 
 from golden.program import Layer, Linear, Program
@@ -63,7 +64,10 @@ def block(program: Program, layer: Layer, residual: np.ndarray, seen: dict) -> n
     gate = z * expit(z)
     seen |= {"state": states, "scan_output": y, "gate": gate, "gated": y * gate}
     out_weight = real_weight(layer.out_proj) * np.exp2(formats.gated_channel)
-    return residual + (y * gate) @ out_weight.T
+    gated = y * gate
+    if formats.rotation is not None:
+        gated = seen["rotated"] = gated @ hadamard(e).T
+    return residual + gated @ out_weight.T
 
 
 def logits(program: Program, tokens: np.ndarray) -> tuple[np.ndarray, list[dict]]:

@@ -37,7 +37,7 @@ SHAPES = st.builds(
     NetworkShape,
     vocabulary=st.integers(2, 20),
     d_model=st.integers(2, 20),
-    d_inner=st.integers(2, 40),
+    d_inner=st.integers(2, 40) | st.sampled_from([12, 16, 20, 24, 40]),
     d_state=st.integers(1, 9),
     d_conv=st.integers(2, 5),
     dt_rank=st.integers(1, 5),
@@ -62,6 +62,7 @@ WIDTHS = st.builds(
     logit_bits=st.integers(8, 20),
     dual_scale=st.none()
     | st.builds(DualScale, code_bits=st.integers(2, 8), ratio_log2=st.integers(0, 4)),
+    rotation_bits=st.none() | st.integers(8, 18),
 )
 
 
@@ -71,7 +72,7 @@ def test_compiled_equals_the_definition_at_any_width(shape, scheme, seed, batch,
     try:
         program = random_program(shape, scheme, seed)
     except InputError:
-        reject()  # shifts or accumulators beyond the hardware's
+        reject()  # shifts, accumulators or a rotation beyond the hardware's
     tokens = random_tokens(program, batch, length, seed)
     fast, fast_state = Executor(program).forward(tokens)
     slow, slow_state = ReferenceExecutor(program).forward(tokens)
@@ -88,6 +89,20 @@ def test_compiled_equals_the_definition_on_a_language_model(scheme):
     assert fast.dtype == slow.dtype == np.int64
     assert np.array_equal(fast, slow)
     assert_equal_states(fast_state, slow_state)
+
+
+@pytest.mark.parametrize("d_inner", [2, 4, 32, 12, 24, 20, 80])
+def test_compiled_equals_the_definition_at_every_kind_of_rotation(d_inner):
+    program = random_program(replace(MICRO, d_inner=d_inner), SCHEMES["w4a5-se-h"])
+    tokens = random_tokens(program, 2, 20)
+    seen = {}
+    slow, slow_state = ReferenceExecutor(program).forward(
+        tokens, probe=lambda name, layer, values: seen.update({(name, layer): values})
+    )
+    fast, fast_state = Executor(program).forward(tokens)
+    assert np.array_equal(fast, slow)
+    assert_equal_states(fast_state, slow_state)
+    assert seen["gated", 0].max() > 127 >= seen["rotated", 0].max()
 
 
 def test_products_beyond_float32_are_exact():
@@ -197,7 +212,17 @@ def quality(scheme: Scheme, *, length: int = 64) -> float:
     return 10.0 * np.log10((exact**2).sum() / ((integer - exact) ** 2).sum())
 
 
-@pytest.mark.parametrize(("name", "decibels"), [("w8a8", 33), ("w4a8", 32), ("w4a5-se", 25)])
+@pytest.mark.parametrize(
+    ("name", "decibels"),
+    [
+        ("w8a8", 33),
+        ("w4a8", 32),
+        ("w4a5-se", 25),
+        ("w8a8-h", 33),
+        ("w4a8-h", 32),
+        ("w4a5-se-h", 25),
+    ],
+)
 def test_logits_are_near_the_float_network(name, decibels):
     assert quality(SCHEMES[name]) > decibels
 

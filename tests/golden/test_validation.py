@@ -29,6 +29,25 @@ def with_value(array: np.ndarray, value: int) -> np.ndarray:
     return changed
 
 
+ROTATED = random_program(PRESETS["micro"], SCHEMES["w8a8-h"])
+ROTATED_LAYER = ROTATED.layers[0]
+
+
+def test_a_format_of_the_rotation_without_one_is_refused():
+    with pytest.raises(InputError, match="has 8 fraction bits before the rotation, scheme w8a8 "):
+        validate(with_formats(rotation=8))
+    formats = replace(ROTATED_LAYER.formats, rotation=None)
+    program = replace(ROTATED, layers=(replace(ROTATED_LAYER, formats=formats),))
+    with pytest.raises(InputError, match=r"has None fraction bits .* scheme w8a8-h rotates 12"):
+        validate(program)
+
+
+def test_a_size_that_cannot_be_rotated_is_refused():
+    shape = replace(PRESETS["micro"], d_inner=28)
+    with pytest.raises(InputError, match=r"no Hadamard transform of order 28; rotate a d_inner"):
+        random_program(shape, SCHEMES["w8a8-h"])
+
+
 def test_valid_program_passes_unchanged():
     assert validate(PROGRAM) is PROGRAM
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import SCHEMES, NetworkShape, find_preset, find_scheme
 from golden.errors import InputError
 from golden.random_program import random_program
@@ -33,7 +34,7 @@ def shapes(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shapes(), st.sampled_from(sorted(SCHEMES)), st.data())
+@given(shapes(), st.sampled_from(TRAINED_SCHEMES), st.data())
 def test_closed_form_equals_the_components(drawn, scheme, data):
     shape, mac = drawn
     lanes = Lanes(mac=mac, scan=data.draw(st.sampled_from(divisors(shape.d_state))))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from golden.artifact import from_bytes, load_program, to_bytes
+from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import SCHEMES, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.executor import Executor
@@ -56,7 +57,7 @@ def distance(parameters, tokens, scheme, choice=None):
     return float(np.sqrt(np.square(found - exact).mean())), program
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", TRAINED_SCHEMES)
 def test_integer_logits_follow_the_float_ones(parameters, tokens, name):
     error, program = distance(parameters, tokens, SCHEMES[name])
     deviation = FloatNetwork(parameters).forward(inputs_of(tokens), None).std()
