@@ -18,15 +18,24 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from golden.command import atomic_write
-from golden.configuration import DualScale, NetworkShape, Scheme
+from golden.configuration import DualScale, FrameShape, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.fixed_point import Integers, bits_for
 from golden.piecewise import LinearTable
-from golden.program import Layer, LayerFormats, Linear, Program, Tables
+from golden.program import (
+    FeatureEmbedding,
+    Layer,
+    LayerFormats,
+    Linear,
+    PooledHead,
+    Program,
+    Tables,
+    TokenEmbedding,
+)
 from golden.validation import validate
 
 MAGIC = "scanwright-integer-program"
-VERSION = 2
+VERSION = 3
 _REMEDY = "write it anew with: python -m model.quantize --preset NAME --scheme NAME --out FILE"
 
 Tensors = dict[str, Integers]
@@ -170,14 +179,36 @@ def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Lay
     )
 
 
+def _rebuild_front(content: dict[str, Any], tensors: _Tensors) -> TokenEmbedding | FeatureEmbedding:
+    if "projection" not in content:
+        return TokenEmbedding(table=tensors.get("front.table"), shift=tensors.get("front.shift"))
+    return FeatureEmbedding(
+        projection=tensors.linear("front.projection", bias=False),
+        bias=tensors.get("front.bias"),
+        fraction=content["fraction"],
+        channel=tensors.get("front.channel"),
+    )
+
+
+def _rebuild_pooled(content: dict[str, Any], tensors: _Tensors) -> PooledHead:
+    hidden = tensors.linear("pooled.hidden", bias=True)
+    return PooledHead(hidden=hidden, hidden_fraction=content["hidden_fraction"])
+
+
+def _rebuild_shape(content: dict[str, Any]) -> NetworkShape:
+    frame = FrameShape(**content["frame"]) if "frame" in content else None
+    return NetworkShape(**content | {"frame": frame})
+
+
 def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
     tensors = _Tensors(arrays)
     scheme = dict(content["scheme"])
     if "dual_scale" in scheme:
         scheme["dual_scale"] = DualScale(**scheme["dual_scale"])
+    pooled = "pooled" in content
     scalars = ("residual_fraction", "final_norm_weight_fraction", "final_norm_fraction")
     return Program(
-        shape=NetworkShape(**content["shape"]),
+        shape=_rebuild_shape(content["shape"]),
         scheme=Scheme(**scheme),
         layers=tuple(
             _rebuild_layer(layer, f"layers.{index}", tensors)
@@ -186,10 +217,10 @@ def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
         tables=Tables(
             **{name: tensors.table(name) for name in ("silu", "softplus", "exponent", "reciprocal")}
         ),
-        embedding=tensors.get("embedding"),
-        embedding_shift=tensors.get("embedding_shift"),
+        front=_rebuild_front(content["front"], tensors),
         final_norm_weight=tensors.get("final_norm_weight"),
-        head=tensors.linear("head", bias=False),
+        pooled=_rebuild_pooled(content["pooled"], tensors) if pooled else None,
+        head=tensors.linear("head", bias=pooled),
         logit_fraction=content["logit_fraction"],
         provenance=content["provenance"],
         **{name: content[name] for name in scalars},

@@ -163,16 +163,29 @@ class _CompiledLayer:
         kernels.add(residual, gated.reshape(-1, e) @ self._out_proj, *self._out)
 
 
-class CompiledProgram:
-    """A program prepared for speed; it holds constants only, no state."""
+class CompiledBlocks:
+    """The blocks of any network prepared for speed; it holds constants only, no state."""
 
     def __init__(self, program: Program) -> None:
-        self._vocabulary = program.shape.vocabulary
-        self._embedding = (program.embedding << program.embedding_shift[:, None]).astype(np.float32)
         self._layers = [
             _CompiledLayer(program, layer, shifts)
             for layer, shifts in zip(program.layers, program.shifts, strict=True)
         ]
+
+    def advance(self, residual: Array, state: State) -> None:
+        """Run all blocks on ``residual`` (b t, d) float32, changed in place as ``state`` is."""
+        for layer, window, hidden in zip(self._layers, state.window, state.scan, strict=True):
+            layer.advance(residual, window, hidden)
+
+
+class CompiledProgram:
+    """A language model prepared for speed; it holds constants only, no state."""
+
+    def __init__(self, program: Program) -> None:
+        front = program.token_embedding
+        self._vocabulary = program.shape.vocabulary
+        self._embedding = (front.table << front.shift[:, None]).astype(np.float32)
+        self._blocks = CompiledBlocks(program)
         self._norm = _Normalization(program, program.final_norm_weight, program.final_norm_shift)
         self._head = _columns(program.head.weight, program.scheme.activation_bits)
         self._logits = (power_of_two(program.head_shift), _limit(program.scheme.logit_bits))
@@ -188,8 +201,7 @@ class CompiledProgram:
         for start in range(0, length, block):
             stretch = slice(start, start + block)
             residual = self._embedding[tokens[:, stretch].ravel()]  # (b t) d
-            for layer, window, hidden in zip(self._layers, state.window, state.scan, strict=True):
-                layer.advance(residual, window, hidden)
+            self._blocks.advance(residual, state)
             total = self._norm.apply(residual) @ self._head  # (b t) V
             kernels.requantize(total, *self._logits)
             logits[:, stretch] = total.reshape(batch, -1, self._vocabulary)

@@ -9,6 +9,7 @@ from golden.errors import InputError
 _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "weight_bits": (2, 8),
     "embedding_bits": (4, 8),
+    "feature_bits": (8, 16),
     "convolution_weight_bits": (4, 8),
     "activation_bits": (4, 8),
     "residual_bits": (10, 18),
@@ -25,19 +26,65 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
 }
 
 
+_SIZE_LIMIT = 1 << 20
+_TOKENS_LIMIT = 1 << 12
+
+
+def _check_size(name: str, value: object, low: int, high: int = _SIZE_LIMIT) -> None:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise InputError(
+            f"{name} = {value!r} is not an integer in {low}..{high}; give a size in that range"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkShape:
-    """Sizes of a Mamba-1 language model, in the symbols of the Mamba paper.
+class FrameShape:
+    """What a frame network reads and how its head ends: frames of feature vectors, not text.
 
     Parameters
     ----------
-    vocabulary : number of token values, V
+    features : values a token, F
+    tokens : tokens a frame, T, a power of two because the head takes their mean by a shift
+    hidden : width of the head's hidden layer, H
+    """
+
+    features: int
+    tokens: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        _check_size("features", self.features, 1)
+        _check_size("tokens", self.tokens, 1, _TOKENS_LIMIT)
+        _check_size("hidden", self.hidden, 1)
+        if self.tokens & (self.tokens - 1):
+            raise InputError(
+                f"tokens = {self.tokens} is not a power of two; "
+                "pad the frame, the head's mean over its tokens is a shift"
+            )
+
+    @property
+    def tokens_log2(self) -> int:
+        """The shift that divides a sum over a frame's tokens by their number."""
+        return self.tokens.bit_length() - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkShape:
+    """Sizes of a Mamba-1 network, in the symbols of the Mamba paper.
+
+    A language model reads tokens and gives logits for each; a frame network (``frame`` is not
+    None) reads frames of feature vectors and gives one vector of outputs a frame.
+
+    Parameters
+    ----------
+    vocabulary : number of token values, V; of a frame network the number of outputs
     d_model : width of the residual stream, D
     d_inner : width of the mixer, E
     d_state : state size a channel, N
     d_conv : taps of the causal depthwise convolution, K
     dt_rank : rank of the step-size projection, R
     n_layer : number of blocks, L
+    frame : front and head of a frame network; None for a language model
     """
 
     vocabulary: int
@@ -47,21 +94,23 @@ class NetworkShape:
     d_conv: int
     dt_rank: int
     n_layer: int
+    frame: FrameShape | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            low = 2 if field.name in ("vocabulary", "d_conv", "d_model", "d_inner") else 1
-            if not isinstance(value, int) or not low <= value <= 1 << 20:
-                raise InputError(
-                    f"{field.name} = {value!r} is not an integer in {low}..{1 << 20}; "
-                    "give a size in that range"
-                )
+            if field.name != "frame":
+                low = 2 if field.name in ("vocabulary", "d_conv", "d_model", "d_inner") else 1
+                _check_size(field.name, getattr(self, field.name), low)
 
     @property
     def projected(self) -> int:
         """Rows of x_proj: ``R + 2 N``, in the order dt, B, C."""
         return self.dt_rank + 2 * self.d_state
+
+    @property
+    def head_inputs(self) -> int:
+        """Columns of the head: H of a frame network, else D."""
+        return self.frame.hidden if self.frame else self.d_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +150,7 @@ class Scheme:
     """Widths in bits of every kind of number in a program; exponents belong to the program.
 
     ``dual_scale`` is None when the scan reads the same INT8 activation as x_proj.
+    ``feature_bits`` is the width of a frame network's input features; language models ignore it.
     ``decay_bits`` counts fractional bits: the decay ``exp(delta A)`` lies in 0..2**decay_bits.
     ``rotation_bits`` is the width of the gated values that a Hadamard transform rotates before they
     become out_proj's activations; None if nothing is rotated (Q10).
@@ -109,6 +159,7 @@ class Scheme:
     name: str
     weight_bits: int = 8
     embedding_bits: int = 8
+    feature_bits: int = 12
     convolution_weight_bits: int = 8
     activation_bits: int = 8
     residual_bits: int = 18
@@ -172,6 +223,16 @@ PRESETS: dict[str, NetworkShape] = {
     ),
     "bytelm": NetworkShape(
         vocabulary=256, d_model=128, d_inner=256, d_state=16, d_conv=4, dt_rank=8, n_layer=5
+    ),
+    "mars": NetworkShape(
+        vocabulary=57,
+        d_model=20,
+        d_inner=40,
+        d_state=8,
+        d_conv=4,
+        dt_rank=2,
+        n_layer=2,
+        frame=FrameShape(features=20, tokens=16, hidden=96),
     ),
     "mamba-130m": NetworkShape(
         vocabulary=50280, d_model=768, d_inner=1536, d_state=16, d_conv=4, dt_rank=48, n_layer=24

@@ -1,4 +1,4 @@
-"""Executes a program, a batch or a step at a time."""
+"""Executes a language model, a batch or a step at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Executor", "Probe", "State"]
 
 
 class Executor:
-    """Runs a program; it prepares constants at first use and holds no state.
+    """Runs a language model; it prepares constants at first use and holds no state.
 
     Without probes it is compiled and fast; with a probe the readable definition runs, whose
     integers are the same.

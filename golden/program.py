@@ -114,16 +114,71 @@ class Tables:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """A whole network in integers.
+class TokenEmbedding:
+    """How a language model's tokens enter the residual stream: ``table[token] << shift[token]``.
 
     Parameters
     ----------
-    embedding : one row a token, (V, d)
-    embedding_shift : left shift of a row into the residual's scale, (V,)
+    table : one row a token, (V, d)
+    shift : left shift of a row into the residual's scale, (V,)
+    """
+
+    table: Integers
+    shift: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEmbedding:
+    """How a frame network's feature vectors enter the residual stream.
+
+    Token t of a frame becomes ``(projection x + bias[t]) >> feature_shift``, rounded half to even
+    and saturated to the residual's width.
+
+    Parameters
+    ----------
+    projection : without bias, (d, F)
+    bias : one learned row a position in the frame, in the accumulator's scale, (T, d)
+    fraction : fraction bits of the features
+    channel : by how many bits a feature is finer than that (the projection's columns are coarser
+        by the same power of two, so that one accumulator sums them), (F,)
+    """
+
+    projection: Linear
+    bias: Integers
+    fraction: int
+    channel: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledHead:
+    """The hidden layer between the mean over a frame's tokens and the head: ``silu(W x + bias)``.
+
+    Parameters
+    ----------
+    hidden : with bias, (H, d)
+    hidden_fraction : fraction bits of SiLU's output, the head's input
+    """
+
+    hidden: Linear
+    hidden_fraction: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A whole network in integers.
+
+    A language model runs token by token: ``front`` (:class:`TokenEmbedding`), blocks, final norm,
+    head. A frame network starts every frame from a state of zeros and runs ``front``
+    (:class:`FeatureEmbedding`) and the blocks token by token; then, once a frame, the mean of the
+    last residual over the tokens, final norm, ``pooled`` and head.
+
+    Parameters
+    ----------
+    front : what writes the residual stream, by the kind of network
     residual_fraction : fraction bits of the residual stream
     final_norm_weight, final_norm_weight_fraction, final_norm_fraction : norm before the head
-    head : (V, d)
+    pooled : hidden layer of a frame network; None for a language model
+    head : (V, d) without bias; of a frame network (V, H) with bias
     logit_fraction : fraction bits of the logits
     provenance : where the program came from: seed, data, checkpoint hash (JSON values)
     """
@@ -132,8 +187,7 @@ class Program:
     scheme: Scheme
     layers: tuple[Layer, ...]
     tables: Tables
-    embedding: Integers
-    embedding_shift: Integers
+    front: TokenEmbedding | FeatureEmbedding
     residual_fraction: int
     final_norm_weight: Integers
     final_norm_weight_fraction: int
@@ -141,6 +195,53 @@ class Program:
     head: Linear
     logit_fraction: int
     provenance: dict[str, object]
+    pooled: PooledHead | None = None
+
+    @property
+    def token_embedding(self) -> TokenEmbedding:
+        """The front of a language model; InputError for a frame network."""
+        if not isinstance(self.front, TokenEmbedding):
+            raise InputError(
+                "the program is a frame network, it reads features and not tokens; "
+                "run it with golden.frames.FrameExecutor"
+            )
+        return self.front
+
+    @property
+    def feature_embedding(self) -> FeatureEmbedding:
+        """The front of a frame network; InputError for a language model."""
+        if not isinstance(self.front, FeatureEmbedding):
+            raise InputError(
+                "the program is a language model, it reads tokens and not features; "
+                "run it with golden.executor.Executor"
+            )
+        return self.front
+
+    @property
+    def pooled_head(self) -> PooledHead:
+        """The hidden layer of a frame network; InputError for a language model."""
+        if self.pooled is None:
+            raise InputError("the program is a language model; only frame networks pool tokens")
+        return self.pooled
+
+    @cached_property
+    def feature_shift(self) -> Integers:
+        """Bits dropped from the accumulators of a frame network's features, (d,)."""
+        front = self.feature_embedding
+        shift = front.projection.fraction_bits + front.fraction - self.residual_fraction
+        return _checked("features", shift)
+
+    @cached_property
+    def hidden_shift(self) -> Integers:
+        """Bits dropped in front of SiLU in a frame network's hidden layer, (H,)."""
+        accumulator = self.pooled_head.hidden.fraction_bits + self.final_norm_fraction
+        return _checked("hidden", accumulator - ACTIVATION_INPUT_FRACTION)
+
+    @cached_property
+    def hidden_output_shift(self) -> int:
+        """Bits dropped behind SiLU in a frame network's hidden layer."""
+        shift = ACTIVATION_OUTPUT_FRACTION - self.pooled_head.hidden_fraction
+        return int(_checked("hidden output", shift))
 
     @cached_property
     def shifts(self) -> tuple[LayerShifts, ...]:
@@ -150,8 +251,8 @@ class Program:
     @cached_property
     def head_shift(self) -> Integers:
         """Bits dropped from the head's accumulators, (V,)."""
-        shift = self.head.fraction_bits + self.final_norm_fraction - self.logit_fraction
-        return _checked("head", shift)
+        inputs = self.pooled.hidden_fraction if self.pooled else self.final_norm_fraction
+        return _checked("head", self.head.fraction_bits + inputs - self.logit_fraction)
 
     @cached_property
     def final_norm_shift(self) -> int:

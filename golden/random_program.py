@@ -6,9 +6,11 @@ so that every unit works in its useful range and some values saturate.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import FrameShape, NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
 from golden.operations import hadamard
 from golden.piecewise import (
@@ -18,7 +20,16 @@ from golden.piecewise import (
     silu_correction,
     softplus_correction,
 )
-from golden.program import Layer, LayerFormats, Linear, Program, Tables
+from golden.program import (
+    FeatureEmbedding,
+    Layer,
+    LayerFormats,
+    Linear,
+    PooledHead,
+    Program,
+    Tables,
+    TokenEmbedding,
+)
 from golden.validation import validate
 
 
@@ -131,28 +142,80 @@ class _RandomProgram:
         )
 
 
+def _biased(
+    linear: Linear, input_fraction: int, random: np.random.Generator, size: float
+) -> Linear:
+    """Return ``linear`` with a random bias of the given deviation."""
+    bias = random.normal(0.0, size, len(linear.weight))
+    integers = to_fixed_point(bias, linear.fraction_bits + input_fraction, 32)
+    return replace(linear, bias=integers)
+
+
+def _token_embedding(
+    shape: NetworkShape, scheme: Scheme, residual_fraction: int, seed: int
+) -> TokenEmbedding:
+    rows = np.random.default_rng(seed + 1).normal(0.0, 1.0, (shape.vocabulary, shape.d_model))
+    table, fraction = quantize_rows(rows, scheme.embedding_bits)
+    return TokenEmbedding(table=table, shift=residual_fraction - fraction)
+
+
+def _feature_embedding(
+    shape: NetworkShape, frame: FrameShape, scheme: Scheme, seed: int
+) -> FeatureEmbedding:
+    """Return a front for features of deviation one, with four deviations of range."""
+    random = np.random.default_rng(seed + 1)
+    fraction = scheme.feature_bits - 3
+    channel = random.integers(-1, 2, frame.features)
+    weight = random.normal(0.0, frame.features**-0.5, (shape.d_model, frame.features))
+    integers, exponent = quantize_rows(weight * np.exp2(-channel), scheme.embedding_bits)
+    bias = random.normal(0.0, 0.5, (frame.tokens, shape.d_model))
+    return FeatureEmbedding(
+        projection=Linear(weight=integers, fraction_bits=exponent),
+        bias=to_fixed_point(bias, exponent + fraction, 32),
+        fraction=fraction,
+        channel=channel,
+    )
+
+
 def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Program:
-    """Return a valid program with random weights; the same arguments give the same program."""
+    """Return a valid program with random weights; the same arguments give the same program.
+
+    Shapes with a frame give frame networks, others language models.
+    """
     draw = _RandomProgram(shape, scheme, seed)
+    frame, biases = shape.frame, np.random.default_rng(seed + 3)
     residual_fraction = scheme.residual_bits - 6
-    vocabulary, d = shape.vocabulary, shape.d_model
-    rows = np.random.default_rng(seed + 1).normal(0.0, 1.0, (vocabulary, d))
-    embedding, fraction = quantize_rows(rows, scheme.embedding_bits)
+    final_norm_fraction = scheme.activation_bits - 3
+    front: TokenEmbedding | FeatureEmbedding
+    pooled: PooledHead | None = None
+    if frame is None:
+        front = _token_embedding(shape, scheme, residual_fraction, seed)
+    else:
+        front = _feature_embedding(shape, frame, scheme, seed)
     layers = tuple(draw.layer() for _ in range(shape.n_layer))
     final_norm_weight, final_fraction = draw.norm_weight()
+    if frame is not None:
+        hidden = draw.linear(frame.hidden, shape.d_model, scheme.embedding_bits, gain=1.5)
+        pooled = PooledHead(
+            hidden=_biased(hidden, final_norm_fraction, biases, 0.5),
+            hidden_fraction=scheme.activation_bits - 3,
+        )
+    head = draw.linear(shape.vocabulary, shape.head_inputs, scheme.embedding_bits)
+    if pooled is not None:
+        head = _biased(head, pooled.hidden_fraction, biases, 0.5)
     return validate(
         Program(
             shape=shape,
             scheme=scheme,
             layers=layers,
             tables=standard_tables(),
-            embedding=embedding,
-            embedding_shift=residual_fraction - fraction,
+            front=front,
             residual_fraction=residual_fraction,
             final_norm_weight=final_norm_weight,
             final_norm_weight_fraction=final_fraction,
-            final_norm_fraction=scheme.activation_bits - 3,
-            head=draw.linear(vocabulary, d, scheme.embedding_bits),
+            final_norm_fraction=final_norm_fraction,
+            pooled=pooled,
+            head=head,
             logit_fraction=scheme.logit_bits - 4,
             provenance={"source": "golden.random_program", "seed": seed},
         )

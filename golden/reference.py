@@ -31,10 +31,11 @@ def check_tokens(program: Program, tokens: IntegerLike) -> Integers:
     Raises
     ------
     InputError
-        If the array is not two-dimensional or a token is outside the vocabulary.
+        If the array is not two-dimensional, a token is outside the vocabulary, or the program is
+        a frame network.
     """
     data = np.asarray(tokens, dtype=np.int64)
-    vocabulary = program.shape.vocabulary
+    vocabulary = len(program.token_embedding.table)
     if data.ndim != 2:
         raise InputError(f"tokens have {data.ndim} dimensions, 2 are needed: (batch, length)")
     if data.size and not 0 <= data.min() <= data.max() < vocabulary:
@@ -45,20 +46,32 @@ def check_tokens(program: Program, tokens: IntegerLike) -> Integers:
     return data
 
 
-def _ignore(name: str, layer: int, values: Integers) -> None:
+def ignore(name: str, layer: int, values: Integers) -> None:
+    """Be the probe of whoever wants none."""
     del name, layer, values
 
 
+def final_norm(program: Program, residual: Integers) -> Integers:
+    """Return the norm before the head of ``residual`` (..., d)."""
+    return rms_norm(
+        residual,
+        program.final_norm_weight,
+        epsilon=epsilon_integer(program.shape.d_model, program.residual_fraction),
+        shift=program.final_norm_shift,
+        bits=program.scheme.activation_bits,
+        table=program.tables.reciprocal,
+    )
+
+
 class ReferenceExecutor:
-    """Runs a program; the constructor only prepares constants, no state lives here."""
+    """Runs a language model; the constructor only prepares constants, no state lives here."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
-        self._scan = [program.scan_constants(i) for i in range(program.shape.n_layer)]
+        self._blocks = ReferenceBlocks(program)
 
     def forward(
-        self, tokens: IntegerLike, state: State | None = None, probe: Probe = _ignore
+        self, tokens: IntegerLike, state: State | None = None, probe: Probe = ignore
     ) -> tuple[Integers, State]:
         """Return logits (b, l, V) and the state after the sequence.
 
@@ -76,18 +89,11 @@ class ReferenceExecutor:
         data = check_tokens(self.program, tokens)
         state = State.zeros(self.program, len(data)) if state is None else state.copy()
         program, scheme = self.program, self.program.scheme
-        residual = program.embedding[data] << program.embedding_shift[data][..., None]  # b l d
+        front = program.token_embedding
+        residual = front.table[data] << front.shift[data][..., None]  # b l d
         probe("residual", -1, residual)
-        for index in range(program.shape.n_layer):
-            residual = self._layer(index, residual, state, probe)
-        final = rms_norm(
-            residual,
-            program.final_norm_weight,
-            epsilon=self._epsilon,
-            shift=program.final_norm_shift,
-            bits=scheme.activation_bits,
-            table=program.tables.reciprocal,
-        )  # b l d
+        residual = self._blocks.forward(residual, state, probe)
+        final = final_norm(program, residual)  # b l d
         probe("norm", -1, final)
         logits = requantize(
             accumulate(program.head.weight, final), program.head_shift, scheme.logit_bits
@@ -100,6 +106,21 @@ class ReferenceExecutor:
         """Return logits (b, V) for one token of each sequence, (b,); equal to :meth:`forward`."""
         logits, state = self.forward(np.asarray(tokens)[:, None], state)
         return logits[:, 0], state
+
+
+class ReferenceBlocks:
+    """Runs the blocks of any network on its residual stream."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
+        self._scan = [program.scan_constants(i) for i in range(program.shape.n_layer)]
+
+    def forward(self, residual: Integers, state: State, probe: Probe) -> Integers:
+        """Return the residual (b, l, d) after all blocks and advance ``state`` in place."""
+        for index in range(self.program.shape.n_layer):
+            residual = self._layer(index, residual, state, probe)
+        return residual
 
     def _layer(self, index: int, residual: Integers, state: State, probe: Probe) -> Integers:
         """Return the residual (b, l, d) after block ``index`` and advance ``state``."""

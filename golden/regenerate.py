@@ -17,7 +17,9 @@ application = typer.Typer(add_completion=False)
 def regenerate(
     artifact: Annotated[Path, typer.Option(help="integer program to execute")],
     out: Annotated[Path, typer.Option(help="directory that receives vectors.npz")],
-    tokens: Annotated[int, typer.Option(help="number of random tokens")] = 8,
+    tokens: Annotated[
+        int, typer.Option(help="number of random tokens, or of a frame network's frames")
+    ] = 8,
     seed: Annotated[int, typer.Option(help="seed of the random tokens")] = 0,
     text: Annotated[str | None, typer.Option(help="text to run in place of random tokens")] = None,
 ) -> None:

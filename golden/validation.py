@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from golden.configuration import FrameShape
 from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
-from golden.program import Layer, LayerFormats, Linear, Program
+from golden.program import FeatureEmbedding, Layer, LayerFormats, Linear, Program
 
 ACCUMULATOR_BITS = 32
 
@@ -44,9 +47,13 @@ def _check_linear(
         )
 
 
-def _check_embedded(program: Program) -> None:
+def _check_tokens_front(program: Program) -> None:
     """Check that every embedding row, shifted into the residual's scale, fits the residual."""
-    embedded = program.embedding << program.embedding_shift[:, None]  # V d
+    shape, front = program.shape, program.token_embedding
+    sizes = (shape.vocabulary, shape.d_model)
+    _check("embedding", front.table, sizes, program.scheme.embedding_bits)
+    _check("embedding shift", front.shift, sizes[:1], 5, signed=False)
+    embedded = front.table << front.shift[:, None]  # V d
     low, high = integer_range(program.scheme.residual_bits)
     if embedded.min() < low or embedded.max() > high:
         raise InputError(
@@ -66,6 +73,50 @@ def _check_rotation(program: Program, formats: LayerFormats, name: str) -> None:
         )
     if scheme.rotation_bits is not None:
         hadamard.factors(program.shape.d_inner)
+
+
+def _check_features_front(program: Program, frame: FrameShape) -> None:
+    """Check projection and position bias of a frame network."""
+    scheme, d, front = program.scheme, program.shape.d_model, program.feature_embedding
+    _check("features.channel", front.channel, (frame.features,), 8)
+    _check("features.bias", front.bias, (frame.tokens, d), ACCUMULATOR_BITS)
+    # The largest bias of any position stands for all of them in the accumulator's bound.
+    largest = np.abs(front.bias).max(axis=0)
+    linear = replace(front.projection, bias=largest)
+    _check_linear(
+        "features", linear, (d, frame.features), scheme.embedding_bits, scheme.feature_bits
+    )
+
+
+def _check_frame(program: Program, frame: FrameShape) -> None:
+    """Check front and head of a frame network."""
+    scheme, shape = program.scheme, program.shape
+    if not isinstance(program.front, FeatureEmbedding) or program.pooled is None:
+        raise InputError(
+            "the program's shape is a frame network's, but its front or head is a language "
+            "model's; regenerate the artifact with model.quantize"
+        )
+    hidden, head = program.pooled.hidden, program.head
+    if hidden.bias is None or head.bias is None:
+        raise InputError("a frame network lacks the bias of hidden or head; store zeros instead")
+    bits, inputs = scheme.embedding_bits, scheme.activation_bits
+    _check_features_front(program, frame)
+    _check_linear("hidden", hidden, (frame.hidden, shape.d_model), bits, inputs)
+    _check_linear("head", head, (shape.vocabulary, frame.hidden), bits, inputs)
+    _ = program.feature_shift, program.hidden_shift, program.hidden_output_shift
+
+
+def _check_language_model(program: Program) -> None:
+    """Check front and head of a language model."""
+    scheme, shape = program.scheme, program.shape
+    if program.pooled is not None or program.head.bias is not None:
+        raise InputError(
+            "a language model has a hidden layer or a bias in its head; only frame networks "
+            "have these, give the shape its frame"
+        )
+    _check_tokens_front(program)
+    sizes = (shape.vocabulary, shape.d_model)
+    _check_linear("head", program.head, sizes, scheme.embedding_bits, scheme.activation_bits)
 
 
 def _check_layer(program: Program, layer: Layer, name: str) -> None:
@@ -119,17 +170,18 @@ def validate(program: Program) -> Program:
         Naming the tensor, the offending value, the limit and the remedy.
     """
     shape, scheme = program.shape, program.scheme
-    v, d = shape.vocabulary, shape.d_model
     if len(program.layers) != shape.n_layer:
         raise InputError(
             f"the program has {len(program.layers)} layers, its shape says {shape.n_layer}; "
             "regenerate the artifact with model.quantize"
         )
-    _check("embedding", program.embedding, (v, d), scheme.embedding_bits)
-    _check("embedding_shift", program.embedding_shift, (v,), 5, signed=False)
-    _check_embedded(program)
-    _check("final_norm_weight", program.final_norm_weight, (d,), scheme.norm_weight_bits)
-    _check_linear("head", program.head, (v, d), scheme.embedding_bits, scheme.activation_bits)
+    if shape.frame is None:
+        _check_language_model(program)
+    else:
+        _check_frame(program, shape.frame)
+    _check(
+        "final_norm_weight", program.final_norm_weight, (shape.d_model,), scheme.norm_weight_bits
+    )
     for index, layer in enumerate(program.layers):
         _check_layer(program, layer, f"layers.{index}")
     # The derived shifts raise on their own when they leave the hardware's range.

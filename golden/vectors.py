@@ -20,9 +20,10 @@ import numpy as np
 
 from golden.artifact import file_digest, narrowest
 from golden.errors import InputError
-from golden.fixed_point import IntegerLike, Integers
+from golden.fixed_point import IntegerLike, Integers, saturate
+from golden.frames import check_features, embed, outputs
 from golden.program import Program
-from golden.reference import ReferenceExecutor, check_tokens
+from golden.reference import ReferenceBlocks, ReferenceExecutor, check_tokens
 from golden.state import State
 
 MAGIC = "scanwright-golden-vectors"
@@ -38,13 +39,15 @@ class Trace:
 
     Parameters
     ----------
-    tokens : (l,)
-    last : 1 where a sequence ends, as TLAST does, (l,)
+    tokens : (l,), or the features of a frame network, (l, F)
+    last : 1 where a sequence ends, as TLAST does, and so at the end of every frame, (l,)
     probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
         Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
-        (arg-max, l). Inside, in the order of computation: norm (l d), x, convolution, u, scan_u
-        (stored words), gate (l e), projected (l r+2n), delta, scan_output, gated and, if the scheme
-        rotates, rotated (l e), residual (l d), and if asked for state (after the token, l e n).
+        (arg-max, l); of a frame network, once a frame, pooled (frames d), norm (frames d), hidden
+        (frames H) and logits (frames V) in place of the last three. Inside, in the order of
+        computation: norm (l d), x, convolution, u, scan_u (stored words), gate (l e), projected
+        (l r+2n), delta, scan_output, gated and, if the scheme rotates, rotated (l e), residual
+        (l d), and if asked for state (after the token, l e n).
     window : convolution inputs left at the end, oldest first, (layers, K - 1, e)
     state : recurrent state left at the end, (layers, e, n)
     """
@@ -62,7 +65,8 @@ class Stimulus:
 
     Parameters
     ----------
-    tokens, last : (l,)
+    tokens : (l,), or features (l, F)
+    last : (l,)
     seed : of random tokens
     text : UTF-8 text in place of random tokens, or None
     """
@@ -76,6 +80,8 @@ class Stimulus:
 def random_stimulus(program: Program, length: int, seed: int) -> Stimulus:
     """Return ``length`` random tokens in sequences of 1 to 7 tokens, the last one cut at the end.
 
+    For a frame network ``length`` counts frames; a few of their features saturate.
+
     Raises
     ------
     InputError
@@ -86,12 +92,23 @@ def random_stimulus(program: Program, length: int, seed: int) -> Stimulus:
     if seed < 0:
         raise InputError(f"seed {seed} is negative; choose 0 or more")
     random = np.random.default_rng(seed)
+    if program.shape.frame is not None:
+        count, width = length * program.shape.frame.tokens, program.shape.frame.features
+        bits = program.scheme.feature_bits
+        features = saturate(np.rint(random.normal(0.0, 2.0 ** (bits - 3), (count, width))), bits)
+        return Stimulus(tokens=features, last=frame_ends(program, count), seed=seed)
     tokens = random.integers(0, program.shape.vocabulary, length)
     ends = np.cumsum(random.integers(1, 8, length)) - 1
     last = np.zeros_like(tokens)
     last[ends[ends < length]] = 1
     last[-1] = 1
     return Stimulus(tokens=tokens, last=last, seed=seed)
+
+
+def frame_ends(program: Program, count: int) -> Integers:
+    """Return TLAST of ``count`` tokens of a frame network: 1 at the last token of every frame."""
+    tokens = program.feature_embedding.bias.shape[0]
+    return (np.arange(count) % tokens == tokens - 1).astype(np.int64)
 
 
 def text_stimulus(text: str) -> Stimulus:
@@ -143,7 +160,7 @@ def trace(
     Parameters
     ----------
     program : what to execute
-    tokens : (l,), l >= 1
+    tokens : (l,), l >= 1, or the features of whole frames, (l, F), which always start from zero
     last : non-zero where a sequence ends, (l,); None ends one at the last token
     with_state : also record the state after every token, which runs token by token and takes
         ``l e n`` integers a layer; for short streams
@@ -153,9 +170,12 @@ def trace(
     Raises
     ------
     InputError
-        If the shapes disagree, the stream is empty or a token is outside the vocabulary.
+        If the shapes disagree, the stream is empty, a token is outside the vocabulary, or the
+        features of a frame network are not whole frames within ``feature_bits``.
     """
     data = np.asarray(tokens, dtype=np.int64)
+    if program.shape.frame is not None:
+        return _trace_frames(program, data, last, with_state=with_state)
     if last is None:
         flags = (np.arange(data.size) == data.size - 1).astype(np.int64)
     else:
@@ -180,6 +200,55 @@ def trace(
         probes=recorder.joined(),
         window=state.window[:, 0],
         state=state.scan[:, 0],
+    )
+
+
+def _whole_frames(program: Program, features: Integers, last: IntegerLike | None) -> Integers:
+    """Return a stream (l, F) that ends each frame as ``last`` says, as (frames, T, F)."""
+    tokens, width = program.feature_embedding.bias.shape[0], len(program.feature_embedding.channel)
+    count = len(features) if features.ndim == 2 else 0
+    if not count or count % tokens or features.shape[1] != width:
+        raise InputError(
+            f"features have shape {features.shape}, the program reads whole frames of {tokens} "
+            f"tokens, each {width} values: (l, {width})"
+        )
+    if last is not None and not np.array_equal(np.asarray(last) != 0, frame_ends(program, count)):
+        raise InputError(f"last must be 1 at every {tokens}th token, the end of a frame, else 0")
+    return check_features(program, features.reshape(-1, tokens, width))
+
+
+def _trace_frames(
+    program: Program, features: Integers, last: IntegerLike | None, *, with_state: bool
+) -> Trace:
+    """Execute whole frames, all at once; see :func:`trace`."""
+    frames = _whole_frames(program, features, last)
+    state, blocks = State.zeros(program, len(frames)), ReferenceBlocks(program)
+    pieces: dict[str, list[Integers]] = {}
+
+    def collect(name: str, layer: int, values: Integers) -> None:
+        pieces.setdefault(_probe_name(name, layer), []).append(values)
+
+    ends = []
+    stretches = frames.shape[1] if with_state else 1
+    for residual in np.split(embed(program, frames), stretches, axis=1):  # frames t d
+        collect("residual", -1, residual)
+        ends.append(blocks.forward(residual, state, collect))
+        if with_state:
+            for layer, values in enumerate(state.scan):
+                collect("state", layer, values[:, None].copy())
+    probes = {
+        name: np.concatenate(values, axis=1).reshape(-1, *values[0].shape[2:])
+        for name, values in pieces.items()
+    }
+    outputs(
+        program, np.concatenate(ends, axis=1), lambda name, _, values: probes.update({name: values})
+    )
+    return Trace(
+        tokens=features,
+        last=frame_ends(program, len(features)),
+        probes=probes,
+        window=state.window[:, -1],
+        state=state.scan[:, -1],
     )
 
 
@@ -211,7 +280,7 @@ def to_bytes(result: Trace, stimulus: Stimulus, artifact_digest: str) -> bytes:
         "magic": MAGIC,
         "version": VERSION,
         "artifact_sha256": artifact_digest,
-        "tokens": len(result.tokens),
+        "tokens": len(result.tokens) if result.tokens.ndim == 1 else int(result.last.sum()),
         "seed": stimulus.seed,
         "text": stimulus.text,
     }

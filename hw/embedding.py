@@ -47,13 +47,13 @@ class Embedding(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        program, d = self._program, self._program.shape.d_model
-        shifts = [int(shift) for shift in program.embedding_shift]
+        front, d = self._program.token_embedding, self._program.shape.d_model
+        shifts = [int(shift) for shift in front.shift]
         shift_bits = max(1, max(shifts).bit_length())
         m.submodules.table = table = ParameterMemory(
             name="embedding",
             width=self._bits,
-            words=[pack_fields([v], self._bits) for v in program.embedding.ravel().tolist()],
+            words=[pack_fields([v], self._bits) for v in front.table.ravel().tolist()],
             plan=self._plan,
         )
         m.submodules.shifts = amounts = ParameterMemory(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.program import Layer, LayerFormats, Linear, Program
+from golden.program import Layer, LayerFormats, Linear, Program, TokenEmbedding
 from golden.random_program import standard_tables
 from golden.validation import validate
 from model.network_parameters import LayerParameters, NetworkParameters
@@ -129,8 +129,10 @@ class NetworkDraft:
                 scheme=self.scheme,
                 layers=tuple(layer.build(self.scheme) for layer in self.layers),
                 tables=_TABLES,
-                embedding=self.embedding.weight,
-                embedding_shift=self.residual_fraction - self.embedding.fraction_bits,
+                front=TokenEmbedding(
+                    table=self.embedding.weight,
+                    shift=self.residual_fraction - self.embedding.fraction_bits,
+                ),
                 residual_fraction=self.residual_fraction,
                 final_norm_weight=final_weight,
                 final_norm_weight_fraction=final_fraction,
@@ -156,8 +158,7 @@ def block_program(
         scheme=scheme,
         layers=(layer,),
         tables=_TABLES,
-        embedding=residual,
-        embedding_shift=np.zeros(positions, np.int64),
+        front=TokenEmbedding(table=residual, shift=np.zeros(positions, np.int64)),
         residual_fraction=residual_fraction,
         final_norm_weight=np.ones(d, np.int64),
         final_norm_weight_fraction=0,

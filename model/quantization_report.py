@@ -168,8 +168,8 @@ def _variants(
 
     yield from ((f"weights {name}", weights((name,))) for name in _LAYER_WEIGHTS)
     yield "weights", weights(_LAYER_WEIGHTS)
-    shift = program.residual_fraction - program.embedding_shift
-    embedding = to_real(program.embedding, shift[:, None])
+    front = program.token_embedding
+    embedding = to_real(front.table, (program.residual_fraction - front.shift)[:, None])
     yield "embedding", other(dataclasses.replace(network, embedding=embedding))
     yield "head", other(dataclasses.replace(network, head=_real(program.head)))
     yield from ((name, weights((name,))) for name in _TABLE_STAGES)

@@ -9,8 +9,7 @@ import numpy as np
 
 from golden import vectors
 from golden.configuration import NetworkShape, find_scheme
-from golden.fixed_point import Integers
-from golden.program import Layer, Linear, Program
+from golden.program import Layer, Linear, Program, TokenEmbedding
 from golden.random_program import random_program
 from golden.validation import validate
 from hw.lanes import Lanes
@@ -63,13 +62,14 @@ def _strained_layer(layer: Layer, number: int) -> Layer:
     )
 
 
-def _embedding(program: Program) -> tuple[Integers, Integers]:
-    """Return embedding and shifts with the quiet and the loud token."""
-    rows, shift = program.embedding.copy(), program.embedding_shift.copy()
+def _embedding(program: Program) -> TokenEmbedding:
+    """Return the embedding with the quiet and the loud token."""
+    front = program.token_embedding
+    rows, shift = front.table.copy(), front.shift.copy()
     signs = np.where(rows < 0, -1, 1)
     rows[QUIET], shift[QUIET] = 8 * signs[QUIET], 3
     rows[LOUD], shift[LOUD] = 127 * signs[LOUD], program.scheme.residual_bits - 8
-    return rows, shift
+    return TokenEmbedding(table=rows, shift=shift)
 
 
 def strained_program() -> Program:
@@ -78,7 +78,6 @@ def strained_program() -> Program:
     Every logit occurs twice, so that the arg-max has to choose the first of two largest ones.
     """
     program = random_program(SHAPE, find_scheme(SCHEME), seed=3)
-    embedding, shift = _embedding(program)
     half = SHAPE.vocabulary // 2
     head = Linear(
         weight=np.tile(program.head.weight[:half], (2, 1)),
@@ -87,8 +86,7 @@ def strained_program() -> Program:
     return validate(
         dataclasses.replace(
             program,
-            embedding=embedding,
-            embedding_shift=shift,
+            front=_embedding(program),
             head=head,
             layers=tuple(_strained_layer(layer, i) for i, layer in enumerate(program.layers)),
         )

@@ -84,6 +84,39 @@ def _tamed(layer: Layer) -> Layer:
     )
 
 
+def calibrated_frame_program(
+    shape: NetworkShape, scheme: Scheme, features: np.ndarray, seed: int = 0
+) -> Program:
+    """A random frame network whose formats fit the real features (T, F) of one frame."""
+    program = random_program(shape, scheme, seed)
+    program = replace(program, layers=tuple(_tamed(layer) for layer in program.layers))
+    exact, seen, after = float_network.frame_outputs(program, features)
+    layers = tuple(
+        _layer(scheme, layer, tensors) for layer, tensors in zip(program.layers, seen, strict=True)
+    )
+    norm, hidden = (
+        int(fraction_bits_for(1.02 * np.abs(after[name]).max(), scheme.activation_bits))
+        for name in ("final_norm", "hidden")
+    )
+    pooled = program.pooled_head
+    head = _rescaled(program.head, pooled.hidden_fraction, hidden)
+    pooled = replace(
+        pooled,
+        hidden=_rescaled(pooled.hidden, program.final_norm_fraction, norm),
+        hidden_fraction=hidden,
+    )
+    return validate(
+        replace(
+            program,
+            layers=layers,
+            final_norm_fraction=norm,
+            pooled=pooled,
+            head=head,
+            logit_fraction=int(fraction_bits_for(1.1 * np.abs(exact).max(), scheme.logit_bits)),
+        )
+    )
+
+
 def calibrated_program(
     shape: NetworkShape, scheme: Scheme, tokens: np.ndarray, seed: int = 0
 ) -> Program:

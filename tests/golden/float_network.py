@@ -70,13 +70,39 @@ def block(program: Program, layer: Layer, residual: np.ndarray, seen: dict) -> n
     return residual + gated @ out_weight.T
 
 
-def logits(program: Program, tokens: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-    """Logits (l, V) of one sequence (l,), and what every block saw."""
-    shift = program.residual_fraction - program.embedding_shift
-    residual = real(program.embedding, shift[:, None])[tokens]
+def blocks(program: Program, residual: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+    """The residual (l, d) behind all blocks, and what every block saw."""
     seen: list[dict] = [{} for _ in program.layers]
     for layer, tensors in zip(program.layers, seen, strict=True):
         residual = block(program, layer, residual, tensors)
+    return residual, seen
+
+
+def real_bias(linear: Linear, input_fraction) -> np.ndarray:
+    return real(linear.bias, linear.fraction_bits + input_fraction)
+
+
+def frame_outputs(program: Program, features: np.ndarray) -> tuple[np.ndarray, list[dict], dict]:
+    """Outputs (V,) of the real features (T, F) of one frame, what blocks saw, and its hidden."""
+    front, pooled = program.feature_embedding, program.pooled_head
+    weight = real_weight(front.projection) * np.exp2(front.channel)
+    bias = real(front.bias, front.projection.fraction_bits + front.fraction)
+    residual, seen = blocks(program, features @ weight.T + bias)
+    weight = real(program.final_norm_weight, program.final_norm_weight_fraction)
+    norm = rms_norm(residual.mean(axis=0), weight)
+    raw = norm @ real_weight(pooled.hidden).T
+    raw += real_bias(pooled.hidden, program.final_norm_fraction)
+    hidden = raw * expit(raw)
+    head_bias = real_bias(program.head, pooled.hidden_fraction)
+    result = hidden @ real_weight(program.head).T + head_bias
+    return result, seen, {"final_norm": norm, "hidden": hidden}
+
+
+def logits(program: Program, tokens: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+    """Logits (l, V) of one sequence (l,), and what every block saw."""
+    front = program.token_embedding
+    residual = real(front.table, (program.residual_fraction - front.shift)[:, None])[tokens]
+    residual, seen = blocks(program, residual)
     weight = real(program.final_norm_weight, program.final_norm_weight_fraction)
     norm = rms_norm(residual, weight)
     return norm @ real_weight(program.head).T, seen

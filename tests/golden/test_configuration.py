@@ -4,21 +4,44 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from golden.configuration import PRESETS, SCHEMES, NetworkShape, find_preset, find_scheme
+from golden.configuration import (
+    PRESETS,
+    SCHEMES,
+    FrameShape,
+    NetworkShape,
+    find_preset,
+    find_scheme,
+)
 from golden.errors import InputError
 
 MICRO = asdict(PRESETS["micro"])
+FRAME = asdict(PRESETS["mars"].frame)
 
 
-@pytest.mark.parametrize("field", MICRO)
+@pytest.mark.parametrize("field", [name for name in MICRO if name != "frame"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, (1 << 20) + 1])
 def test_size_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"{field} = {value!r} is not an integer in"):
         NetworkShape(**MICRO | {field: value})
 
 
+@pytest.mark.parametrize("field", FRAME)
+@pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, (1 << 20) + 1])
+def test_frame_size_out_of_range_is_refused(field, value):
+    with pytest.raises(InputError, match=rf"{field} = {value!r} is not an integer in"):
+        FrameShape(**FRAME | {field: value})
+
+
+def test_frames_have_a_power_of_two_of_tokens():
+    with pytest.raises(InputError, match="tokens = 12 is not a power of two; pad the frame"):
+        FrameShape(**FRAME | {"tokens": 12})
+    assert [FrameShape(**FRAME | {"tokens": t}).tokens_log2 for t in (1, 2, 16)] == [0, 1, 4]
+
+
 @pytest.mark.parametrize("value", [0, 40, 8.0])
-@pytest.mark.parametrize("field", ["weight_bits", "state_bits", "decay_bits", "logit_bits"])
+@pytest.mark.parametrize(
+    "field", ["weight_bits", "feature_bits", "state_bits", "decay_bits", "logit_bits"]
+)
 def test_width_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"{field} = {value!r} of scheme w8a8 is outside"):
         replace(SCHEMES["w8a8"], **{field: value})
@@ -39,3 +62,4 @@ def test_derived_widths():
     assert (plain.scan_storage_bits, plain.scan_input_bits) == (8, 8)
     assert plain.update_bits == 12 + 12 + 2
     assert PRESETS["bytelm"].projected == 8 + 2 * 16
+    assert (PRESETS["bytelm"].head_inputs, PRESETS["mars"].head_inputs) == (128, 96)

@@ -11,12 +11,17 @@ from golden.random_program import random_program
 from golden.validation import validate
 
 PROGRAM = random_program(PRESETS["micro"], SCHEMES["w8a8"])
+FRONT = PROGRAM.token_embedding
 LAYER = PROGRAM.layers[0]
 FORMATS = LAYER.formats
 
 
 def with_layer(**changes):
     return replace(PROGRAM, layers=(replace(LAYER, **changes),))
+
+
+def with_front(**changes):
+    return replace(PROGRAM, front=replace(FRONT, **changes))
 
 
 def with_formats(**changes):
@@ -55,7 +60,7 @@ def test_valid_program_passes_unchanged():
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (replace(PROGRAM, embedding=PROGRAM.embedding[:-1]), r"embedding has shape \(63, 16\)"),
+        (with_front(table=FRONT.table[:-1]), r"embedding has shape \(63, 16\)"),
         (replace(PROGRAM, layers=()), "has 0 layers, its shape says 1"),
         (with_layer(skip=LAYER.skip[1:]), r"layers.0.skip has shape \(31,\)"),
         (with_layer(in_proj=LAYER.out_proj), r"in_proj.weight has shape \(16, 32\)"),
@@ -71,7 +76,7 @@ def test_wrong_shape_is_refused(program, message):
     ("program", "message"),
     [
         (
-            replace(PROGRAM, embedding=with_value(PROGRAM.embedding, 128)),
+            with_front(table=with_value(FRONT.table, 128)),
             r"embedding spans .*128, outside -128\.\.127 of its 8-bit format",
         ),
         (
@@ -83,7 +88,7 @@ def test_wrong_shape_is_refused(program, message):
             r"skip spans .*32768, outside -32768\.\.32767",
         ),
         (
-            replace(PROGRAM, embedding_shift=with_value(PROGRAM.embedding_shift, 14)),
+            with_front(shift=with_value(FRONT.shift, 14)),
             r"shifted embedding spans .* outside -131072\.\.131071 of the 18-bit residual",
         ),
     ],

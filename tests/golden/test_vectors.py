@@ -145,7 +145,7 @@ def damaged_artifact(kind: str, tmp_path: Path) -> Path:
     elif kind == "corrupt":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     elif kind == "version":
-        path.write_bytes(data.replace(rb"\"version\": 2}", rb"\"version\": 9}"))
+        path.write_bytes(data.replace(rb"\"version\": 3}", rb"\"version\": 9}"))
     elif kind == "text":
         path.write_text("not an artifact")
     return path

@@ -1,0 +1,141 @@
+"""Executes a frame network: features in, one vector of outputs a frame.
+
+Front and head are the definition itself, in NumPy integers; they are a small part of the work. The
+blocks between them run compiled, or as the definition where probes ask for every intermediate.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from golden.compiled import POSITIONS, CompiledBlocks
+from golden.errors import InputError
+from golden.fixed_point import IntegerLike, Integers, integer_range, requantize, saturate
+from golden.operations.activation import silu
+from golden.operations.linear import accumulate
+from golden.piecewise import ACTIVATION_INPUT_BITS
+from golden.program import Program
+from golden.reference import Probe, ReferenceBlocks, final_norm, ignore
+from golden.state import State
+
+
+def check_features(program: Program, features: IntegerLike) -> Integers:
+    """Return ``features`` as integers (frames, T, F).
+
+    Raises
+    ------
+    InputError
+        If the shape is not the program's, a value exceeds ``feature_bits``, or the program is a
+        language model.
+    """
+    data = np.asarray(features, dtype=np.int64)
+    tokens, width = program.feature_embedding.bias.shape[0], len(program.feature_embedding.channel)
+    if data.ndim != 3 or data.shape[1:] != (tokens, width):
+        raise InputError(
+            f"features have shape {data.shape}, the program reads (frames, {tokens}, {width}); "
+            "give whole frames"
+        )
+    bits = program.scheme.feature_bits
+    low, high = integer_range(bits)
+    if data.size and not low <= data.min() <= data.max() <= high:
+        raise InputError(
+            f"features span {data.min()}..{data.max()}, outside {low}..{high} of {bits} bits; "
+            "saturate them to that range"
+        )
+    return data
+
+
+def embed(program: Program, features: Integers) -> Integers:
+    """Return the residual stream (frames, T, d) of checked features (frames, T, F)."""
+    front = program.feature_embedding
+    total = accumulate(front.projection.weight, features) + front.bias  # frames T d
+    return requantize(total, program.feature_shift, program.scheme.residual_bits)
+
+
+def outputs(program: Program, residual: Integers, probe: Probe = ignore) -> Integers:
+    """Return the outputs (frames, V) of the last block's residual (frames, T, d).
+
+    ``probe`` receives pooled, norm (frames, d), hidden (frames, H) and logits (frames, V).
+    """
+    scheme, pooled_head = program.scheme, program.pooled_head
+    shift = residual.shape[1].bit_length() - 1  # T is a power of two
+    pooled = requantize(residual.sum(axis=1), shift, scheme.residual_bits)  # frames d
+    probe("pooled", -1, pooled)
+    norm = final_norm(program, pooled)  # frames d
+    probe("norm", -1, norm)
+    linear, head = pooled_head.hidden, program.head
+    assert linear.bias is not None  # guaranteed by golden.validation
+    assert head.bias is not None
+    total = accumulate(linear.weight, norm) + linear.bias  # frames H
+    raw = requantize(total, program.hidden_shift, ACTIVATION_INPUT_BITS)
+    activated = silu(raw, program.tables.silu)
+    hidden = requantize(activated, program.hidden_output_shift, scheme.activation_bits)
+    probe("hidden", -1, hidden)
+    total = accumulate(head.weight, hidden) + head.bias  # frames V
+    result = requantize(total, program.head_shift, scheme.logit_bits)
+    probe("logits", -1, result)
+    return result
+
+
+def features_of(program: Program, values: np.ndarray) -> Integers:
+    """Return real features (..., F) as the integers that the program reads.
+
+    Rounds half to even to ``fraction + channel`` bits a feature and saturates to ``feature_bits``.
+    """
+    front = program.feature_embedding
+    scaled = np.rint(np.ldexp(np.asarray(values, dtype=float), front.fraction + front.channel))
+    return saturate(scaled, program.scheme.feature_bits)
+
+
+class FrameExecutor:
+    """Runs a frame network; it prepares constants at first use and holds no state.
+
+    Without probes the blocks are compiled and fast; with a probe the readable definition runs,
+    whose integers are the same. Every frame starts from a state of zeros.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    @cached_property
+    def _compiled(self) -> CompiledBlocks:
+        return CompiledBlocks(self.program)
+
+    @cached_property
+    def _reference(self) -> ReferenceBlocks:
+        return ReferenceBlocks(self.program)
+
+    def forward(self, features: IntegerLike, probe: Probe | None = None) -> Integers:
+        """Return the outputs (frames, V).
+
+        Parameters
+        ----------
+        features : (frames, T, F), signed ``feature_bits``
+        probe : receives every named intermediate in the order the hardware computes them: of the
+            tokens (frames, T, ...) the embedding's residual and the blocks' probes, of the frames
+            (frames, ...) pooled, norm, hidden and logits
+
+        Raises
+        ------
+        InputError
+            See :func:`check_features`.
+        """
+        data = check_features(self.program, features)
+        if probe is not None:
+            state, residual = State.zeros(self.program, len(data)), embed(self.program, data)
+            probe("residual", -1, residual)  # frames T d
+            return outputs(self.program, self._reference.forward(residual, state, probe), probe)
+        result = np.empty((len(data), self.program.shape.vocabulary), np.int64)
+        block = max(1, POSITIONS // max(data.shape[1], 1))
+        for start in range(0, len(data), block):
+            result[start : start + block] = self._stretch(data[start : start + block])
+        return result
+
+    def _stretch(self, features: Integers) -> Integers:
+        """Return the outputs of a few frames, whose tensors fit the cache."""
+        residual = embed(self.program, features)  # frames T d
+        flat = residual.reshape(-1, residual.shape[-1]).astype(np.float32)  # (frames T) d
+        self._compiled.advance(flat, State.zeros(self.program, len(features)))
+        return outputs(self.program, flat.astype(np.int64).reshape(residual.shape))
