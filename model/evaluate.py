@@ -15,8 +15,11 @@ from golden import command
 from golden.artifact import load_program
 from golden.builtin import TRAINED_SCHEMES, builtin_path
 from golden.errors import InputError
+from golden.program import Program
 from model.float_simulation import FloatNetwork
+from model.mode_report import mode_report, print_modes
 from model.network_parameters import extract_parameters
+from model.simulation_modes import DEFAULT_RATIOS, ResearchChoice, choose_modes
 from model.sources import find_network, find_tokens
 from model.text_windows import WINDOW, cut_windows, float_bits, integer_bits
 
@@ -43,14 +46,19 @@ def _measure(
         results = {}
         for name, path in artifacts.items():
             progress.update(task, description=name)
-            program = load_program(path)
-            if program.shape != network.parameters.shape:
-                raise InputError(
-                    f"{path} has shape {program.shape}, the float network has "
-                    f"{network.parameters.shape}; give the checkpoint it was quantized from"
-                )
-            results[name] = integer_bits(program, pieces, advance)
+            results[name] = integer_bits(_same_shape(network, path), pieces, advance)
     return exact, results
+
+
+def _same_shape(network: FloatNetwork, path: Path) -> Program:
+    """Return the program of ``path``, which must have been quantized from ``network``."""
+    program = load_program(path)
+    if program.shape != network.parameters.shape:
+        raise InputError(
+            f"{path} has shape {program.shape}, the float network has "
+            f"{network.parameters.shape}; give the checkpoint it was quantized from"
+        )
+    return program
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -61,6 +69,28 @@ def _print(report: dict[str, Any]) -> None:
     for name, bits in report["schemes"].items():
         table.add_row(name, f"{bits:.4f}", f"{report['loss_percent'][name]:+.2f} %")
     Console().print(table)
+
+
+def _scheme_report(
+    network: FloatNetwork, artifacts: dict[str, Path], pieces: list[Any]
+) -> dict[str, Any]:
+    exact, results = _measure(network, artifacts, pieces)
+    return {
+        "float": exact,
+        "schemes": results,
+        "loss_percent": {name: 100.0 * (bits / exact - 1.0) for name, bits in results.items()},
+        "tokens": sum(piece.size for piece in pieces),
+        "window": WINDOW,
+    }
+
+
+def _baseline(preset: str, artifact: list[Path] | None) -> Path:
+    """Return the one program that the modes simulate."""
+    if artifact is None:
+        return builtin_path(preset, "w8a8")
+    if len(artifact) > 1:
+        raise InputError(f"--modes simulates one program, {len(artifact)} are given; name one")
+    return artifact[0]
 
 
 @application.command()
@@ -75,39 +105,54 @@ def evaluate(
     size: Annotated[int | None, typer.Option("--bytes", help="held-out text; all of it")] = None,
     seed: Annotated[int, typer.Option(help="of random weights or tokens")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
+    modes: Annotated[
+        str | None, typer.Option(help="simulate the scan's input: all, or names with commas")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None, typer.Option(help="research-se: coarse over fine step [3, 4, 2025]")
+    ] = None,
+    code_bits: Annotated[int, typer.Option(help="research-se: width of a code")] = 4,
+    quantile: Annotated[float, typer.Option(help="research-se: .99, .995 or .999")] = 0.99,
+    margin: Annotated[float, typer.Option(help="research-se: flag beyond this share")] = 1.0,
     *,
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="research-se: one fine step a channel")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure bits a byte of float network and integer programs on the same held-out text.
 
-    Windows do not overlap; the state is reset at each, and every byte is predicted.
+    Windows do not overlap; the state is reset at each, and every byte is predicted. With --modes
+    one program is run with every storage of the scan's input, and the losses have intervals.
     """
-    paths = artifact or [builtin_path(preset, scheme) for scheme in TRAINED_SCHEMES]
-    artifacts = {path.stem.removeprefix(f"{preset}-"): path for path in paths}
     source = find_network(preset, checkpoint, seed)
     network = FloatNetwork(extract_parameters(source.model))
     vocabulary = network.parameters.shape.vocabulary
     tokens = find_tokens(vocabulary, data, corpus_file, seed, length=size or 16 * WINDOW)
     if size is not None and not 1 <= size <= len(tokens.held_out):
         raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
-    pieces = cut_windows(tokens.held_out[:size], WINDOW)
-    exact, results = _measure(network, artifacts, pieces)
-    report: dict[str, Any] = {
-        "float": exact,
-        "schemes": results,
-        "loss_percent": {name: 100.0 * (bits / exact - 1.0) for name, bits in results.items()},
-        "tokens": sum(piece.size for piece in pieces),
-        "window": WINDOW,
-        **source.description,
-        **tokens.description,
-    }
+    if modes is None:
+        paths = artifact or [builtin_path(preset, scheme) for scheme in TRAINED_SCHEMES]
+        artifacts = {path.stem.removeprefix(f"{preset}-"): path for path in paths}
+        report = _scheme_report(network, artifacts, cut_windows(tokens.held_out[:size], WINDOW))
+    else:
+        choice = ResearchChoice(
+            ratios=tuple(ratio or DEFAULT_RATIOS), quantile=quantile, code_bits=code_bits,
+            margin=margin, per_channel=per_channel,
+        )  # fmt: skip
+        chosen = choose_modes(modes)
+        program = _same_shape(network, _baseline(preset, artifact))
+        report = mode_report(program, network, tokens, chosen, choice, size=size, seed=seed)
+    report |= {**source.description, **tokens.description}
     text = json.dumps(report, indent=1, sort_keys=True)
     if out is not None:
         command.atomic_write(out, (text + "\n").encode())
     if as_json:
         typer.echo(text)
-    else:
+    elif modes is None:
         _print(report)
+    else:
+        print_modes(report)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,16 @@ from model.float_simulation import FloatNetwork, FloatState, Hook
 __all__ = [
     "WINDOW",
     "Advance",
+    "Start",
     "bits_per_token",
     "choose_windows",
     "cut_windows",
     "float_bits",
+    "float_start",
     "inputs_of",
     "integer_bits",
+    "integer_start",
+    "token_bits",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -39,6 +43,9 @@ _STRETCH = 256
 
 Advance = Callable[[int], None]
 """Told how many tokens were just processed."""
+
+Start = Callable[[int], Callable[[Array], Array]]
+"""``start(batch)`` begins sequences; its result maps the next tokens (b, l) to logits (b, l, V)."""
 
 
 def inputs_of(targets: Array) -> Array:
@@ -74,44 +81,46 @@ def choose_windows(stream: Array, count: int, length: int, seed: int) -> Array:
     return stream[: available * length].reshape(-1, length)[chosen].astype(np.int64)
 
 
-def _negative_log2(logits: Array, targets: Array) -> float:
-    """Return the sum of ``-log2 p(target)``: logits (b, l, V) in natural units, targets (b, l)."""
+def _negative_log2(logits: Array, targets: Array) -> Array:
+    """Return ``-log2 p(target)``, (b, l): logits (b, l, V) in natural units, targets (b, l)."""
     values = logits.astype(np.float64)
     values -= values.max(axis=-1, keepdims=True)
     total = np.log(np.exp(values).sum(axis=-1))  # b l
     chosen = np.take_along_axis(values, targets[..., None], axis=-1)[..., 0]  # b l
-    return float((total - chosen).sum() / np.log(2.0))
+    bits: Array = (total - chosen) / np.log(2.0)
+    return bits
 
 
-def bits_per_token(
-    start: Callable[[int], Callable[[Array], Array]],
-    pieces: list[Array],
-    advance: Advance | None = None,
-) -> float:
-    """Return the mean bits a target costs.
+def token_bits(start: Start, pieces: list[Array], advance: Advance | None = None) -> Array:
+    """Return the bits that each target costs, in the order of the stream, (tokens,).
 
     Parameters
     ----------
-    start : ``start(batch)`` begins sequences and returns a function from the next tokens (b, l)
-        to logits (b, l, V)
     pieces : targets, see :func:`cut_windows`
     """
-    total, count = 0.0, 0
+    costs = []
     for piece in pieces:
+        cost = np.empty(piece.shape)
         for first in range(0, len(piece), _BATCH):
-            targets = piece[first : first + _BATCH]
+            rows = slice(first, first + _BATCH)
+            targets = piece[rows]
             inputs, step = inputs_of(targets), start(len(targets))
             for begin in range(0, targets.shape[1], _STRETCH):
                 part = slice(begin, begin + _STRETCH)
-                total += _negative_log2(step(inputs[:, part]), targets[:, part])
-                count += targets[:, part].size
+                cost[rows, part] = _negative_log2(step(inputs[:, part]), targets[:, part])
                 if advance is not None:
                     advance(targets[:, part].size)
-    return total / count
+        costs.append(cost.reshape(-1))
+    return np.concatenate(costs)
 
 
-def integer_bits(program: Program, pieces: list[Array], advance: Advance | None = None) -> float:
-    """Return the bits a token costs under an integer program; logits are ``q 2**-fraction``."""
+def bits_per_token(start: Start, pieces: list[Array], advance: Advance | None = None) -> float:
+    """Return the mean bits a target costs."""
+    return float(token_bits(start, pieces, advance).mean())
+
+
+def integer_start(program: Program) -> Start:
+    """Return what runs an integer program; its logits are ``q 2**-fraction``."""
     executor, scale = Executor(program), 2.0**-program.logit_fraction
 
     def start(batch: int) -> Callable[[Array], Array]:
@@ -124,7 +133,24 @@ def integer_bits(program: Program, pieces: list[Array], advance: Advance | None 
 
         return step
 
-    return bits_per_token(start, pieces, advance)
+    return start
+
+
+def integer_bits(program: Program, pieces: list[Array], advance: Advance | None = None) -> float:
+    """Return the bits a token costs under an integer program."""
+    return bits_per_token(integer_start(program), pieces, advance)
+
+
+def float_start(network: FloatNetwork, hook: Hook | None = None) -> Start:
+    """Return what runs the float network."""
+
+    def start(batch: int) -> Callable[[Array], Array]:
+        state = FloatState.zeros(network.parameters, batch)
+        if hook is None:
+            return lambda tokens: network.forward(tokens, state)
+        return lambda tokens: network.forward(tokens, state, hook)
+
+    return start
 
 
 def float_bits(
@@ -134,11 +160,4 @@ def float_bits(
     hook: Hook | None = None,
 ) -> float:
     """Return the bits a token costs under the float network."""
-
-    def start(batch: int) -> Callable[[Array], Array]:
-        state = FloatState.zeros(network.parameters, batch)
-        if hook is None:
-            return lambda tokens: network.forward(tokens, state)
-        return lambda tokens: network.forward(tokens, state, hook)
-
-    return bits_per_token(start, pieces, advance)
+    return bits_per_token(float_start(network, hook), pieces, advance)
