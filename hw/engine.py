@@ -6,7 +6,6 @@ from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.errors import InputError
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation_stage import ActivationStage
@@ -14,6 +13,7 @@ from hw.array_controller import OPERANDS, STEERING
 from hw.convolution import CausalConvolution
 from hw.embedding import Embedding
 from hw.event_table import Event, EventTable
+from hw.hadamard import HadamardRotation
 from hw.lanes import Lanes
 from hw.normalization import ResidualNorm
 from hw.output_stage import OutputStage
@@ -31,6 +31,7 @@ SETTLE_MARGIN = 16
 def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
     """Return width and signedness of every probe point, in the order of the network."""
     scheme, bits = program.scheme, program.scheme.activation_bits
+    rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
     return {
         "residual": (scheme.residual_bits, True),
         "norm": (bits, True),
@@ -43,7 +44,8 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
         "delta": (scheme.delta_bits, False),
         "state": (lanes.scan * scheme.state_bits, False),
         "scan_output": (scheme.scan_output_bits, True),
-        "gated": (bits, True),
+        "gated": (scheme.gated_bits, True),
+        **rotated,
         "logits": (scheme.logit_bits, True),
         "token": ((program.shape.vocabulary - 1).bit_length(), False),
     }
@@ -82,11 +84,6 @@ class Engine(wiring.Component):
 
     def __init__(self, *, program: Program, lanes: Lanes, plan: MemoryPlan) -> None:
         lanes.check(program.shape)
-        if program.scheme.rotation_bits is not None:
-            raise InputError(
-                f"scheme {program.scheme.name} rotates, which the engine does not do yet; "
-                "choose one without -h"
-            )
         self._program, self._lanes = program, lanes
         self._projection = Projection(program=program, lanes=lanes.mac, plan=plan)
         self._embedding = Embedding(program=program, plan=plan)
@@ -94,6 +91,8 @@ class Engine(wiring.Component):
         self._convolution = CausalConvolution(program=program, plan=plan)
         self._activation = ActivationStage(program=program, plan=plan)
         self._scan = ScanEngine(program=program, scan_lanes=lanes.scan, plan=plan)
+        rotates = program.scheme.rotation_bits is not None
+        self._rotation = HadamardRotation(program=program, plan=plan) if rotates else None
         self.latencies = self._latencies()
         self.schedule: Schedule = build_schedule(program.shape, lanes, self.latencies)
         self._scan.check_recurrence(self.schedule.interval)
@@ -119,6 +118,7 @@ class Engine(wiring.Component):
             scan_u_offset=scan.scan_u_offset,
             gate_offset=scan.gate_offset,
             scan_duration=scan.duration,
+            rotation=0 if self._rotation is None else self._rotation.latency,
             recurrence=scan.hazard_depth,
             logits=0,
             token=OutputStage.token_latency,
@@ -165,6 +165,8 @@ class Engine(wiring.Component):
         m.submodules.convolution = self._convolution
         m.submodules.activation = self._activation
         m.submodules.scan = self._scan
+        if self._rotation is not None:
+            m.submodules.rotation = self._rotation
         shape, schedule = self._program.shape, self.schedule
         settle = max(int(cycles.max()) for cycles in schedule.probes.values()) + SETTLE_MARGIN
         m.submodules.sequencer = sequencer = Sequencer(
@@ -282,7 +284,11 @@ class Engine(wiring.Component):
         )
         connect(scan, "gate", activation.gate_valid, activation.gate_index, activation.gate_value)
         connect(scan, "projected", projection.projected_valid, row, projection.narrow)
-        connect(projection, "gated", scan.gated_valid, scan.gated_index, scan.gated_value)
+        gated = (scan.gated_valid, scan.gated_index, scan.gated_value)
+        if (rotation := self._rotation) is not None:
+            m.d.comb += [rotation.i_valid.eq(scan.gated_valid), rotation.i.eq(scan.gated_value)]
+            gated = (rotation.rotated_valid, rotation.rotated_index, rotation.rotated_value)
+        connect(projection, "gated", *gated)
         m.d.comb += [
             outputs.valid.eq(projection.logits_valid),
             outputs.index.eq(row),
@@ -319,6 +325,8 @@ class Engine(wiring.Component):
             "logits": (projection.logits_valid, projection.logit),
             "token": (outputs.token_valid, outputs.token),
         }
+        if (rotation := self._rotation) is not None:
+            points["rotated"] = (rotation.rotated_valid, rotation.rotated_value)
         for name, (valid, value) in points.items():
             m.d.comb += [
                 getattr(self, f"probe_{name}_valid").eq(valid),

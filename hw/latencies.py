@@ -7,6 +7,7 @@ that a schedule can be computed for shapes far too large to simulate.
 from __future__ import annotations
 
 from golden.configuration import NetworkShape, Scheme
+from golden.operations import hadamard
 from hw.lanes import Lanes
 from hw.schedule import Latencies
 
@@ -24,13 +25,21 @@ def _tree(terms: int) -> int:
     return (terms - 1).bit_length()
 
 
+def _rotation(shape: NetworkShape, scheme: Scheme) -> int:
+    """Return the cycles from the last gated value to the first rotated one, 0 without rotation."""
+    if scheme.rotation_bits is None:
+        return 0
+    block, doublings = hadamard.factors(shape.d_inner)
+    return (3 if block > 1 else 0) + 2 * doublings + MEMORY + REQUANTIZER
+
+
 def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
     """Return the latencies of an engine of this shape, scheme and parallelism.
 
     Raises
     ------
     InputError
-        If the lanes do not fit the shape.
+        If the lanes do not fit the shape, or the scheme rotates a size that it cannot.
     """
     lanes.check(shape)
     steps = shape.d_state // lanes.scan
@@ -54,6 +63,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         bc_offset=22 + front,
         scan_u_offset=20 + front,
         gate_offset=30 + read_out,
+        rotation=_rotation(shape, scheme),
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
         recurrence=7,
         logits=0,

@@ -1,9 +1,9 @@
 """Whole engines of drawn shapes, schemes and lanes in Amaranth's simulator against golden."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import SCHEMES, NetworkShape
 from golden.random_program import random_program
 from golden.vectors import random_stimulus, trace
@@ -17,18 +17,21 @@ from sim.engine_bench import compare, run_engine
 def engines(draw):
     """Return (program, lanes) of a small network that the lanes fit."""
     mac = draw(st.sampled_from([1, 2, 3, 4]))
+    scheme = SCHEMES[draw(st.sampled_from(sorted(SCHEMES)))]
+    d_inner = mac * draw(st.integers(8 // mac, 16 // mac))
+    if scheme.rotation_bits is not None:
+        d_inner = draw(st.sampled_from([12, 24] if mac == 3 else [8, 12, 16, 20]))
     shape = NetworkShape(
         vocabulary=draw(st.integers(5, 40)),
         d_model=mac * draw(st.integers(8 // mac, 12 // mac)),
-        d_inner=mac * draw(st.integers(8 // mac, 16 // mac)),
+        d_inner=d_inner,
         d_state=draw(st.sampled_from([1, 2, 3, 4, 8])),
         d_conv=draw(st.integers(2, 4)),
         dt_rank=draw(st.integers(1, 4)),
         n_layer=draw(st.integers(1, 2)),
     )
-    scheme = draw(st.sampled_from(TRAINED_SCHEMES))
     scan = draw(st.sampled_from(divisors(shape.d_state)))
-    program = random_program(shape, SCHEMES[scheme], seed=draw(st.integers(0, 1000)))
+    program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
     return program, Lanes(mac=mac, scan=scan)
 
 
@@ -53,3 +56,12 @@ def test_engine_equals_golden_at_full_speed(drawn, seed):
 def test_engine_equals_golden_under_stalls(drawn, seed):
     program, lanes = drawn
     check(program, lanes, stall_seed=seed, seed=seed)
+
+
+@pytest.mark.parametrize("d_inner", [16, 24, 20])
+def test_every_class_of_rotations_equals_golden(d_inner):
+    shape = NetworkShape(
+        vocabulary=9, d_model=8, d_inner=d_inner, d_state=4, d_conv=3, dt_rank=2, n_layer=2
+    )
+    program = random_program(shape, SCHEMES["w4a8-h"], seed=d_inner)
+    check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)

@@ -43,6 +43,7 @@ class Latencies:
     scan_delta, scan_output, scan_state : start to first value on these probes
     dt_offset, bc_offset, scan_u_offset, gate_offset : start to the first sample of each input
     scan_duration : start to the earliest next start
+    rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     recurrence : read of a state to its next possible read
     logits : head row to logit
     token : last logit to the arg-max
@@ -65,6 +66,7 @@ class Latencies:
     scan_u_offset: int
     gate_offset: int
     scan_duration: int
+    rotation: int
     recurrence: int
     logits: int
     token: int
@@ -202,6 +204,8 @@ class _Builder:
             )
         gate = self.probe("gate", z + late.activation)
         gated = self.scan(projected, scan_u, gate)
+        if late.rotation:
+            gated = self.probe("rotated", gated[-1] + late.rotation + np.arange(e))
         out = self.instruct("out", index, e, d, gated)
         self.probe("residual", out + late.residual_probe)
         return out

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import SCHEMES, NetworkShape, find_preset, find_scheme
 from golden.errors import InputError
 from golden.random_program import random_program
@@ -34,12 +35,14 @@ def shapes(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shapes(), st.sampled_from(TRAINED_SCHEMES), st.data())
+@given(shapes(), st.sampled_from(sorted(SCHEMES)), st.data())
 def test_closed_form_equals_the_components(drawn, scheme, data):
     shape, mac = drawn
+    if SCHEMES[scheme].rotation_bits is not None:
+        shape = replace(shape, d_inner=mac * data.draw(st.sampled_from([4, 8, 12])))
     lanes = Lanes(mac=mac, scan=data.draw(st.sampled_from(divisors(shape.d_state))))
-    program = random_program(shape, SCHEMES[scheme], seed=1)
     try:
+        program = random_program(shape, SCHEMES[scheme], seed=1)
         engine = Engine(program=program, lanes=lanes, plan=MemoryPlan("mem"))
     except InputError:
         with pytest.raises(InputError):
@@ -56,6 +59,26 @@ def test_bytelm_keeps_its_array_busy():
     assert schedule.interval == 19234
     assert schedule.products == 575488
     assert schedule.utilisation(schedule.latency + 2) > 0.92
+
+
+def test_out_proj_waits_for_the_whole_rotation():
+    shape = find_preset("bytelm")
+    lanes = default_lanes(shape)
+    schedule = build_schedule(shape, lanes, latencies(shape, find_scheme("w8a8-h"), lanes))
+    gated, rotated = (
+        schedule.probes[name].reshape(shape.n_layer, -1) for name in ("gated", "rotated")
+    )
+    assert (rotated[:, 0] == gated[:, -1] + 20).all()
+    assert (np.diff(rotated, axis=1) == 1).all()
+    starts = np.array([i.start for i in schedule.array if i.name == "out"])
+    assert (starts >= rotated[:, 0]).all()
+
+
+def test_a_size_that_cannot_be_rotated_is_refused():
+    shape = replace(find_preset("micro"), d_inner=28)
+    lanes = Lanes(mac=4, scan=1)
+    with pytest.raises(InputError, match="no Hadamard transform of order 28; rotate a d_inner"):
+        build_schedule(shape, lanes, latencies(shape, find_scheme("w8a8-h"), lanes))
 
 
 def test_lanes_that_do_not_divide_are_refused_with_the_choices():
