@@ -1,0 +1,123 @@
+"""Area and clock: ``python -m hw.report --preset NAME --scheme NAME --out DIR``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from golden import command, vectors
+from golden.builtin import load_builtin
+from golden.configuration import find_scheme
+from golden.errors import InputError
+from hw.generate import Generated, write_design
+from hw.lanes import chosen_lanes
+from hw.report import flow
+from hw.report.console import show
+from hw.report.contents import contents
+from hw.report.gantt import bars
+from hw.report.pictures import write_pictures
+from hw.report.targets import ECP5, Target, parse_target
+from hw.report.tools import Listener
+
+application = typer.Typer(add_completion=False)
+STIMULUS_TOKENS = 1
+"""Golden vectors are not used here; a design always has some."""
+
+
+def _describe(preset: str, made: Generated) -> dict[str, Any]:
+    """Return what is known of a design without any tool."""
+    schedule = made.schedule
+    return {
+        "preset": preset,
+        "scheme": made.program.scheme.name,
+        "top": made.top,
+        "mac_lanes": made.lanes.mac,
+        "scan_lanes": made.lanes.scan,
+        "cycles_per_token": schedule.interval,
+        "array_utilisation": round(schedule.utilisation(schedule.interval), 6),
+    }
+
+
+def measure(
+    folder: Path, made: Generated, preset: str, target: Target, seeds: int, frequency: float
+) -> dict[str, Any]:
+    """Synthesize and, for an ECP5, place and route; return the report's contents.
+
+    Raises
+    ------
+    InputError
+        If a tool is missing or fails.
+    """
+    work = folder / "work" / target.kind
+    routed = target.kind == ECP5
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("synthesis", total=2 + seeds if routed else 1)
+
+        def stage(text: str) -> Listener:
+            def listen(line: str) -> None:
+                detail = " ".join(line.split())
+                if detail.startswith("Info: ") or "Executing" in detail:
+                    detail = detail.removeprefix("Info: ")[:48]
+                    progress.update(task, description=f"{text}: {detail}")
+
+            progress.update(task, description=text)
+            return listen
+
+        design = folder / "design"
+        netlist = flow.synthesize(design, made.top, target, work, listener=stage("synthesis"))
+        progress.advance(task)
+        packed, routes = None, []
+        if routed:
+            packed = flow.pack(netlist, listener=stage("packing"))
+            progress.advance(task)
+        for seed in range(1, seeds + 1) if routed else ():
+            listener = stage(f"routing, seed {seed} of {seeds}")
+            routes.append(flow.route(netlist, seed=seed, frequency=frequency, listener=listener))
+            progress.advance(task)
+    described = _describe(preset, made)
+    return contents(design=described, netlist=netlist, packed=packed, routes=routes)
+
+
+@application.command()
+def report(
+    preset: Annotated[str, typer.Option(help="network, or a name for --artifact")],
+    scheme: Annotated[str, typer.Option(help="quantization scheme: w8a8, w4a8, w4a5-se")],
+    out: Annotated[Path, typer.Option(help="directory to write; earlier steps in it are reused")],
+    artifact: Annotated[
+        Path | None, typer.Option(help="integer program; without it the built-in one")
+    ] = None,
+    mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
+    scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
+    seeds: Annotated[int, typer.Option(help="placements, seeds 1 to this; ECP5 only")] = 5,
+    frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
+) -> None:
+    """Synthesize a design, place and route it, and report area and clock by component.
+
+    Steps whose inputs did not change are not run again.
+    """
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds} is below 1; give at least one")
+    if not frequency > 0:
+        raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
+    chosen = parse_target(target)
+    program = load_builtin(preset, find_scheme(scheme), artifact)
+    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
+    stimulus = vectors.random_stimulus(program, STIMULUS_TOKENS, 0)
+    made = write_design(program, lanes, stimulus, preset=preset, folder=out / "design")
+    found = measure(out, made, preset, chosen, seeds, frequency)
+    text = json.dumps(found, indent=2, sort_keys=True)
+    command.atomic_write(out / "report.json", (text + "\n").encode())
+    pictures = write_pictures(out, found, bars(made.schedule, program.shape))
+    show(Console(), found)
+    typer.echo(f"{out}: report.json, {', '.join(path.name for path in pictures)}")
+
+
+if __name__ == "__main__":
+    command.run(application)

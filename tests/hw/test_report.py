@@ -1,0 +1,282 @@
+"""Synthesis, place and route, and what the report says of them, on a design of a few cells."""
+
+import gzip
+import json
+from dataclasses import asdict
+
+import pytest
+
+from golden.builtin import load_builtin
+from golden.command import run
+from golden.configuration import find_scheme
+from golden.errors import InputError
+from hw.engine import Engine
+from hw.lanes import default_lanes
+from hw.parameter_memory import MemoryPlan
+from hw.report import flow, pins
+from hw.report.__main__ import application
+from hw.report.components import at_depth, by_instance, component_of, totals
+from hw.report.contents import contents, lowest_median
+from hw.report.gantt import bars, idle_lane_cycles
+from hw.report.liberty import cell_areas, gates, nand2_area
+from hw.report.pictures import write_pictures
+from hw.report.step import kept
+from hw.report.targets import LIBERTY, parse_target
+from hw.report.timing import PathStep, critical_path, plain_name, share, signals
+
+TOP = """\
+module tiny(clk, rst, step, value);
+  input clk;
+  wire clk;
+  input rst;
+  wire rst;
+  input [7:0] step;
+  wire [7:0] step;
+  output [7:0] value;
+  wire [7:0] value;
+  tiny_count count (.clk(clk), .rst(rst), .step(step), .value(value));
+endmodule
+"""
+COUNT = """\
+module tiny_count(clk, rst, step, value);
+  input clk, rst;
+  input [7:0] step;
+  output [7:0] value;
+  reg [7:0] held, last;
+  always @(posedge clk) begin
+    held <= rst ? 8'd0 : held + step;
+    last <= held;
+  end
+  assign value = last ^ 8'd1;
+endmodule
+"""
+_TABLE = '("1") { index_1 ("0.01, 1"); index_2 ("0.001, 1"); values ("0.1, 0.2", "0.2, 0.3"); }'
+
+
+def _gate(name, area, inputs, function):
+    arcs = "".join(
+        f'timing () {{ related_pin : "{pin}"; timing_sense : negative_unate;'
+        + "".join(
+            f"{kind} {_TABLE}"
+            for kind in ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
+        )
+        + "}"
+        for pin in inputs
+    )
+    pins = "".join(f"pin ({pin}) {{ direction : input; capacitance : 0.001; }}" for pin in inputs)
+    output = f'pin (Y) {{ direction : output; function : "{function}"; {arcs} }}'
+    return f"cell ({name}) {{ area : {area}; {pins} {output} }}\n"
+
+
+LIBRARY = (
+    """library (tiny) { time_unit : "1ns"; capacitive_load_unit (1, pf);
+  lu_table_template (1) { variable_1 : input_net_transition;
+    variable_2 : total_output_net_capacitance; index_1 ("0.01, 1"); index_2 ("0.001, 1"); }
+"""
+    + _gate("NAND2X1", 2.0, "AB", "!(A*B)")
+    + _gate("NAND2X2", 3.0, "AB", "!(A*B)")
+    + _gate("INVX1", 1.0, "A", "!A")
+    + """cell (DFFX1) { area : 8.0; ff (IQ, IQN) { clocked_on : "CK"; next_state : "D"; }
+    pin (CK) { direction : input; clock : true; } pin (D) { direction : input; }
+    pin (Q) { direction : output; function : "IQ"; } } }
+"""
+)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    folder = tmp_path / "design"
+    (folder / "rtl").mkdir(parents=True)
+    (folder / "rtl" / "tiny.v").write_text(TOP)
+    (folder / "rtl" / "tiny_count.v").write_text(COUNT)
+    return folder
+
+
+def test_a_cell_belongs_to_the_longest_instance_path_in_its_name():
+    instances = frozenset({"engine", "engine.scan", "engine.scan.lane_0"})
+    assert component_of("engine.scan.lane_0.value_TRELLIS_FF_Q", instances) == "engine.scan.lane_0"
+    assert component_of("engine.scan.total.x", instances) == "engine.scan"
+    assert component_of("s_axil_rdata_LUT4_Z", instances) == "top"
+
+
+def test_counts_of_components_add_up_at_every_depth():
+    cells = [("a.b.x", "LUT4"), ("a.b.y", "LUT4"), ("a.z", "LUT4"), ("q", "FF")]
+    found = by_instance(cells, frozenset({"a", "a.b"}))
+    assert found == {"a": {"LUT4": 1}, "a.b": {"LUT4": 2}, "top": {"FF": 1}}
+    assert at_depth(found, 1) == {"a": {"LUT4": 3}, "top": {"FF": 1}}
+    assert totals(found) == totals(at_depth(found, 1)) == {"FF": 1, "LUT4": 3}
+
+
+def test_the_ecp5_netlist_names_its_components_and_is_not_made_twice(tiny, tmp_path):
+    target, work = parse_target("ecp5"), tmp_path / "work"
+    first = flow.synthesize(tiny, "tiny", target, work)
+    assert first.cells["TRELLIS_FF"] == 16
+    assert first.instances["count"]["TRELLIS_FF"] == 16
+    assert not first.wrapped
+    assert not first.reused
+    again = flow.synthesize(tiny, "tiny", target, work)
+    assert again.reused
+    assert again.instances == first.instances
+    (tiny / "rtl" / "tiny_count.v").write_text(COUNT.replace("8'd0", "8'd1"))
+    assert not flow.synthesize(tiny, "tiny", target, work).reused
+
+
+def test_place_and_route_repeats_with_the_seed_and_reports_the_path(tiny, tmp_path):
+    netlist = flow.synthesize(tiny, "tiny", parse_target("ecp5"), tmp_path / "work")
+    packed = flow.pack(netlist)
+    first = flow.route(netlist, seed=1, frequency=110.0)
+    assert not first.reused
+    assert flow.route(netlist, seed=1, frequency=110.0).reused
+    assert first.used["TRELLIS_FF"] == 16 == totals(packed)["TRELLIS_FF"]
+    assert first.used["TRELLIS_COMB"] == totals(packed)["TRELLIS_COMB"]
+    period = sum(step.delay for step in first.path)
+    assert 1000 / first.clock == pytest.approx(period, abs=0.01)
+    assert any(name.startswith("count.held") for name in signals(first.path))
+    design = {"preset": "tiny", "scheme": "none", "cycles_per_token": 10}
+    report = contents(design=design, netlist=netlist, packed=packed, routes=[first])
+    assert report["tokens_per_second"] == pytest.approx(report["clock_mhz"] * 1e5, rel=1e-4)
+    assert report["critical_path"]["steps"] == [asdict(step) for step in first.path]
+
+
+def test_ultrascale_counts_need_no_place_and_route(tiny, tmp_path):
+    netlist = flow.synthesize(tiny, "tiny", parse_target("xilinx"), tmp_path / "work")
+    assert netlist.cells["FDRE"] == 16
+    assert netlist.instances["count"]["FDRE"] == 16
+
+
+def test_gates_of_a_packed_library_are_in_its_smallest_nand2(tiny, tmp_path):
+    path = tmp_path / "tiny.lib.gz"
+    path.write_bytes(gzip.compress(LIBRARY.encode()))
+    target = parse_target(f"{LIBERTY}:{path}")
+    netlist = flow.synthesize(tiny, "tiny", target, tmp_path / "work")
+    measures = netlist.measures
+    assert measures["nand2_area"] == 2.0
+    areas = cell_areas(LIBRARY)
+    assert measures["nand2_equivalents"] == pytest.approx(gates(netlist.cells, areas), abs=0.1)
+    assert measures["nand2_equivalents"] > 16 * 8.0 / 2.0
+    assert measures["nand2_equivalents_by_instance"]["count"] > 16 * 8.0 / 2.0
+    assert measures["delay_ps"] > 0
+    assert measures["memories"] == 0
+
+
+def test_a_library_without_nand2_or_cells_is_refused():
+    with pytest.raises(InputError, match="no cell with an area"):
+        cell_areas("library (empty) { }")
+    with pytest.raises(InputError, match="nand2"):
+        nand2_area({"INVX1": 1.0, "sky130_fd_sc_hd__nand2b_1": 2.0})
+
+
+def test_more_ports_than_pins_stand_behind_a_register_chain(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(pins, "PACKAGE_PINS", 10)
+    ports = pins.read_ports(tiny, "tiny")
+    assert ports[:2] == [("input", "clk", 1), ("input", "rst", 1)]
+    assert ports[2:] == [("input", "step", 8), ("output", "value", 8)]
+    assert pins.pins(ports) == 18
+    netlist = flow.synthesize(tiny, "tiny", parse_target("ecp5"), tmp_path / "work")
+    assert netlist.wrapped
+    assert netlist.instances["design.count"]["TRELLIS_FF"] == 16
+    # The chain of inputs, the captured outputs and their parity.
+    assert netlist.cells["TRELLIS_FF"] == 16 + 8 + 8 + 1
+
+
+def test_a_failing_tool_is_one_line_with_its_log(tiny, tmp_path):
+    (tiny / "rtl" / "tiny_count.v").write_text("module tiny_count(; endmodule\n")
+    with pytest.raises(InputError, match=r"Yosys failed: .*; its log is .*synthesis\.log"):
+        flow.synthesize(tiny, "tiny", parse_target("ecp5"), tmp_path / "work")
+
+
+@pytest.mark.parametrize("text", ["ice40", "ecp5:x", "liberty", "liberty:", "liberty:/nowhere.lib"])
+def test_unknown_targets_and_missing_libraries_are_refused(text):
+    with pytest.raises(InputError, match=r"unknown target|no Liberty file"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    "words", [["--target", "ice40"], ["--seeds", "0"], ["--frequency", "0"], ["--mac-lanes", "7"]]
+)
+def test_the_command_ends_with_2_and_one_line(words, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        run(application, ["--preset", "micro", "--scheme", "w4a8", "--out", out, *words])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_kept_result_is_made_again_when_its_file_or_inputs_are_gone(tmp_path):
+    made = []
+
+    def work():
+        made.append(1)
+        (tmp_path / "extra").write_text("x")
+        return {"n": len(made)}
+
+    path, extra = tmp_path / "step.json", tmp_path / "extra"
+    assert kept(path, "a", work, extra) == ({"n": 1}, False)
+    assert kept(path, "a", work, extra) == ({"n": 1}, True)
+    assert kept(path, "b", work, extra) == ({"n": 2}, False)
+    extra.unlink()
+    assert kept(path, "b", work, extra) == ({"n": 3}, False)
+
+
+def test_the_slowest_register_path_is_told_in_the_designs_names():
+    def step(kind, delay, net=None):
+        there = {"cell": "a.b_LUT4_Z"}
+        return {"type": kind, "delay": delay, "to": there} | ({"net": net} if net else {})
+
+    slow = [step("clk-to-q", 0.5), step("routing", 1.0, "a.sum_CCU2C_S0"), step("logic", 2.0)]
+    report = {
+        "critical_paths": [
+            {"from": "posedge clk", "to": "posedge clk", "path": slow},
+            {"from": "<async>", "to": "posedge clk", "path": [step("routing", 9.0, "pin")]},
+        ]
+    }
+    path = [PathStep(**item) for item in critical_path(report)]
+    assert signals(path) == ["a.sum"]
+    assert share(path, "logic") == 2.0
+    assert critical_path({}) == []
+    assert plain_name("engine.scan.carry$CCU2_COMB1") == "engine.scan.carry"
+
+
+def test_the_median_of_an_even_number_of_seeds_is_one_that_was_routed():
+    routes = [
+        flow.Routed(seed=seed, clock=clock, target_clock=110.0, used={}, path=[], reused=False)
+        for seed, clock in ((1, 9.0), (2, 7.0))
+    ]
+    assert lowest_median(routes).seed == 2
+
+
+def test_the_gantt_charts_idle_share_is_the_schedules():
+    program = load_builtin("micro", find_scheme("w4a8"))
+    lanes = default_lanes(program.shape)
+    schedule = Engine(program=program, lanes=lanes, plan=MemoryPlan()).schedule
+    found = bars(schedule, program.shape)
+    idle = idle_lane_cycles(found, "array", schedule.interval)
+    assert 1 - idle == pytest.approx(schedule.utilisation(schedule.interval))
+    assert {bar.unit for bar in found} == {"array", "scan"}
+
+
+def test_pictures_are_written_and_repeat(tmp_path):
+    program = load_builtin("micro", find_scheme("w4a8"))
+    lanes = default_lanes(program.shape)
+    schedule = Engine(program=program, lanes=lanes, plan=MemoryPlan()).schedule
+    report = {
+        "preset": "micro",
+        "scheme": "w4a8",
+        "target": "ecp5",
+        "device": "a device",
+        "cycles_per_token": schedule.interval,
+        "mac_lanes": lanes.mac,
+        "scan_lanes": lanes.scan,
+        "cells": {"TRELLIS_COMB": 30, "DP16KD": 1},
+        "components": {"a": {"TRELLIS_COMB": 10, "DP16KD": 1}, "b": {"TRELLIS_COMB": 20}},
+        "clock_mhz_by_seed": {"1": 100.0, "2": 110.0},
+        "clock_mhz": 105.0,
+        "target_mhz": 110.0,
+    }
+    found = bars(schedule, program.shape)
+    paths = write_pictures(tmp_path, json.loads(json.dumps(report)), found)
+    assert [path.name for path in paths] == ["area.png", "schedule.png", "clock.png"]
+    first = [path.read_bytes() for path in paths]
+    write_pictures(tmp_path, report, found)
+    assert [path.read_bytes() for path in paths] == first
