@@ -102,6 +102,8 @@ def synthesis_commands(target: Target, top: str, library: Path | None) -> list[s
         f"dfflibmap -liberty {library}",
         f"abc -liberty {library} -script {_ABC}",
         "opt_clean",
+        # Which pins are outputs, for the names.
+        f"read_liberty -lib {library}",
         # Cells without a name of their own take that of the net they drive, as above.
         "autoname",
     ]
