@@ -21,20 +21,23 @@ def regenerate(
         int, typer.Option(help="number of random tokens, or of a frame network's frames")
     ] = 8,
     seed: Annotated[int, typer.Option(help="seed of the random tokens")] = 0,
+    contexts: Annotated[
+        int, typer.Option(help="independent streams that the random tokens belong to")
+    ] = 1,
     text: Annotated[str | None, typer.Option(help="text to run in place of random tokens")] = None,
 ) -> None:
     """Execute a stream of tokens and write every probe of every token.
 
     The same arguments give the same bytes. Random tokens come in several sequences, so that the
-    reset at their ends is covered; a text is one sequence.
+    reset at their ends is covered, and in several contexts if asked for; a text is one sequence.
     """
     program = load_program(artifact)
     stimulus = (
-        vectors.random_stimulus(program, tokens, seed)
+        vectors.random_stimulus(program, tokens, seed, contexts)
         if text is None
         else vectors.text_stimulus(text)
     )
-    result = vectors.trace(program, stimulus.tokens, stimulus.last)
+    result = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
     target = out / vectors.FILE_NAME
     command.atomic_write(target, vectors.to_bytes(result, stimulus, file_digest(artifact)))
     typer.echo(f"{target}: {len(result.tokens)} tokens, {len(result.probes)} probes")

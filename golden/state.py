@@ -32,6 +32,11 @@ class State:
             np.zeros((shape.n_layer, batch, shape.d_inner, shape.d_state), np.int64),
         )
 
+    def member(self, number: int) -> State:
+        """Return a copy of one member of the batch, as a batch of one."""
+        own = slice(number, number + 1)
+        return State(self.window[:, own].copy(), self.scan[:, own].copy())
+
     def copy(self) -> State:
         """Return an independent copy."""
         return State(self.window.copy(), self.scan.copy())

@@ -27,7 +27,7 @@ from golden.reference import ReferenceBlocks, ReferenceExecutor, check_tokens
 from golden.state import State
 
 MAGIC = "scanwright-golden-vectors"
-VERSION = 1
+VERSION = 2
 FILE_NAME = "vectors.npz"
 _MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip entry; a clock would change the bytes
@@ -41,6 +41,7 @@ class Trace:
     ----------
     tokens : (l,), or the features of a frame network, (l, F)
     last : 1 where a sequence ends, as TLAST does, and so at the end of every frame, (l,)
+    context : which of the independent streams the token belongs to, (l,)
     probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
         Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
         (arg-max, l); of a frame network, once a frame, pooled (frames d), norm (frames d), hidden
@@ -48,12 +49,13 @@ class Trace:
         computation: norm (l d), x, convolution, u, scan_u (stored words), gate (l e), projected
         (l r+2n), delta, scan_output, gated and, if the scheme rotates, rotated (l e), residual
         (l d), and if asked for state (after the token, l e n).
-    window : convolution inputs left at the end, oldest first, (layers, K - 1, e)
-    state : recurrent state left at the end, (layers, e, n)
+    window : convolution inputs left at the end, oldest first, (layers, contexts, K - 1, e)
+    state : recurrent state left at the end, (layers, contexts, e, n)
     """
 
     tokens: Integers
     last: Integers
+    context: Integers
     probes: dict[str, Integers]
     window: Integers
     state: Integers
@@ -66,43 +68,51 @@ class Stimulus:
     Parameters
     ----------
     tokens : (l,), or features (l, F)
-    last : (l,)
+    last, context : (l,)
     seed : of random tokens
+    contexts : independent streams among which the tokens are, C
     text : UTF-8 text in place of random tokens, or None
     """
 
     tokens: Integers
     last: Integers
+    context: Integers
     seed: int
+    contexts: int = 1
     text: str | None = None
 
 
-def random_stimulus(program: Program, length: int, seed: int) -> Stimulus:
+def random_stimulus(program: Program, length: int, seed: int, contexts: int = 1) -> Stimulus:
     """Return ``length`` random tokens in sequences of 1 to 7 tokens, the last one cut at the end.
 
+    With several contexts each token belongs to a random one, so that their sequences interleave.
     For a frame network ``length`` counts frames; a few of their features saturate.
 
     Raises
     ------
     InputError
-        If ``length`` or ``seed`` is out of range.
+        If ``length``, ``seed`` or ``contexts`` is out of range.
     """
     if not 1 <= length <= 1 << 16:
         raise InputError(f"{length} tokens are outside 1..{1 << 16}; choose a number in that range")
     if seed < 0:
         raise InputError(f"seed {seed} is negative; choose 0 or more")
+    if contexts < 1 or (contexts > 1 and program.shape.frame is not None):
+        raise InputError(f"contexts = {contexts}: choose 1 or more, for a frame network 1")
     random = np.random.default_rng(seed)
     if program.shape.frame is not None:
         count, width = length * program.shape.frame.tokens, program.shape.frame.features
         bits = program.scheme.feature_bits
         features = saturate(np.rint(random.normal(0.0, 2.0 ** (bits - 3), (count, width))), bits)
-        return Stimulus(tokens=features, last=frame_ends(program, count), seed=seed)
+        ends = frame_ends(program, count)
+        return Stimulus(tokens=features, last=ends, context=np.zeros_like(ends), seed=seed)
     tokens = random.integers(0, program.shape.vocabulary, length)
     ends = np.cumsum(random.integers(1, 8, length)) - 1
     last = np.zeros_like(tokens)
     last[ends[ends < length]] = 1
     last[-1] = 1
-    return Stimulus(tokens=tokens, last=last, seed=seed)
+    context = random.integers(0, contexts, length)
+    return Stimulus(tokens=tokens, last=last, context=context, seed=seed, contexts=contexts)
 
 
 def frame_ends(program: Program, count: int) -> Integers:
@@ -120,7 +130,7 @@ def text_stimulus(text: str) -> Stimulus:
         raise InputError("the text is empty; give at least one character")
     last = np.zeros_like(tokens)
     last[-1] = 1
-    return Stimulus(tokens=tokens, last=last, seed=0, text=text)
+    return Stimulus(tokens=tokens, last=last, context=np.zeros_like(tokens), seed=0, text=text)
 
 
 def _probe_name(name: str, layer: int) -> str:
@@ -140,9 +150,10 @@ class _Recorder:
         return {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
 
 
-def _runs(last: Integers, *, single: bool) -> list[slice]:
-    """Return the stretches to execute at once: single tokens, or up to each end of a sequence."""
-    ends = np.arange(len(last)) if single else np.union1d(np.flatnonzero(last), len(last) - 1)
+def _runs(last: Integers, context: Integers, *, single: bool) -> list[slice]:
+    """Return the stretches to execute at once: single tokens, or neighbours of one sequence."""
+    borders = np.flatnonzero((last[:-1] != 0) | (np.diff(context) != 0))
+    ends = np.arange(len(last)) if single else np.append(borders, len(last) - 1)
     starts = [0, *(ends[:-1] + 1).tolist()]
     return [slice(start, end + 1) for start, end in zip(starts, ends.tolist(), strict=True)]
 
@@ -151,17 +162,24 @@ def trace(
     program: Program,
     tokens: IntegerLike,
     last: IntegerLike | None = None,
+    context: IntegerLike | None = None,
     *,
+    initial: State | None = None,
     with_state: bool = True,
     reset_at_last: bool = True,
 ) -> Trace:
     """Execute one stream and return every probe; the golden model of the whole Verilog.
+
+    Tokens of several contexts may interleave: each context has a state and sequences of its own.
 
     Parameters
     ----------
     program : what to execute
     tokens : (l,), l >= 1, or the features of whole frames, (l, F), which always start from zero
     last : non-zero where a sequence ends, (l,); None ends one at the last token
+    context : of every token, (l,); None is 0 for all
+    initial : what each context starts from, as a batch of contexts, not changed; None is one
+        context more than the largest that occurs, all at zero
     with_state : also record the state after every token, which runs token by token and takes
         ``l e n`` integers a layer; for short streams
     reset_at_last : the reset policy: True clears the state before the token after an end, False
@@ -170,8 +188,9 @@ def trace(
     Raises
     ------
     InputError
-        If the shapes disagree, the stream is empty, a token is outside the vocabulary, or the
-        features of a frame network are not whole frames within ``feature_bits``.
+        If the shapes disagree, the stream is empty, a token is outside the vocabulary, a context
+        outside ``initial``, or the features of a frame network are not whole frames within
+        ``feature_bits``.
     """
     data = np.asarray(tokens, dtype=np.int64)
     if program.shape.frame is not None:
@@ -185,22 +204,45 @@ def trace(
             f"tokens {data.shape} and last {flags.shape} must be one stream of equal length >= 1"
         )
     check_tokens(program, data[None])
+    numbers = np.zeros_like(data) if context is None else np.asarray(context, dtype=np.int64)
+    state = _initial_state(program, data, numbers, initial)
     executor, recorder = ReferenceExecutor(program), _Recorder()
-    state = State.zeros(program, 1)
-    for run in _runs(flags, single=with_state):
-        if reset_at_last and run.start and flags[run.start - 1]:
-            state = State.zeros(program, 1)
-        _, state = executor.forward(data[None, run], state, recorder)
+    ended = [False] * state.scan.shape[1]
+    for run in _runs(flags, numbers, single=with_state):
+        number = int(numbers[run.start])
+        own = State.zeros(program, 1) if ended[number] else state.member(number)
+        _, own = executor.forward(data[None, run], own, recorder)
+        state.window[:, number], state.scan[:, number] = own.window[:, 0], own.scan[:, 0]
+        ended[number] = reset_at_last and bool(flags[run.stop - 1])
         if with_state:
-            for layer, values in enumerate(state.scan):
+            for layer, values in enumerate(own.scan):
                 recorder("state", layer, values[:, None])
     return Trace(
         tokens=data,
         last=flags,
+        context=numbers,
         probes=recorder.joined(),
-        window=state.window[:, 0],
-        state=state.scan[:, 0],
+        window=state.window,
+        state=state.scan,
     )
+
+
+def _initial_state(
+    program: Program, tokens: Integers, context: Integers, initial: State | None
+) -> State:
+    """Return the state of all contexts before the first token, to be changed."""
+    if context.shape != tokens.shape or context.min() < 0:
+        raise InputError(
+            f"context {context.shape} from {context.min(initial=0)} must give each of "
+            f"{tokens.size} tokens a number of 0 or more"
+        )
+    largest = int(context.max())
+    state = State.zeros(program, largest + 1) if initial is None else initial.copy()
+    if largest >= state.scan.shape[1]:
+        raise InputError(
+            f"context {largest} occurs, but the initial state has {state.scan.shape[1]} contexts"
+        )
+    return state
 
 
 def _whole_frames(program: Program, features: Integers, last: IntegerLike | None) -> Integers:
@@ -246,9 +288,10 @@ def _trace_frames(
     return Trace(
         tokens=features,
         last=frame_ends(program, len(features)),
+        context=np.zeros(len(features), np.int64),
         probes=probes,
-        window=state.window[:, -1],
-        state=state.scan[:, -1],
+        window=state.window[:, -1:],
+        state=state.scan[:, -1:],
     )
 
 
@@ -271,6 +314,7 @@ def to_bytes(result: Trace, stimulus: Stimulus, artifact_digest: str) -> bytes:
     named = {
         "tokens": result.tokens,
         "last": result.last,
+        "context": result.context,
         "final.window": result.window,
         "final.state": result.state,
         **{f"probe.{name}": values for name, values in result.probes.items()},
@@ -282,6 +326,7 @@ def to_bytes(result: Trace, stimulus: Stimulus, artifact_digest: str) -> bytes:
         "artifact_sha256": artifact_digest,
         "tokens": len(result.tokens) if result.tokens.ndim == 1 else int(result.last.sum()),
         "seed": stimulus.seed,
+        "contexts": stimulus.contexts,
         "text": stimulus.text,
     }
     manifest["sha256"] = _digest(manifest, arrays)
@@ -306,6 +351,8 @@ def _command(path: Path, artifact: Path, manifest: dict[str, Any]) -> str:
             str(manifest.get("tokens", 8)),
             "--seed",
             str(manifest.get("seed", 0)),
+            "--contexts",
+            str(manifest.get("contexts", 1)),
         ]
     return f"python -m golden.regenerate {shlex.join(words)}"
 
@@ -357,6 +404,7 @@ def load_vectors(path: Path, artifact: Path) -> Trace:
     return Trace(
         tokens=values["tokens"],
         last=values["last"],
+        context=values["context"],
         probes={n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)},
         window=values["final.window"],
         state=values["final.state"],

@@ -78,7 +78,7 @@ class ControlRegisters(wiring.Component):
     Parameters
     ----------
     program : the network, source of the shape words and of the state words' widths
-    lanes : parallelism of the engine
+    lanes : parallelism and contexts of the engine
     access_latency : of the engine's state access
     emit_logits : initial value of that bit of CONTROL
 
@@ -86,6 +86,7 @@ class ControlRegisters(wiring.Component):
     -------
     s_axil_* : AXI4-Lite subordinate, :func:`address_bits` of address and 32 of data
     hold, reset_at_last, emit_logits : out, levels
+    selected : out, the context that requests, ``starts_fresh`` and the state access are about
     reset_request, resume_request : out, pulses
     idle, starts_fresh, accepted, running : in, from the engine; ``running`` is the sequencer's
     token_valid : in, a token is offered to the engine
@@ -105,6 +106,7 @@ class ControlRegisters(wiring.Component):
         shape, scheme = program.shape, program.scheme
         lanes.check(shape)
         channels = shape.n_layer * shape.d_inner
+        self._contexts = lanes.contexts
         self._access_latency = access_latency
         self._depths = [channels * shape.d_state // lanes.scan, channels]
         self._widths = state_widths(program, lanes)
@@ -120,6 +122,7 @@ class ControlRegisters(wiring.Component):
             Register.D_CONV: shape.d_conv,
             Register.STATE_FORMAT: lanes.scan << 16 | scheme.state_bits,
             Register.WINDOW_FORMAT: (shape.d_conv - 1) << 16 | scheme.activation_bits,
+            Register.CONTEXTS: lanes.contexts,
         }
         super().__init__(self._members(emit_logits=emit_logits))
 
@@ -150,6 +153,7 @@ class ControlRegisters(wiring.Component):
             "hold": Out(1),
             "reset_at_last": Out(1, init=1),
             "emit_logits": Out(1, init=int(emit_logits)),
+            "selected": Out(index_bits(self._contexts)),
             "reset_request": Out(1),
             "resume_request": Out(1),
             "idle": In(1),
@@ -287,6 +291,11 @@ class ControlRegisters(wiring.Component):
                 with m.Case(register // _BYTES):
                     m.d.comb += write.refused.eq(0)
                     m.d.sync += target.eq(write.merged(target))
+            with m.Case(Register.CONTEXT // _BYTES):
+                chosen = write.merged(Cat(self.selected, Const(0, _BITS - len(self.selected))))
+                m.d.comb += write.refused.eq(chosen >= self._contexts)
+                with m.If(~write.refused):
+                    m.d.sync += self.selected.eq(chosen)
             with m.Case(Register.COMMAND // _BYTES):
                 reset, resume, commit = (write.data[bit] & write.strobe[0] for bit in range(3))
                 m.d.comb += write.refused.eq((resume & ~state.paused) | (commit & ~state.allowed))
@@ -330,6 +339,7 @@ class ControlRegisters(wiring.Component):
             Register.STATUS: Cat(self.idle & ~self.accepted, self.starts_fresh, state.paused),
             Register.STATE_SELECT: Cat(state.select, state.step),
             Register.STATE_ADDRESS: state.address,
+            Register.CONTEXT: self.selected,
         }
         word = Signal(max(self.parts) * _BITS, name="state_word")
         memories = Mux(state.select, self.window_access_read_data, self.scan_access_read_data)

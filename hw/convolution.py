@@ -11,6 +11,7 @@ from golden.fixed_point import bits_for
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
+from hw.contexts import check_contexts, interleaved
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import (
     PlannedRequantizer,
@@ -45,7 +46,7 @@ class CausalConvolution(wiring.Component):
     A window can be read or written from outside in a cycle before which no element was valid for
     ``hazard_depth`` cycles. Elements see a write from the same cycle on, reads from the next. A
     window is packed as in the memory: ``K - 1`` inputs of ``activation_bits``, the oldest lowest;
-    it is at address ``layer E + e``.
+    it is at address ``layer E + e`` of its context.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ class CausalConvolution(wiring.Component):
         Source of sizes, widths, weights and shifts.
     plan : MemoryPlan
         Where the weights live.
+    contexts : int
+        Streams C with windows of their own.
 
     Members
     -------
@@ -60,12 +63,16 @@ class CausalConvolution(wiring.Component):
         Input of a channel.
     layer : In(index_bits(L))
         Layer of the element.
+    context : In(index_bits(C))
+        Context of the element.
     fresh : In(1)
         The element is the first of its sequence.
     mixed_valid, mixed_index, mixed_value : Out(1), Out(range(E)), Out(signed(18))
         Input of SiLU, 12 fraction bits, ``latency`` cycles after the element.
     access_address : In(index_bits(L E))
         Window to read or write.
+    access_context : In(index_bits(C))
+        Context of that window.
     access_write, access_write_data : In(1), In((K - 1) activation_bits)
         Write the window at the address of the same cycle.
     access_read_data : Out((K - 1) activation_bits)
@@ -79,8 +86,9 @@ class CausalConvolution(wiring.Component):
 
     access_latency = 3
 
-    def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
+    def __init__(self, *, program: Program, plan: MemoryPlan, contexts: int = 1) -> None:
         shape, scheme = program.shape, program.scheme
+        self._contexts = check_contexts(contexts)
         self._shape, self._bits = shape, scheme.activation_bits
         self._weight_bits = scheme.convolution_weight_bits
         self._window_bits = (shape.d_conv - 1) * self._bits
@@ -107,11 +115,13 @@ class CausalConvolution(wiring.Component):
                 "x_index": In(range(shape.d_inner)),
                 "x_value": In(signed(self._bits)),
                 "layer": In(index_bits(shape.n_layer)),
+                "context": In(index_bits(contexts)),
                 "fresh": In(1),
                 "mixed_valid": Out(1),
                 "mixed_index": Out(range(shape.d_inner)),
                 "mixed_value": Out(signed(ACTIVATION_INPUT_BITS)),
                 "access_address": In(index_bits(shape.n_layer * shape.d_inner)),
+                "access_context": In(index_bits(contexts)),
                 "access_write": In(1),
                 "access_write_data": In(self._window_bits),
                 "access_read_data": Out(self._window_bits),
@@ -135,10 +145,10 @@ class CausalConvolution(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        address = self._address(m)
+        address, place = self._address(m)
         valid = delayed(m, self.x_valid, _OPERAND_CYCLE, name="valid")
         x = delayed(m, self.x_value, _OPERAND_CYCLE, name="x")
-        window = self._windows(m, address, valid, x)
+        window = self._windows(m, place, valid, x)
         self._mix(m, address, [*_split(window, self._bits), x])
         remaining = self.latency - _OPERAND_CYCLE
         m.d.comb += [
@@ -147,33 +157,39 @@ class CausalConvolution(wiring.Component):
         ]
         return m
 
-    def _address(self, m: Module) -> Signal:
-        """Return the element's address two cycles later, or else the one from outside."""
+    def _address(self, m: Module) -> tuple[Signal, Value]:
+        """Return the element's address two cycles later, or else the one from outside.
+
+        Weights are at the first address, the window of the element's context at the second.
+        """
         channels, layers = self._shape.d_inner, self._shape.n_layer
         bases = [layer * channels for layer in range(layers)]
         address = Signal.like(self.access_address, reset_less=True)
         base = Signal.like(address, reset_less=True)
         m.d.sync += base.eq(select_constant(self.layer, bases, len(address)))
         index = delayed(m, self.x_index, 1, name="address_index")
+        context = Signal.like(self.context, name="address_context", reset_less=True)
+        late_context = delayed(m, self.context, 1, name="context")
         with m.If(delayed(m, self.x_valid, 1, name="address_valid")):
-            m.d.sync += address.eq(base + index)
+            m.d.sync += [address.eq(base + index), context.eq(late_context)]
         with m.Else():
-            m.d.sync += address.eq(self.access_address)
-        return address
+            m.d.sync += [address.eq(self.access_address), context.eq(self.access_context)]
+        return address, interleaved(address, context, self._contexts)
 
-    def _windows(self, m: Module, address: Signal, valid: Value, x: Value) -> Signal:
+    def _windows(self, m: Module, place: Value, valid: Value, x: Value) -> Signal:
         """Return the element's old window beside its other operands; write the new one back."""
-        depth = self._shape.n_layer * self._shape.d_inner
+        depth = self._shape.n_layer * self._shape.d_inner * self._contexts
         m.submodules.windows = memory = Memory(shape=self._window_bits, depth=depth, init=[])
         read, write = memory.read_port(), memory.write_port()
         window = Signal(self._window_bits, reset_less=True)
         forget = delayed(m, self.fresh & self.x_valid, _OPERAND_CYCLE - 1, name="forget")
-        m.d.comb += [read.addr.eq(address), self.access_read_data.eq(window)]
+        m.d.comb += [read.addr.eq(place), self.access_read_data.eq(window)]
         m.d.sync += window.eq(Mux(forget, 0, read.data))
         outside_write = delayed(m, self.access_write, 1, name="outside_write")
-        outside_address = delayed(m, self.access_address, 1, name="outside_address")
+        outside = interleaved(self.access_address, self.access_context, self._contexts)
+        outside_address = delayed(m, outside, 1, name="outside_address")
         outside_data = delayed(m, self.access_write_data, 1, name="outside_data")
-        written = delayed(m, address, _OPERAND_CYCLE - _ADDRESS_CYCLE, name="written_address")
+        written = delayed(m, place, _OPERAND_CYCLE - _ADDRESS_CYCLE, name="written_address")
         m.d.comb += [
             write.en.eq(valid | outside_write),
             write.addr.eq(Mux(valid, written, outside_address)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.piecewise import ACTIVATION_INPUT_BITS
@@ -16,7 +16,7 @@ from hw.event_table import Event, EventTable
 from hw.hadamard import HadamardRotation
 from hw.lanes import Lanes
 from hw.normalization import ResidualNorm
-from hw.output_stage import OutputStage
+from hw.output_stage import OutputStage, logit_layout
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import index_bits
 from hw.projection import Projection
@@ -62,15 +62,16 @@ class Engine(wiring.Component):
     Parameters
     ----------
     program : the network
-    lanes : parallelism
+    lanes : parallelism and contexts
     plan : where parameter memories live
 
     Members
     -------
-    tokens : in, stream of token and last
-    results : out, stream of arg-max and last, one a token
-    logits : out, stream of value and last, V a token while ``emit_logits``
+    tokens : in, stream of token, last and, with several contexts, context
+    results : out, stream of arg-max with the token's last and context, one a token
+    logits : out, stream of value, last and context, V a token while ``emit_logits``
     emit_logits, reset_at_last, hold : in, levels
+    selected : in, the context that requests, ``starts_fresh`` and the state access are about
     reset_request, resume_request : in, pulses; see :class:`Sequencer`
     idle, starts_fresh, accepted, running, token_valid : out, for the control registers
     scan_access_*, window_access_* : state access, only while ``idle``
@@ -88,9 +89,11 @@ class Engine(wiring.Component):
         self._projection = Projection(program=program, lanes=lanes.mac, plan=plan)
         self._embedding = Embedding(program=program, plan=plan)
         self._norm = ResidualNorm(program=program, plan=plan)
-        self._convolution = CausalConvolution(program=program, plan=plan)
+        self._convolution = CausalConvolution(program=program, plan=plan, contexts=lanes.contexts)
         self._activation = ActivationStage(program=program, plan=plan)
-        self._scan = ScanEngine(program=program, scan_lanes=lanes.scan, plan=plan)
+        self._scan = ScanEngine(
+            program=program, scan_lanes=lanes.scan, plan=plan, contexts=lanes.contexts
+        )
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=plan) if rotates else None
         self.latencies = self._latencies()
@@ -126,12 +129,15 @@ class Engine(wiring.Component):
         )
 
     def _members(self) -> dict[str, In | Out]:
-        shape, scheme = self._program.shape, self._program.scheme
-        logit = data.StructLayout({"value": signed(scheme.logit_bits), "last": 1})
+        contexts = self._lanes.contexts
+        token = token_layout(self._program.shape.vocabulary, contexts)
         members: dict[str, In | Out] = {
-            "tokens": In(stream.Signature(token_layout(shape.vocabulary))),
-            "results": Out(stream.Signature(token_layout(shape.vocabulary))),
-            "logits": Out(stream.Signature(logit)),
+            "tokens": In(stream.Signature(token)),
+            "results": Out(stream.Signature(token)),
+            "logits": Out(
+                stream.Signature(logit_layout(self._program.scheme.logit_bits, contexts))
+            ),
+            "selected": In(index_bits(contexts)),
         }
         for name in ("emit_logits", "reset_at_last", "hold", "reset_request", "resume_request"):
             members[name] = In(1)
@@ -152,6 +158,11 @@ class Engine(wiring.Component):
         return members
 
     @property
+    def contexts(self) -> int:
+        """Return how many contexts the engine keeps apart."""
+        return self._lanes.contexts
+
+    @property
     def access_latency(self) -> int:
         """Cycles from an access address to its read data, the slower of both state memories."""
         return max(self._scan.access_latency, self._convolution.access_latency)
@@ -170,13 +181,17 @@ class Engine(wiring.Component):
         shape, schedule = self._program.shape, self.schedule
         settle = max(int(cycles.max()) for cycles in schedule.probes.values()) + SETTLE_MARGIN
         m.submodules.sequencer = sequencer = Sequencer(
-            vocabulary=shape.vocabulary, interval=schedule.interval, settle=settle
+            vocabulary=shape.vocabulary,
+            interval=schedule.interval,
+            settle=settle,
+            contexts=self._lanes.contexts,
         )
         late = int((schedule.probes["logits"] >= schedule.interval - 4).sum())
         m.submodules.outputs = outputs = OutputStage(
             vocabulary=shape.vocabulary,
             logit_bits=self._program.scheme.logit_bits,
             late_logits=late,
+            contexts=self._lanes.contexts,
         )
         self._connect_control(m, sequencer, outputs)
         self._connect_microcode(m, sequencer, outputs)
@@ -189,7 +204,7 @@ class Engine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.tokens), sequencer.tokens)
         wiring.connect(m, wiring.flipped(self.results), outputs.tokens)
         wiring.connect(m, wiring.flipped(self.logits), outputs.logits)
-        for name in ("reset_at_last", "hold", "reset_request", "resume_request"):
+        for name in ("reset_at_last", "hold", "selected", "reset_request", "resume_request"):
             m.d.comb += getattr(sequencer, name).eq(getattr(self, name))
         m.d.comb += [
             outputs.emit_logits.eq(self.emit_logits),
@@ -201,7 +216,9 @@ class Engine(wiring.Component):
             self.token_valid.eq(self.tokens.valid),
             self._embedding.token.eq(sequencer.token),
             self._convolution.fresh.eq(sequencer.fresh),
+            self._convolution.context.eq(sequencer.context),
             self._scan.fresh.eq(sequencer.fresh),
+            self._scan.context.eq(sequencer.context),
         ]
 
     def _table(self, m: Module, name: str, sequencer: Sequencer, events: list[Event]) -> EventTable:
@@ -231,7 +248,7 @@ class Engine(wiring.Component):
             [Event(start, {"layer": i}) for i, start in enumerate(schedule.scan_starts)],
         )
         m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
-        # The layer whose x and z are on their way; the head's start keeps the token's TLAST.
+        # The layer whose x and z are on their way; the head's start keeps TLAST and context.
         layers = [i for i in schedule.array if i.name in ("in_x", "head")]
         layer = self._table(
             m,
@@ -242,7 +259,10 @@ class Engine(wiring.Component):
         current = Signal(index_bits(self._program.shape.n_layer))
         with m.If(layer.start):
             with m.If(layer.head):
-                m.d.sync += outputs.last.eq(sequencer.last)
+                m.d.sync += [
+                    outputs.last.eq(sequencer.last),
+                    outputs.context.eq(sequencer.context),
+                ]
             with m.Else():
                 m.d.sync += current.eq(layer.layer)
         m.d.comb += [self._convolution.layer.eq(current), self._activation.layer.eq(current)]
@@ -300,6 +320,7 @@ class Engine(wiring.Component):
         for unit, component in (("scan", self._scan), ("window", self._convolution)):
             m.d.comb += [
                 component.access_address.eq(getattr(self, f"{unit}_access_address")),
+                component.access_context.eq(self.selected),
                 component.access_write.eq(getattr(self, f"{unit}_access_write")),
                 component.access_write_data.eq(getattr(self, f"{unit}_access_write_data")),
                 getattr(self, f"{unit}_access_read_data").eq(component.access_read_data),

@@ -84,7 +84,7 @@ def write_design(
     plan = MemoryPlan("mem")
     accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
     top, schedule = top_name(preset, program.scheme.name), accelerator.schedule
-    trace = vectors.trace(program, stimulus.tokens, stimulus.last)
+    trace = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
     rtl = {**emit(accelerator, top), f"{ROM_MODULE}.v": ROM_VERILOG}
     for name, text in rtl.items():
         command.atomic_write(folder / "rtl" / name, text.encode())
@@ -121,6 +121,7 @@ def generate(
     ] = None,
     mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     tokens: Annotated[int, typer.Option(help="tokens of the golden vectors")] = 4,
     seed: Annotated[int, typer.Option(help="seed of the golden vectors' tokens")] = 0,
 ) -> None:
@@ -130,12 +131,12 @@ def generate(
     """
     console = Console(stderr=True)
     program = load_builtin(preset, find_scheme(scheme), artifact)
-    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
+    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
     with (
         console.status(f"generating {preset} {scheme} with {lanes.mac} + {lanes.scan} lanes"),
         command.atomic_directory(out) as folder,
     ):
-        stimulus = vectors.random_stimulus(program, tokens, seed)
+        stimulus = vectors.random_stimulus(program, tokens, seed, contexts)
         made = write_design(program, lanes, stimulus, preset=preset, folder=folder)
     schedule = made.schedule
     typer.echo(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from golden.configuration import NetworkShape
 from golden.errors import InputError
+from hw.contexts import check_contexts
 
 
 def divisors(number: int) -> list[int]:
@@ -15,19 +16,27 @@ def divisors(number: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Lanes:
-    """Lane counts of an engine.
+    """Lane counts of an engine, and of how many streams it keeps the state.
 
     Parameters
     ----------
     mac : P, lanes of the multiply-accumulate array; divides d_model and d_inner
     scan : S, lanes of the scan engine; divides d_state
+    contexts : C, independent streams; a power of two
     """
 
     mac: int
     scan: int
+    contexts: int = 1
 
     def check(self, shape: NetworkShape) -> Lanes:
         """Return the lanes if ``shape`` can be built with them, else raise InputError."""
+        check_contexts(self.contexts)
+        if self.contexts > 1 and shape.frame is not None:
+            raise InputError(
+                f"contexts = {self.contexts}, but every frame of this network starts from zero and "
+                "leaves nothing to keep; use 1"
+            )
         for name, size in (("d_model", shape.d_model), ("d_inner", shape.d_inner)):
             if self.mac < 1 or size % self.mac:
                 common = [p for p in divisors(shape.d_model) if shape.d_inner % p == 0]
@@ -57,9 +66,13 @@ def default_lanes(shape: NetworkShape) -> Lanes:
     return Lanes(mac=mac, scan=wider[0] if wider else scan)
 
 
-def chosen_lanes(shape: NetworkShape, mac: int | None, scan: int | None) -> Lanes:
+def chosen_lanes(
+    shape: NetworkShape, mac: int | None, scan: int | None, contexts: int = 1
+) -> Lanes:
     """Return the lanes that a user asked for, the usual ones where not, checked."""
     usual = default_lanes(shape)
     return Lanes(
-        mac=usual.mac if mac is None else mac, scan=usual.scan if scan is None else scan
+        mac=usual.mac if mac is None else mac,
+        scan=usual.scan if scan is None else scan,
+        contexts=contexts,
     ).check(shape)

@@ -10,9 +10,10 @@ from typing import Any
 
 from golden.program import Program
 from hw.parameter_memory import MemoryPlan
+from hw.register_map import Register
 from hw.schedule import Schedule
 
-VERSION = 1
+VERSION = 2
 MULTIPLIERS_A_SCAN_LANE = 5
 """delta A, the exponent's slope, decay h, delta u B, C h."""
 OTHER_MULTIPLIERS = 9
@@ -34,8 +35,13 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
     steps = shape.d_state // lanes.scan
     parameters = {name: width * len(words) for name, (width, words) in plan.images.items()}
     state = {
-        "scan_state": shape.n_layer * shape.d_inner * shape.d_state * scheme.state_bits,
-        "convolution_window": shape.n_layer
+        "scan_state": lanes.contexts
+        * shape.n_layer
+        * shape.d_inner
+        * shape.d_state
+        * scheme.state_bits,
+        "convolution_window": lanes.contexts
+        * shape.n_layer
         * shape.d_inner
         * (shape.d_conv - 1)
         * scheme.activation_bits,
@@ -53,6 +59,17 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
     }
 
 
+def cycles_generating(schedule: Schedule) -> float:
+    """Return the mean cycles a token while every context's next token is its last arg-max.
+
+    A context's token waits for its arg-max, any token for the interval: C tokens in round robin
+    take ``max(C interval, latency + turnaround)`` cycles.
+    """
+    contexts = schedule.lanes.contexts
+    own = schedule.latency + SINGLE_STREAM_TURNAROUND
+    return max(schedule.interval * contexts, own) / contexts
+
+
 def build_manifest(
     *,
     preset: str,
@@ -67,9 +84,11 @@ def build_manifest(
 
     ``predicted_cycles_single_stream`` is the distance of tokens when each is the previous arg-max,
     handed back in the cycle in which it is offered: the latency, one cycle through the result
-    buffer, and the cycle that takes the token.
+    buffer, and the cycle that takes the token. ``predicted_cycles_generating`` is the mean distance
+    when as many streams as there are contexts do so.
     """
     single = schedule.latency + SINGLE_STREAM_TURNAROUND
+    generating = cycles_generating(schedule)
     content = {
         "version": VERSION,
         "preset": preset,
@@ -78,10 +97,14 @@ def build_manifest(
         "artifact_sha256": artifact_digest,
         "predicted_cycles_per_token": schedule.interval,
         "predicted_cycles_single_stream": single,
+        "predicted_cycles_generating": generating,
         "array_utilisation": round(schedule.utilisation(schedule.interval), 6),
         "array_utilisation_single_stream": round(schedule.utilisation(single), 6),
+        "array_utilisation_generating": round(schedule.utilisation(generating), 6),
         "mac_lanes": schedule.lanes.mac,
         "scan_lanes": schedule.lanes.scan,
+        "contexts": schedule.lanes.contexts,
+        "registers": {register.name: int(register) for register in Register},
         "shape": dataclasses.asdict(program.shape),
         "widths": dataclasses.asdict(program.scheme),
         "schedule": {

@@ -6,8 +6,15 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.contexts import context_field, tag
+from hw.pipeline import index_bits
 from hw.sequencer import token_layout
 from hw.stream_buffer import StreamBuffer
+
+
+def logit_layout(logit_bits: int, contexts: int = 1) -> data.StructLayout:
+    """Return the payload of the logit stream: value, whether it is a token's last, its context."""
+    return data.StructLayout({"value": signed(logit_bits), "last": 1, **context_field(contexts)})
 
 
 class OutputStage(wiring.Component):
@@ -22,35 +29,40 @@ class OutputStage(wiring.Component):
     vocabulary : V
     logit_bits : signed width
     late_logits : how many logits of a token may arrive once the next one was started
+    contexts : C, streams that share the engine
 
     Members
     -------
     valid, index, value : in, logits in order 0..V-1
-    last : in, TLAST of the token, held while its logits arrive
+    last, context : in, of the token, held while its logits arrive
     emit_logits : in, whether the logit stream is wanted at all
     token_valid, token : out, the arg-max as a pulse, for probing
     tokens : out, stream of :func:`token_layout`
-    logits : out, stream of ``value`` and ``last`` (of the token's last logit)
+    logits : out, stream of :func:`logit_layout`
     room : out
     """
 
     token_latency = 1
     _MARGIN = 8
 
-    def __init__(self, *, vocabulary: int, logit_bits: int, late_logits: int) -> None:
+    def __init__(
+        self, *, vocabulary: int, logit_bits: int, late_logits: int, contexts: int = 1
+    ) -> None:
         self._vocabulary, self._logit_bits = vocabulary, logit_bits
         self._late_logits = late_logits
-        self._layout = data.StructLayout({"value": signed(logit_bits), "last": 1})
+        self._layout = logit_layout(logit_bits, contexts)
+        self._token_layout = token_layout(vocabulary, contexts)
         super().__init__(
             {
                 "valid": In(1),
                 "index": In(range(vocabulary)),
                 "value": In(signed(logit_bits)),
                 "last": In(1),
+                "context": In(index_bits(contexts)),
                 "emit_logits": In(1),
                 "token_valid": Out(1),
                 "token": Out(range(vocabulary)),
-                "tokens": Out(stream.Signature(token_layout(vocabulary))),
+                "tokens": Out(stream.Signature(self._token_layout)),
                 "logits": Out(stream.Signature(self._layout)),
                 "room": Out(1),
             }
@@ -61,14 +73,15 @@ class OutputStage(wiring.Component):
         m = Module()
         best = Signal(signed(self._logit_bits))
         final, last = Signal(), Signal()
+        context = Signal.like(self.context, name="result_context")
         m.d.comb += final.eq(self.valid & (self.index == self._vocabulary - 1))
-        m.d.sync += [self.token_valid.eq(final), last.eq(self.last)]
+        m.d.sync += [self.token_valid.eq(final), last.eq(self.last), context.eq(self.context)]
         with m.If(self.valid & ((self.index == 0) | (self.value > best))):
             m.d.sync += [best.eq(self.value), self.token.eq(self.index)]
         # A margin lets the next token start while a steadily read buffer is not quite empty.
         depth = self._vocabulary + self._late_logits + self._MARGIN
         m.submodules.logit_buffer = logits = StreamBuffer(self._layout, depth)
-        m.submodules.token_buffer = tokens = StreamBuffer(token_layout(self._vocabulary), 4)
+        m.submodules.token_buffer = tokens = StreamBuffer(self._token_layout, 4)
         m.d.comb += [
             logits.i.p.value.eq(self.value),
             logits.i.p.last.eq(final),
@@ -77,6 +90,8 @@ class OutputStage(wiring.Component):
             tokens.i.p.last.eq(last),
             tokens.i.valid.eq(self.token_valid),
         ]
+        tag(m, logits.i.p, self.context)
+        tag(m, tokens.i.p, context)
         wiring.connect(m, wiring.flipped(self.logits), logits.o)
         wiring.connect(m, wiring.flipped(self.tokens), tokens.o)
         # One token may be on its way whose arg-max is not yet in the buffer.

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.errors import InputError
 from golden.program import Program
+from hw.contexts import check_contexts, interleaved
 from hw.delta_unit import DeltaUnit
 from hw.lane_constants import LaneConstants
 from hw.parameter_memory import MemoryPlan
@@ -58,6 +59,8 @@ class ScanEngine(wiring.Component):
     slots : int
         Vectors that the buffers of scan_u and gate hold; with more than one their elements
         arrive in order and may run ahead, and dt, B and C are copied when sampled first.
+    contexts : int
+        Streams C with states of their own.
     plan : MemoryPlan
         Where the parameter memories live: ``scan_dt_weights``, ``scan_dt_constants``,
         ``scan_softplus``, ``scan_decay_rates``, ``scan_update_shifts``,
@@ -69,6 +72,8 @@ class ScanEngine(wiring.Component):
         Pulse that begins a layer.
     layer : In(index_bits(L))
         Layer, sampled with ``start``.
+    context : In(index_bits(C))
+        Context, sampled with ``start``.
     fresh : In(1)
         Sampled with ``start``: the old state reads as zero.
     projected_valid, projected_index, projected_value : In
@@ -88,6 +93,8 @@ class ScanEngine(wiring.Component):
         ``state_latency + e T + t``.
     access_address : In(index_bits(L E T))
         State word ``(layer E + e) T + t`` to save or restore; only while ``busy`` is low.
+    access_context : In(index_bits(C))
+        Context of that word.
     access_write, access_write_data : In
         Store a word; seen by reads whose address comes in a later cycle.
     access_read_data : Out
@@ -102,7 +109,13 @@ class ScanEngine(wiring.Component):
     """
 
     def __init__(
-        self, *, program: Program, scan_lanes: int, plan: MemoryPlan, slots: int = 1
+        self,
+        *,
+        program: Program,
+        scan_lanes: int,
+        plan: MemoryPlan,
+        slots: int = 1,
+        contexts: int = 1,
     ) -> None:
         shape, scheme = program.shape, program.scheme
         if scan_lanes < 1 or shape.d_state % scan_lanes:
@@ -135,7 +148,8 @@ class ScanEngine(wiring.Component):
             copies=slots > 1,
         )
         self._drive = ScanDrive(scheme=scheme, channels=shape.d_inner, slots=slots)
-        self._state = ScanState(words=self._words, width=scan_lanes * scheme.state_bits)
+        self._contexts = check_contexts(contexts)
+        self._state = ScanState(words=self._words * contexts, width=scan_lanes * scheme.state_bits)
         super().__init__(self._ports())
 
     def _ports(self) -> dict[str, In | Out]:
@@ -144,6 +158,7 @@ class ScanEngine(wiring.Component):
         return {
             "start": In(1),
             "layer": In(index_bits(shape.n_layer)),
+            "context": In(index_bits(self._contexts)),
             "fresh": In(1),
             "projected_valid": In(1),
             "projected_index": In(index_bits(shape.projected)),
@@ -164,6 +179,7 @@ class ScanEngine(wiring.Component):
             "state_valid": Out(1),
             "state_value": Out(unsigned(word)),
             "access_address": In(index_bits(self._words)),
+            "access_context": In(index_bits(self._contexts)),
             "access_write": In(1),
             "access_write_data": In(unsigned(word)),
             "access_read_data": Out(unsigned(word)),
@@ -413,16 +429,27 @@ class ScanEngine(wiring.Component):
         read_lag = self._state_read_cycle - self.projected_offset_bc
         write_lag = self.state_latency - self.projected_offset_c
         write_valid = delayed(m, write.valid, write_lag, name="write_valid")
+        read_address = delayed(m, update.step_address, read_lag, name="read_address")
+        write_address = delayed(m, write.step_address, write_lag, name="write_address")
+        # Like the layer, a context stands from its block's first address to the next block's.
+        context = Signal.like(self.context, name="current_context")
+        with m.If(self.start):
+            m.d.sync += context.eq(self.context)
+        reading = delayed(m, context, self._state_read_cycle - 1, name="read_context")
+        write_after = self.state_latency - self._state_read_cycle
+        writing = delayed(m, reading, write_after, name="write_context")
         m.d.comb += [
             self.state_valid.eq(write_valid),
             self.state_value.eq(Cat(*[unit.new for unit in self._lanes])),
             state.busy.eq(self.busy),
             state.fresh.eq(fresh),
-            state.read_address.eq(delayed(m, update.step_address, read_lag, name="read_address")),
+            state.read_address.eq(interleaved(read_address, reading, self._contexts)),
             state.write_valid.eq(write_valid),
-            state.write_address.eq(delayed(m, write.step_address, write_lag, name="write_address")),
+            state.write_address.eq(interleaved(write_address, writing, self._contexts)),
             state.write_data.eq(self.state_value),
-            state.access_address.eq(self.access_address),
+            state.access_address.eq(
+                interleaved(self.access_address, self.access_context, self._contexts)
+            ),
             state.access_write.eq(self.access_write),
             state.access_write_data.eq(self.access_write_data),
             self.access_read_data.eq(state.read_data),

@@ -21,7 +21,7 @@ class ScanState(wiring.Component):
     Parameters
     ----------
     words : int
-        Depth.
+        Depth, of all contexts together.
     width : int
         Bits a word.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.contexts import check_contexts, context_field, context_of
+from hw.pipeline import index_bits
 
-def token_layout(vocabulary: int) -> data.StructLayout:
-    """Return the payload of token streams: the token and whether it ends a sequence."""
-    return data.StructLayout({"token": range(vocabulary), "last": 1})
+
+def token_layout(vocabulary: int, contexts: int = 1) -> data.StructLayout:
+    """Return the payload of token streams: token, whether it ends a sequence, and its context."""
+    return data.StructLayout({"token": range(vocabulary), "last": 1, **context_field(contexts)})
 
 
 class Sequencer(wiring.Component):
@@ -17,13 +20,15 @@ class Sequencer(wiring.Component):
 
     Cycle 0 is the cycle after a token was taken. With a token always offered, one is taken every
     ``interval`` cycles. A token after reset, after a request, or (by policy) after TLAST is
-    ``fresh``: the units read every old state as zero, so no clearing pass is needed.
+    ``fresh``: the units read every old state as zero, so no clearing pass is needed. Every context
+    has sequences of its own.
 
     Parameters
     ----------
     vocabulary : V; larger tokens are read as V - 1
     interval : cycles from one token to the next, from the schedule
     settle : cycles from a token's start until nothing of it is left in any unit
+    contexts : C, streams with a state of their own
 
     Members
     -------
@@ -31,32 +36,36 @@ class Sequencer(wiring.Component):
     room : in, the outputs can hold a token's results
     hold : in, take no further token
     reset_at_last : in, policy: a sequence ends with ``last``
-    reset_request : in, pulse: the next token starts a sequence
-    resume_request : in, pulse: the next token continues, whatever happened before
+    selected : in, the context that the next three are about
+    reset_request : in, pulse: the context's next token starts a sequence
+    resume_request : in, pulse: the context's next token continues, whatever happened before
+    starts_fresh : out, the context's next token would start a sequence
     running, cycle : out, to the microcode
-    token, last, fresh : out, of the running token
-    starts_fresh : out, the next token would start a sequence
+    token, last, context, fresh : out, of the running token
     idle : out, no unit is working
     """
 
-    def __init__(self, *, vocabulary: int, interval: int, settle: int) -> None:
+    def __init__(self, *, vocabulary: int, interval: int, settle: int, contexts: int = 1) -> None:
         if interval < 1 or settle < interval:
             raise ValueError(f"a token every {interval} cycles cannot settle in {settle} cycles")
         self._vocabulary, self._interval, self._settle = vocabulary, interval, settle
+        self._contexts = check_contexts(contexts)
         super().__init__(
             {
-                "tokens": In(stream.Signature(token_layout(vocabulary))),
+                "tokens": In(stream.Signature(token_layout(vocabulary, contexts))),
                 "room": In(1),
                 "hold": In(1),
                 "reset_at_last": In(1),
+                "selected": In(index_bits(contexts)),
                 "reset_request": In(1),
                 "resume_request": In(1),
                 "running": Out(1),
                 "cycle": Out(range(interval)),
                 "token": Out(range(vocabulary)),
                 "last": Out(1),
+                "context": Out(index_bits(contexts)),
                 "fresh": Out(1),
-                "starts_fresh": Out(1, init=1),
+                "starts_fresh": Out(1),
                 "idle": Out(1),
             }
         )
@@ -87,14 +96,24 @@ class Sequencer(wiring.Component):
                 remaining.eq(self._settle),
                 self.token.eq(token),
                 self.last.eq(self.tokens.p.last),
-                self.fresh.eq(self.starts_fresh),
-                self.starts_fresh.eq(self.tokens.p.last & self.reset_at_last),
+                self.context.eq(context_of(self.tokens.p)),
             ]
             if self._vocabulary & (self._vocabulary - 1):
                 with m.If(token >= self._vocabulary):
                     m.d.sync += self.token.eq(self._vocabulary - 1)
-        with m.If(self.reset_request):
-            m.d.sync += self.starts_fresh.eq(1)
-        with m.If(self.resume_request):
-            m.d.sync += self.starts_fresh.eq(0)
+        self._keep_freshness(m, taken)
         return m
+
+    def _keep_freshness(self, m: Module, taken: Signal) -> None:
+        """Remember of every context whether its next token starts a sequence."""
+        pending = [Signal(init=1, name=f"fresh_{number}") for number in range(self._contexts)]
+        m.d.comb += self.starts_fresh.eq(Array(pending)[self.selected])
+        with m.If(taken):
+            m.d.sync += self.fresh.eq(Array(pending)[context_of(self.tokens.p)])
+        for number, fresh in enumerate(pending):
+            with m.If(taken & (context_of(self.tokens.p) == number)):
+                m.d.sync += fresh.eq(self.tokens.p.last & self.reset_at_last)
+            with m.If(self.reset_request & (self.selected == number)):
+                m.d.sync += fresh.eq(1)
+            with m.If(self.resume_request & (self.selected == number)):
+                m.d.sync += fresh.eq(0)

@@ -11,6 +11,7 @@ import numpy as np
 from golden.command import atomic_write
 from golden.program import Program
 from golden.vectors import Trace
+from hw.contexts import context_bits
 from hw.control import address_bits
 from hw.engine import probe_widths
 from hw.expectation import expected_probe
@@ -64,22 +65,27 @@ def _streams(program: Program) -> list[Check]:
     ]
 
 
-def _with_last(values: np.ndarray, last: np.ndarray, width: int) -> bytes:
-    """Return the vector file of a stream: TLAST above the data's ``width`` bits."""
-    mask = (1 << width) - 1
-    return hex_lines((values & mask) | last.astype(np.int64) << width, width + 1)
+def _beats(
+    values: np.ndarray, last: np.ndarray, context: np.ndarray, width: int, id_width: int
+) -> bytes:
+    """Return the vector file of a stream: TLAST above the data's ``width`` bits, TID above it."""
+    marked = (values & (1 << width) - 1) | last.astype(np.int64) << width
+    return hex_lines(marked | context << width + 1, width + 1 + id_width)
 
 
-def _stream_files(trace: Trace, streams: list[Check]) -> dict[str, bytes]:
+def _stream_files(trace: Trace, streams: list[Check], id_width: int) -> dict[str, bytes]:
     """Return the vectors of the three streams by file name."""
     results, logits = streams
+    last, context = trace.last, trace.context
     final = np.zeros((len(trace.tokens), logits.count), dtype=np.int64)
     final[:, -1] = 1
     token, logit = trace.probes["token"], trace.probes["logits"]
     return {
-        "stream_tokens.hex": _with_last(trace.tokens, trace.last, results.width),
-        "stream_results.hex": _with_last(token.ravel(), trace.last, results.width),
-        "stream_logits.hex": _with_last(logit.reshape(final.shape), final, logits.width),
+        "stream_tokens.hex": _beats(trace.tokens, last, context, results.width, id_width),
+        "stream_results.hex": _beats(token.ravel(), last, context, results.width, id_width),
+        "stream_logits.hex": _beats(
+            logit.reshape(final.shape), final, context[:, None], logits.width, id_width
+        ),
     }
 
 
@@ -110,7 +116,8 @@ def write_testbench(
     """
     bench = folder / "tb"
     streams, probes = _streams(program), []
-    files = _stream_files(trace, streams)
+    id_width = context_bits(lanes.contexts)
+    files = _stream_files(trace, streams, id_width)
     for name, (width, signed) in probe_widths(program, lanes).items():
         values, offsets = expected_probe(name, program, lanes, trace), schedule.probes[name]
         probes.append(Check(name=name, width=width, signed=signed, count=len(offsets)))
@@ -137,6 +144,7 @@ def write_testbench(
         address_width=address_bits(program, lanes),
         token_width=streams[0].width,
         logit_width=streams[1].width,
+        id_width=id_width,
         probes=probes,
         streams=streams,
         values=sum(check.count for check in probes) * len(trace.tokens),

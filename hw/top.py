@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.program import Program
+from hw.contexts import context_bits
 from hw.control import ControlRegisters
 from hw.engine import Engine
 from hw.lanes import Lanes
@@ -29,7 +30,7 @@ class Accelerator(wiring.Component):
     Parameters
     ----------
     program : the network
-    lanes : parallelism
+    lanes : parallelism and contexts
     plan : where parameter memories live
 
     Members
@@ -37,6 +38,7 @@ class Accelerator(wiring.Component):
     s_axis_tokens_* : in, tdata holds the token in whole bytes, tlast ends a sequence
     m_axis_results_* : out, the arg-max of each token with its tlast
     m_axis_logits_* : out, V sign-extended logits a token, tlast on the last
+    *_tid : with several contexts, of every token, result and logit: its context
     s_axil_* : control, status and state; see :mod:`hw.register_map`
 
     Raises
@@ -54,6 +56,7 @@ class Accelerator(wiring.Component):
             # A host that only wants the arg-max may leave the logit stream unconnected.
             emit_logits=False,
         )
+        self._contexts = lanes.contexts
         self._token_bits = len(self._engine.tokens.payload.token)
         self._logit_bits = program.scheme.logit_bits
         members: dict[str, In | Out] = {}
@@ -69,6 +72,8 @@ class Accelerator(wiring.Component):
                 f"{prefix}_tvalid": flow(1),
                 f"{prefix}_tready": back(1),
             }
+            if lanes.contexts > 1:
+                members[f"{prefix}_tid"] = flow(context_bits(lanes.contexts))
         for name, member in self._control.signature.members.items():
             if name.startswith("s_axil_"):
                 members[name] = member
@@ -115,4 +120,10 @@ class Accelerator(wiring.Component):
                 getattr(self, f"{prefix}_tlast").eq(stream.payload.last),
                 getattr(self, f"{prefix}_tvalid").eq(stream.valid),
                 stream.ready.eq(getattr(self, f"{prefix}_tready")),
+            ]
+        if self._contexts > 1:
+            m.d.comb += [
+                tokens.payload.context.eq(getattr(self, f"{TOKENS}_tid")),
+                getattr(self, f"{RESULTS}_tid").eq(results.payload.context),
+                getattr(self, f"{LOGITS}_tid").eq(logits.payload.context),
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hw.expectation import expected_probe
 from hw.generate import Generated
 from sim.cocotb_runner import SelectiveVerilator, build, simulate
 from sim.monitor import WRAPPER, probe_names, wrapper_verilog
+from sim.operations import Operation
 
 PROGRESS = "progress.txt"
 """File of a run's folder that receives each token as soon as it is played."""
@@ -28,6 +29,10 @@ class Stimulus:
     Parameters
     ----------
     tokens, last : the stream
+    context : of every token, empty for 0; generated tokens belong to the contexts in turn
+    contexts : C, as the design has them
+    operations : of the host between tokens
+    states : saved words by name that operations may restore
     generate : tokens to add, each the arg-max of the one before
     stall_seed : random stalls on all streams from this seed; None for full speed
     longest_stall : cycles between tokens when stalling
@@ -41,6 +46,10 @@ class Stimulus:
     tokens: list[int]
     last: list[int]
     vocabulary: int
+    context: list[int] = field(default_factory=list)
+    contexts: int = 1
+    operations: list[Operation] = field(default_factory=list)
+    states: dict[str, list[list[int]]] = field(default_factory=dict)
     generate: int = 0
     stall_seed: int | None = None
     longest_stall: int = 1
@@ -60,9 +69,11 @@ class Outcome:
     ----------
     starts : cycle 0 of every token
     probes : cycles and values of every probe point, in order of appearance
-    tokens : the tokens that were played, generated ones included
+    tokens, last, context : the tokens that were played, generated ones included
     results, logits : values that left the streams
     result_last : TLAST of every result
+    result_context, logit_context : TID of every result and logit, zero with one context
+    saved : words of both state memories by the name of the operation that saved them
     finished : False if the watchdog ended the simulation
     """
 
@@ -70,9 +81,13 @@ class Outcome:
     probes: dict[str, tuple[np.ndarray, np.ndarray]]
     tokens: list[int]
     last: list[int]
+    context: list[int]
     results: list[int]
     result_last: list[int]
+    result_context: list[int]
     logits: list[int]
+    logit_context: list[int]
+    saved: dict[str, list[list[int]]]
     finished: bool
 
     @property
@@ -127,7 +142,7 @@ class Cosimulation:
         linked = directory / "mem"
         linked.unlink(missing_ok=True)
         linked.symlink_to((images or self.design / "mem").resolve())
-        (directory / "stimulus.json").write_text(json.dumps(stimulus.__dict__))
+        (directory / "stimulus.json").write_text(json.dumps(asdict(stimulus)))
         record, outcome = directory / "record.txt", directory / "outcome.json"
         simulate(
             # The runner keeps the arguments of a run: a copy lets runs go on side by side.
@@ -169,9 +184,13 @@ class Cosimulation:
             probes=probes,
             tokens=played["tokens"],
             last=played["last"],
-            results=[value for value, _ in played["results"]],
-            result_last=[last for _, last in played["results"]],
-            logits=[value for value, _ in played["logits"]],
+            context=played["context"],
+            results=[value for value, _, _ in played["results"]],
+            result_last=[last for _, last, _ in played["results"]],
+            result_context=[context for _, _, context in played["results"]],
+            logits=[value for value, _, _ in played["logits"]],
+            logit_context=[context for _, _, context in played["logits"]],
+            saved=played["saved"],
             finished=played["finished"],
         )
 
@@ -201,12 +220,15 @@ def find_differences(generated: Generated, outcome: Outcome, trace: Trace) -> li
         wanted = np.array([int(value) & mask for value in expected.ravel()], dtype=object)
         due = (outcome.starts[:, None] + generated.schedule.probes[name]).ravel()
         found += _first_difference(name, (due, wanted), (cycles, values), expected.shape[1])
+    vocabulary = generated.program.shape.vocabulary
     for name, wanted_list, seen in (
         ("results", trace.probes["token"].ravel().tolist(), outcome.results),
         ("result TLAST", trace.last.tolist(), outcome.result_last),
+        ("result TID", trace.context.tolist(), outcome.result_context),
         ("logits", trace.probes["logits"].ravel().tolist(), outcome.logits),
+        ("logits TID", trace.context.repeat(vocabulary).tolist(), outcome.logit_context),
     ):
-        if wanted_list != seen and (seen or name != "logits"):
+        if wanted_list != seen and (seen or not name.startswith("logits")):
             text = f"stream of {name}: expected {wanted_list[:8]}, found {seen[:8]} (first 8)"
             found.append(Difference(f"stream of {name}", None, text))
     if not outcome.finished:

@@ -14,6 +14,7 @@ from amaranth.sim import Simulator
 
 from golden.program import Program
 from golden.vectors import Trace
+from hw.contexts import context_of
 from hw.engine import Engine
 from hw.expectation import expected_probe
 from hw.lanes import Lanes
@@ -23,12 +24,15 @@ Stall = Callable[[random.Random], bool]
 
 @dataclass
 class Recording:
-    """What the engine did: cycle-stamped probes, token starts, and what left the streams."""
+    """What the engine did: cycle-stamped probes, token starts, and what left the streams.
+
+    A beat of a stream is value, last and context.
+    """
 
     probes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     starts: list[int] = field(default_factory=list)
-    results: list[tuple[int, int]] = field(default_factory=list)
-    logits: list[tuple[int, int]] = field(default_factory=list)
+    results: list[tuple[int, int, int]] = field(default_factory=list)
+    logits: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 def run_engine(
@@ -56,6 +60,8 @@ def run_engine(
             if sent < length:
                 context.set(engine.tokens.payload.token, int(trace.tokens[sent]))
                 context.set(engine.tokens.payload.last, int(trace.last[sent]))
+                if engine.contexts > 1:
+                    context.set(engine.tokens.payload.context, int(trace.context[sent]))
             context.set(engine.results.ready, int(not held()))
             context.set(engine.logits.ready, int(not held()))
             if context.get(engine.accepted):
@@ -88,7 +94,13 @@ def _sample(context: Any, engine: Engine, recording: Recording, cycle: int) -> N
     ):
         if context.get(stream.valid) and context.get(stream.ready):
             payload = stream.payload
-            values.append((context.get(getattr(payload, first)), context.get(payload.last)))
+            values.append(
+                (
+                    context.get(getattr(payload, first)),
+                    context.get(payload.last),
+                    context.get(context_of(payload)),
+                )
+            )
 
 
 def compare(
@@ -114,6 +126,14 @@ def compare(
             assert found == wanted, (
                 f"{name}, token {token}, position {place}: value and cycle {found}, not {wanted}"
             )
-    assert [value for value, _ in recording.results] == trace.probes["token"].ravel().tolist()
-    assert [last for _, last in recording.results] == trace.last.tolist()
-    assert [value for value, _ in recording.logits] == trace.probes["logits"].ravel().tolist()
+    results, logits = trace.probes["token"].ravel(), trace.probes["logits"].reshape(length, -1)
+    expected_results = zip(
+        results.tolist(), trace.last.tolist(), trace.context.tolist(), strict=True
+    )
+    assert recording.results == list(expected_results)
+    final = logits.shape[1] - 1
+    assert recording.logits == [
+        (value, int(place == final), number)
+        for row, number in zip(logits.tolist(), trace.context.tolist(), strict=True)
+        for place, value in enumerate(row)
+    ]

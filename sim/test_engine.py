@@ -15,7 +15,7 @@ from sim.engine_bench import compare, run_engine
 
 @st.composite
 def engines(draw):
-    """Return (program, lanes) of a small network that the lanes fit."""
+    """Return (program, lanes) of a small network that the lanes fit, of one or more contexts."""
     mac = draw(st.sampled_from([1, 2, 3, 4]))
     scheme = SCHEMES[draw(st.sampled_from(sorted(SCHEMES)))]
     d_inner = mac * draw(st.integers(8 // mac, 16 // mac))
@@ -32,13 +32,13 @@ def engines(draw):
     )
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
-    return program, Lanes(mac=mac, scan=scan)
+    return program, Lanes(mac=mac, scan=scan, contexts=draw(st.sampled_from([1, 2, 4])))
 
 
 def check(program, lanes, *, stall_seed, seed):
     """Run one engine and compare every probe in value and cycle."""
-    stream = random_stimulus(program, 3, seed)
-    expected = trace(program, stream.tokens, stream.last)
+    stream = random_stimulus(program, 3 + lanes.contexts, seed, lanes.contexts)
+    expected = trace(program, stream.tokens, stream.last, stream.context)
     engine = Engine(program=program, lanes=lanes, plan=MemoryPlan())
     recording = run_engine(engine, expected, stall_seed=stall_seed)
     compare(recording, program, lanes, expected, engine)

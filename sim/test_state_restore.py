@@ -11,13 +11,14 @@ from amaranth.sim import Simulator
 
 from golden.configuration import find_preset, find_scheme
 from golden.random_program import random_program
+from golden.state import State
 from golden.vectors import trace
-from hw.expectation import pack_lanes
 from hw.lanes import Lanes
 from hw.parameter_memory import MemoryPlan
 from hw.register_map import Register
 from hw.top import Accelerator
 from sim.components.axi_lite_bench import Host
+from sim.operations import state_words
 
 HOLD, RESET_AT_LAST, EMIT_LOGITS = 1, 2, 4
 RESET, RESUME = 1, 2
@@ -111,11 +112,8 @@ class Machine:
     def golden(self, tokens):
         """Return the trace of one unfinished sequence, and its state as memory words."""
         expected = trace(self.program, tokens, np.zeros(len(tokens)), with_state=False)
-        scheme = self.program.scheme
-        state = pack_lanes(expected.state.reshape(1, -1), LANES.scan, scheme.state_bits)
-        inputs = expected.window.transpose(0, 2, 1).reshape(1, -1)
-        window = pack_lanes(inputs, self.program.shape.d_conv - 1, scheme.activation_bits)
-        return expected, [state.ravel().tolist(), window.ravel().tolist()]
+        state = State(expected.window, expected.state)
+        return expected, state_words(self.program, LANES, state, 0)
 
 
 def outputs(expected, first=0):

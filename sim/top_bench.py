@@ -16,8 +16,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, Event, FallingEdge, RisingEdge, gather, select
 
 from golden.sampling import Sampler
-
-CONTROL_ADDRESS = 0x40
+from sim.register_host import RegisterHost
 
 
 def _file(name: str) -> Path:
@@ -25,32 +24,8 @@ def _file(name: str) -> Path:
     return Path(str(cocotb.plusargs[name]))
 
 
-async def _write_register(dut: Any, address: int, value: int) -> None:
-    """Write one AXI4-Lite register."""
-    dut.s_axil_awaddr.value = address
-    dut.s_axil_awvalid.value = 1
-    dut.s_axil_wdata.value = value
-    dut.s_axil_wstrb.value = 0xF
-    dut.s_axil_wvalid.value = 1
-    dut.s_axil_bready.value = 1
-    waiting = {"aw", "w", "b"}
-    while waiting:
-        await FallingEdge(dut.clk)
-        taken = {
-            channel
-            for channel in waiting
-            if getattr(dut, f"s_axil_{channel}valid").value
-            and getattr(dut, f"s_axil_{channel}ready").value
-        }
-        await RisingEdge(dut.clk)
-        for channel in taken - {"b"}:
-            getattr(dut, f"s_axil_{channel}valid").value = 0
-        waiting -= taken
-    dut.s_axil_bready.value = 0
-
-
-async def _start(dut: Any, stimulus: dict[str, Any]) -> None:
-    """Start the clock, reset, and set the control register."""
+async def _start(dut: Any, stimulus: dict[str, Any]) -> RegisterHost:
+    """Start the clock, reset, set the control register, and return the host."""
     for signal in (
         "s_axis_tokens_tdata", "s_axis_tokens_tlast", "s_axis_tokens_tvalid",
         "m_axis_results_tready", "m_axis_logits_tready", "s_axil_awaddr", "s_axil_awvalid",
@@ -58,23 +33,33 @@ async def _start(dut: Any, stimulus: dict[str, Any]) -> None:
         "s_axil_arvalid", "s_axil_rready",
     ):  # fmt: skip
         getattr(dut, signal).value = 0
+    if stimulus["contexts"] > 1:
+        dut.s_axis_tokens_tid.value = 0
     dut.rst.value = 1
     Clock(dut.clk, 10, unit="ns", impl="gpi").start()
     await ClockCycles(dut.clk, 2)
     dut.rst.value = 0
     control = 2 * stimulus["reset_at_last"] + 4 * stimulus["emit_logits"]
-    await _write_register(dut, CONTROL_ADDRESS, control)
+    seed = stimulus["stall_seed"]
+    host = RegisterHost(dut, control, None if seed is None else random.Random(seed))
+    await host.start()
+    return host
 
 
 class Player:
     """Drives the streams, at full speed or with random stalls, and collects the outputs."""
 
-    def __init__(self, dut: Any, stimulus: dict[str, Any], progress: TextIO) -> None:
-        self.dut, self.stimulus = dut, stimulus
+    def __init__(
+        self, dut: Any, stimulus: dict[str, Any], host: RegisterHost, progress: TextIO
+    ) -> None:
+        self.dut, self.stimulus, self.host = dut, stimulus, host
+        self.saved: dict[str, list[list[int]]] = dict(stimulus["states"])
         self.results: list[list[int]] = []
         self.logits: list[list[int]] = []
         self.tokens: list[int] = list(stimulus["tokens"])
         self.last: list[int] = list(stimulus["last"])
+        self.contexts: int = stimulus["contexts"]
+        self.context: list[int] = list(stimulus["context"]) or [0] * len(self.tokens)
         self.random = random.Random(stimulus["stall_seed"])
         self.progress = progress
         self.beat = Event()
@@ -95,7 +80,9 @@ class Player:
         """Offer the tokens one after another; generated ones as soon as their result is there."""
         dut, total = self.dut, len(self.tokens) + self.stimulus["generate"]
         for position in range(total):
+            await self._operate(position)
             if position >= len(self.tokens):
+                self.context.append(position % self.contexts)
                 self.tokens.append(await self._next_token(position))
                 self.last.append(0)
             print(self.tokens[position], file=self.progress, flush=True)
@@ -104,19 +91,41 @@ class Player:
                     await FallingEdge(dut.clk)
             dut.s_axis_tokens_tdata.value = self.tokens[position]
             dut.s_axis_tokens_tlast.value = self.last[position]
+            if self.contexts > 1:
+                dut.s_axis_tokens_tid.value = self.context[position]
             dut.s_axis_tokens_tvalid.value = 1
             await self._until_taken()
             dut.s_axis_tokens_tvalid.value = 0
 
     async def _next_token(self, position: int) -> int:
-        """Return the token that follows ``position`` tokens, half a cycle after it is known."""
+        """Return the token at ``position``, half a cycle after it is known.
+
+        It follows the last earlier token of its context.
+        """
+        before = [i for i in range(position) if self.context[i] == self.context[position]][-1]
         if self.sampler is None:
-            await self._arrived(self.results, position)
-            return self.results[position - 1][0]
+            await self._arrived(self.results, before + 1)
+            return self.results[before][0]
         vocabulary = self.stimulus["vocabulary"]
-        await self._arrived(self.logits, position * vocabulary)
-        beats = self.logits[(position - 1) * vocabulary : position * vocabulary]
-        return self.sampler.choose([value for value, _ in beats])
+        await self._arrived(self.logits, (before + 1) * vocabulary)
+        beats = self.logits[before * vocabulary : (before + 1) * vocabulary]
+        return self.sampler.choose([value for value, _, _ in beats])
+
+    async def _operate(self, position: int) -> None:
+        """Carry out the operations that come before the token at ``position``."""
+        for operation in self.stimulus["operations"]:
+            if operation["position"] != position:
+                continue
+            context, name = operation["context"], operation["name"]
+            if operation["kind"] == "reset":
+                await self.host.reset(context)
+                continue
+            await self.host.pause()
+            if operation["kind"] == "save":
+                self.saved[name] = await self.host.save(context)
+            else:
+                await self.host.restore(context, self.saved[name])
+            await self.host.start()
 
     async def _arrived(self, beats: list[list[int]], count: int) -> None:
         """Return as soon as ``count`` beats were collected."""
@@ -137,6 +146,7 @@ class Player:
         dut = self.dut
         valid, ready = getattr(dut, f"{prefix}_tvalid"), getattr(dut, f"{prefix}_tready")
         data, last = getattr(dut, f"{prefix}_tdata"), getattr(dut, f"{prefix}_tlast")
+        context = getattr(dut, f"{prefix}_tid") if self.contexts > 1 else None
         while len(into) < count:
             if not self.stalling and not valid.value:
                 await RisingEdge(valid)
@@ -147,7 +157,9 @@ class Player:
             if taking and valid.value:
                 value = data.value
                 signed = prefix == "m_axis_logits"
-                into.append([value.to_signed() if signed else value.to_unsigned(), int(last.value)])
+                number = value.to_signed() if signed else value.to_unsigned()
+                stream = 0 if context is None else context.value.to_unsigned()
+                into.append([number, int(last.value), stream])
                 self.beat.set()
         # The edge that takes the last beat is still to come.
         await RisingEdge(dut.clk)
@@ -165,8 +177,8 @@ async def play(dut: Any) -> None:
 
 async def _play(dut: Any, stimulus: dict[str, Any], progress: TextIO) -> dict[str, Any]:
     """Run the design through the stimulus; return tokens, results and logits."""
-    await _start(dut, stimulus)
-    player = Player(dut, stimulus, progress)
+    host = await _start(dut, stimulus)
+    player = Player(dut, stimulus, host, progress)
     total = len(player.tokens) + stimulus["generate"]
     beats = total * stimulus["vocabulary"] if stimulus["emit_logits"] else 0
     parts = gather(
@@ -184,6 +196,8 @@ async def _play(dut: Any, stimulus: dict[str, Any], progress: TextIO) -> dict[st
     return {
         "tokens": player.tokens,
         "last": player.last,
+        "context": player.context,
+        "saved": player.saved,
         "results": player.results,
         "logits": player.logits,
         "finished": finished,

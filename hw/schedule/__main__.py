@@ -13,7 +13,7 @@ from golden import command
 from golden.configuration import NetworkShape, Scheme, find_preset, find_scheme
 from hw.lanes import Lanes, chosen_lanes
 from hw.latencies import latencies
-from hw.manifest import SINGLE_STREAM_TURNAROUND
+from hw.manifest import SINGLE_STREAM_TURNAROUND, cycles_generating
 from hw.schedule import Schedule, build_schedule
 
 application = typer.Typer(add_completion=False)
@@ -44,8 +44,11 @@ def report(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, Any]:
         "scan_lanes": lanes.scan,
         "cycles_per_token": schedule.interval,
         "cycles_single_stream": single,
+        "contexts": lanes.contexts,
+        "cycles_generating": cycles_generating(schedule),
         "array_utilisation": schedule.utilisation(schedule.interval),
         "array_utilisation_single_stream": schedule.utilisation(single),
+        "array_utilisation_generating": schedule.utilisation(cycles_generating(schedule)),
         "products_per_token": schedule.products,
         "weight_bits_per_cycle": lanes.mac * scheme.weight_bits,
         "weight_bits_per_token": weights * scheme.weight_bits
@@ -72,6 +75,12 @@ def _print(preset: str, found: dict[str, Any]) -> None:
         f"{found['weight_bits_per_cycle']:,} weight bits a cycle",
         highlight=False,
     )
+    if found["contexts"] > 1:
+        console.print(
+            f"{found['contexts']} contexts, each generating: {found['cycles_generating']:,.0f} "
+            f"cycles a token ({found['array_utilisation_generating']:.1%} useful)",
+            highlight=False,
+        )
 
 
 @application.command()
@@ -80,12 +89,14 @@ def schedule(
     scheme: Annotated[str, typer.Option(help="quantization scheme")] = "w8a8",
     mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Predict the cycles of a token, the array's utilisation by stage and the weight bandwidth."""
     shape = find_preset(preset)
-    found = report(shape, find_scheme(scheme), chosen_lanes(shape, mac_lanes, scan_lanes))
+    lanes = chosen_lanes(shape, mac_lanes, scan_lanes, contexts)
+    found = report(shape, find_scheme(scheme), lanes)
     if as_json:
         typer.echo(json.dumps({"preset": preset, **found}, indent=2))
     else:

@@ -208,7 +208,7 @@ def test_vectors_of_frames_hold_every_probe():
         known = result.probes[name if layer < 0 else f"layer{layer}.{name}"]
         assert np.array_equal(known, flat), name
     assert result.probes["layer1.state"].shape == (48, 40, 8)
-    assert np.array_equal(result.probes["layer1.state"][-1], result.state[1])
+    assert np.array_equal(result.probes["layer1.state"][-1], result.state[1, 0])
     frames = {n for n, values in result.probes.items() if len(values) == 3}
     assert frames == {"pooled", "norm", "hidden", "logits"}
     without = vectors.trace(PROGRAM, stimulus.tokens, with_state=False)

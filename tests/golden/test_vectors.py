@@ -56,7 +56,7 @@ def test_committed_vectors_replay(scheme):
     stored = vectors.load_vectors(committed_vectors(scheme), artifact(scheme))
     program = load_program(artifact(scheme))
     assert stored.last[:-1].any(), "a reset inside the stream is part of the test"
-    fresh = vectors.trace(program, stored.tokens, stored.last)
+    fresh = vectors.trace(program, stored.tokens, stored.last, stored.context)
     assert fresh.probes.keys() == stored.probes.keys()
     for name, values in stored.probes.items():
         assert np.array_equal(values, fresh.probes[name]), name
@@ -96,7 +96,7 @@ def test_reset_policy(reset):
     expected = np.concatenate([run_of(piece[None])[0][0] for piece in pieces])
     assert np.array_equal(result.probes["logits"], expected)
     _, state = run_of(pieces[-1][None])
-    assert np.array_equal(result.state, state.scan[:, 0])
+    assert np.array_equal(result.state, state.scan)
     without = vectors.trace(program, tokens, last, with_state=False, reset_at_last=reset)
     assert "layer0.state" not in without.probes
     for name, values in without.probes.items():
@@ -215,7 +215,7 @@ def rewrite_manifest(source: Path, target: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 9}, "has version 9, this release reads 1"),
+        ({"version": 9}, "has version 9, this release reads 2"),
         ({"magic": "other"}, "is not a scanwright-golden-vectors file"),
         ({"seed": 5}, "SHA-256 differs"),
     ],
@@ -231,7 +231,7 @@ def test_edited_vectors_are_refused_with_the_command(changes, message, tmp_path)
 def test_vectors_of_another_artifact_are_refused_with_the_command():
     with pytest.raises(InputError, match="belongs to another artifact") as caught:
         vectors.load_vectors(committed_vectors("w8a8"), artifact("w4a8"))
-    assert "--tokens 8 --seed 0" in str(caught.value)
+    assert "--tokens 8 --seed 0 --contexts 1" in str(caught.value)
 
 
 def test_every_damaged_byte_of_the_vectors_is_refused_or_harmless(tmp_path):
