@@ -15,6 +15,7 @@ from golden.piecewise import (
     ACTIVATION_SEGMENTS_LOG2,
     LinearTable,
 )
+from hw.multiplier import registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import delayed
 
@@ -68,7 +69,7 @@ class EvenActivation(wiring.Component):
                 f"table {name!r} has {len(table.base)} bases and {len(table.slope)} slopes; "
                 f"the unit addresses {segments} segments"
             )
-        self._subtract = subtract
+        self._subtract, self._multipliers = subtract, plan.multipliers
         self._base_bits = bits_for(table.base, signed=False)
         self._slope_bits = bits_for(table.slope)
         words = [
@@ -114,9 +115,9 @@ class EvenActivation(wiring.Component):
         offset = delayed(m, magnitude[:_OFFSET_BITS], table.latency, name="offset")
         base = table.data[: self._base_bits]
         slope = table.data[self._base_bits :].as_signed()
-        product = Signal(signed(self._slope_bits + _OFFSET_BITS), reset_less=True)
+        product = registered_product(m, slope, offset, self._multipliers, name="product")
         product_base = Signal(self._base_bits, reset_less=True)
-        m.d.sync += [product.eq(slope * offset), product_base.eq(base)]
+        m.d.sync += product_base.eq(base)
         correction = Signal(signed(self._base_bits + 2), reset_less=True)
         m.d.sync += correction.eq(Mux(inside, product_base + product, 0))
         return correction

@@ -30,10 +30,11 @@ class ActivationStage(wiring.Component):
     ----------
     program : source of table, shifts and widths
     plan : where the table lives
+    prefix : begins the names of its memories
 
     Members
     -------
-    layer : in, held while a layer's elements pass
+    layer : in, of the element that comes in
     mixed_valid, mixed_index, mixed_value : in, SiLU's input of the u branch
     z_valid, z_index, z_value : in, that of the gate branch
     u_valid, u_index, u_value : out
@@ -41,11 +42,11 @@ class ActivationStage(wiring.Component):
     gate_valid, gate_index, gate_value : out
     """
 
-    def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
+    def __init__(self, *, program: Program, plan: MemoryPlan, prefix: str = "") -> None:
         shape, scheme = program.shape, program.scheme
         self._program = program
         self._silu = EvenActivation(
-            table=program.tables.silu, subtract=True, plan=plan, name="silu"
+            table=program.tables.silu, subtract=True, plan=plan, name=f"{prefix}silu"
         )
         u_shifts = np.concatenate([shifts.u for shifts in program.shifts])
         gate_shifts = [shifts.gate for shifts in program.shifts]
@@ -70,7 +71,7 @@ class ActivationStage(wiring.Component):
             )
         # One word a channel: the shift of u, and above it that of the scan's code.
         self._shifts = ParameterMemory(
-            name="activation_shifts", width=self._word_bits, words=words, plan=plan
+            name=f"{prefix}activation_shifts", width=self._word_bits, words=words, plan=plan
         )
         activation, index = signed(scheme.activation_bits), range(shape.d_inner)
         members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
@@ -119,7 +120,8 @@ class ActivationStage(wiring.Component):
         at_silu = delayed(m, index, silu.latency, name="index")
         shifts = self._channel_shifts(m)
         u_shift = shifts[: self._plan.bits]
-        gate_shift = select_constant(self.layer, self._gate_shifts, self._plan.bits)
+        layer = delayed(m, self.layer, silu.latency, name="layer")
+        gate_shift = select_constant(layer, self._gate_shifts, self._plan.bits)
         m.d.comb += [
             requantizer.i.eq(silu.o),
             requantizer.shift.eq(Mux(is_u, u_shift, gate_shift)),
@@ -148,9 +150,10 @@ class ActivationStage(wiring.Component):
         )
         registered_base = Signal(len(memory.address))
         address = Signal(len(memory.address))
-        m.d.sync += [registered_base.eq(base), address.eq(registered_base + self.mixed_index)]
+        index = delayed(m, self.mixed_index, 1, name="address_index")
+        m.d.sync += [registered_base.eq(base), address.eq(registered_base + index)]
         m.d.comb += memory.address.eq(address)
-        wait = self._silu.latency - memory.latency - 1
+        wait = self._silu.latency - memory.latency - 2
         return delayed(m, memory.data, wait, name="channel_shift")
 
     def _store_scan_input(self, m: Module, is_u: Value, index: Value, shift: Value) -> None:

@@ -12,6 +12,7 @@ from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.contexts import check_contexts, interleaved
+from hw.multiplier import registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import (
     PlannedRequantizer,
@@ -90,6 +91,7 @@ class CausalConvolution(wiring.Component):
         shape, scheme = program.shape, program.scheme
         self._contexts = check_contexts(contexts)
         self._shape, self._bits = shape, scheme.activation_bits
+        self._multipliers = plan.multipliers
         self._weight_bits = scheme.convolution_weight_bits
         self._window_bits = (shape.d_conv - 1) * self._bits
         self._shift_plan = ShiftPlan.covering([shifts.convolution for shifts in program.shifts])
@@ -208,11 +210,7 @@ class CausalConvolution(wiring.Component):
         terms: list[Value] = []
         weights = _split(parameters.data[:taps_end], self._weight_bits)
         for tap, (weight, x) in enumerate(zip(weights, inputs, strict=True)):
-            product = Signal(
-                signed(self._weight_bits + self._bits), name=f"product_{tap}", reset_less=True
-            )
-            m.d.sync += product.eq(weight * x)
-            terms.append(product)
+            terms.append(registered_product(m, weight, x, self._multipliers, name=f"product_{tap}"))
         terms.append(delayed(m, bias, 1, name="bias"))
         m.d.comb += [
             parameters.address.eq(address),

@@ -12,6 +12,7 @@ from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation import ACTIVATION_OUTPUT_BITS, EvenActivation
+from hw.multiplier import registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import (
     ChannelCounter,
@@ -66,7 +67,7 @@ class DeltaUnit(wiring.Component):
     """
 
     def __init__(self, *, program: Program, steps: int, plan: MemoryPlan) -> None:
-        self._program, self._steps = program, steps
+        self._program, self._steps, self._multipliers = program, steps, plan.multipliers
         shape, scheme = program.shape, program.scheme
         self._layers = shape.n_layer
         self.products = -(-shape.dt_rank // steps)
@@ -215,9 +216,9 @@ class DeltaUnit(wiring.Component):
         for lane in range(self.products):
             start = lane * self._weight_bits
             weight = self._weights.data[start : start + self._weight_bits].as_signed()
-            product = Signal(
-                signed(len(weight) + len(self.dt[lane])), name=f"product_{lane}", reset_less=True
+            products.append(
+                registered_product(
+                    m, self.dt[lane], weight, self._multipliers, name=f"product_{lane}"
+                )
             )
-            m.d.sync += product.eq(weight * self.dt[lane])
-            products.append(product)
         return pipelined_sum(m, products, name="products")

@@ -15,6 +15,7 @@ from golden.piecewise import (
     EXPONENT_SLOPE_FRACTION,
     LinearTable,
 )
+from hw.multiplier import Multipliers, registered_product
 from hw.pipeline import delayed, select_constant
 from hw.requantizer import ShiftRequantizer
 
@@ -45,6 +46,8 @@ class DecayUnit(wiring.Component):
         ``2**-x`` on [0, 1); the slope is a positive fall. It becomes constants in logic.
     decay_bits : int
         Fraction bits of the result, 4 to 16.
+    multipliers : Multipliers
+        What multiplies.
 
     Members
     -------
@@ -59,7 +62,13 @@ class DecayUnit(wiring.Component):
         If ``decay_bits`` is outside 4..16 or the table has not ``2**5`` segments.
     """
 
-    def __init__(self, *, table: LinearTable, decay_bits: int) -> None:
+    def __init__(
+        self,
+        *,
+        table: LinearTable,
+        decay_bits: int,
+        multipliers: Multipliers = Multipliers.DSP,
+    ) -> None:
         segments = 1 << EXPONENT_SEGMENTS_LOG2
         if len(table.base) != segments or len(table.slope) != segments:
             raise ValueError(
@@ -68,7 +77,7 @@ class DecayUnit(wiring.Component):
             )
         if not 4 <= decay_bits <= 16:
             raise ValueError(f"decay_bits {decay_bits} is outside 4..16; choose within it")
-        self._table = table
+        self._table, self._multipliers = table, multipliers
         self._decay_bits = decay_bits
         self._rounding = ShiftRequantizer(
             input_width=decay_bits + 1 + _KEPT_BELOW + 1,
@@ -117,8 +126,7 @@ class DecayUnit(wiring.Component):
             slope.eq(select_constant(segment, self._table.slope.tolist(), slope_bits)),
             offset.eq(self.i[:_OFFSET_BITS]),
         ]
-        product = Signal(slope_bits + _OFFSET_BITS, reset_less=True)
-        m.d.sync += product.eq(slope * offset)
+        product = registered_product(m, slope, offset, self._multipliers, name="product")
         product_base = delayed(m, base, 1, name="product_base")
         mantissa = Signal(EXPONENT_SLOPE_FRACTION + 1, reset_less=True)
         raised = product_base.shift_left(EXPONENT_SLOPE_FRACTION - EXPONENT_BASE_FRACTION)

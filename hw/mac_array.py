@@ -11,6 +11,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.multiplier import Multipliers, registered_product
+
 
 class MacArray(wiring.Component):
     """P multiply-accumulate lanes: ``sum_k W[g P + p, k] x[k]`` for one group after another.
@@ -25,6 +27,7 @@ class MacArray(wiring.Component):
     lanes : P
     weight_bits, input_bits : signed operand widths
     accumulator_bits : signed sum width, proved sufficient by the generator
+    multipliers : what multiplies
 
     Members
     -------
@@ -43,7 +46,13 @@ class MacArray(wiring.Component):
     latency = 3
 
     def __init__(
-        self, *, lanes: int, weight_bits: int, input_bits: int, accumulator_bits: int
+        self,
+        *,
+        lanes: int,
+        weight_bits: int,
+        input_bits: int,
+        accumulator_bits: int,
+        multipliers: Multipliers = Multipliers.DSP,
     ) -> None:
         if lanes < 1:
             raise ValueError(f"mac lanes = {lanes} is below 1; give at least one lane")
@@ -53,7 +62,7 @@ class MacArray(wiring.Component):
                 f"{weight_bits + input_bits} bits; widen them"
             )
         self._lanes, self._weight_bits = lanes, weight_bits
-        self._product_bits, self._accumulator_bits = weight_bits + input_bits, accumulator_bits
+        self._accumulator_bits, self._multipliers = accumulator_bits, multipliers
         super().__init__(
             {
                 "enable": In(1),
@@ -80,11 +89,12 @@ class MacArray(wiring.Component):
         ]
         for lane, shadow in enumerate(shadows):
             weight = self.weights.word_select(lane, self._weight_bits).as_signed()
-            product = Signal(signed(self._product_bits), name=f"product_{lane}", reset_less=True)
+            product = registered_product(
+                m, self.x, weight, self._multipliers, name=f"product_{lane}"
+            )
             total = Signal(
                 signed(self._accumulator_bits), name=f"accumulator_{lane}", reset_less=True
             )
-            m.d.sync += product.eq(weight * self.x)
             with m.If(multiplied[0]):
                 m.d.sync += total.eq(Mux(multiplied[1], 0, total) + product)
             # Lane i's sum reaches lane 0 after i shifts; what follows the last lane is unused.

@@ -19,7 +19,7 @@ from hw.reciprocal_root import ReciprocalRoot
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["ResidualNorm"]
+__all__ = ["ResidualNorm", "norm_weight_words"]
 
 
 class ResidualNorm(wiring.Component):
@@ -80,7 +80,7 @@ class ResidualNorm(wiring.Component):
         self._weights = ParameterMemory(
             name="norm_weight",
             width=self._weight_bits,
-            words=_weight_words(program),
+            words=norm_weight_words(program),
             plan=plan,
         )
         shifts = [*(layer.norm for layer in program.shifts), program.final_norm_shift]
@@ -255,7 +255,7 @@ def _saturated(total: Signal) -> Value:
     return Mux(overflow, limit, total[:bits].as_signed())
 
 
-def _weight_words(program: Program) -> list[int]:
+def norm_weight_words(program: Program) -> list[int]:
     """Return the weights of the layers' norms, then those of the final norm."""
     sets = [*(layer.norm_weight for layer in program.layers), program.final_norm_weight]
     bits = program.scheme.norm_weight_bits

@@ -9,6 +9,8 @@ from amaranth.hdl import ClockSignal, Instance, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.multiplier import Multipliers
+
 ROM_MODULE = "scanwright_rom"
 
 ROM_VERILOG = f"""\
@@ -36,15 +38,19 @@ endmodule
 
 @dataclass
 class MemoryPlan:
-    """Where parameter memories keep their words, and a record of every memory of a design.
+    """How a design is realised: where memories keep their words, and what multiplies.
+
+    It also records every parameter memory of the design.
 
     Parameters
     ----------
     image_folder : None embeds the words in the design, which Amaranth's simulator needs; a folder
         name makes every memory an instance of ``scanwright_rom`` reading ``FOLDER/NAME.hex``
+    multipliers : what multiplies
     """
 
     image_folder: str | None = None
+    multipliers: Multipliers = Multipliers.DSP
     images: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
 
     def add(self, name: str, width: int, words: list[int]) -> None:

@@ -215,6 +215,7 @@ class Projection(wiring.Component):
             weight_bits=self._lane_weight_bits,
             input_bits=scheme.activation_bits,
             accumulator_bits=self.accumulator_bits,
+            multipliers=self._plan.multipliers,
         )
         self._read_operands(m, controller, array)
         self._requantize(m, controller, array)

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.configuration import Scheme
 from hw.dual_scale import DualScaleDecoder
+from hw.multiplier import Multipliers, registered_product
 from hw.pipeline import index_bits
 from hw.vector_ring import VectorRing
 
@@ -26,6 +27,8 @@ class ScanDrive(wiring.Component):
         Widths and storage of the scan input.
     channels : int
         Elements, E.
+    multipliers : Multipliers
+        What multiplies.
     slots : int
         Vectors that the buffer holds; see :class:`hw.vector_ring.VectorRing`.
 
@@ -46,8 +49,16 @@ class ScanDrive(wiring.Component):
     u_latency = 2
     latency = 3
 
-    def __init__(self, *, scheme: Scheme, channels: int, slots: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        scheme: Scheme,
+        channels: int,
+        multipliers: Multipliers = Multipliers.DSP,
+        slots: int = 1,
+    ) -> None:
         self._scheme, self._channels, self._slots = scheme, channels, slots
+        self._multipliers = multipliers
         super().__init__(
             {
                 "valid": In(1),
@@ -73,8 +84,8 @@ class ScanDrive(wiring.Component):
             words.read.eq(self.read),
         ]
         u = Signal(self.u.shape(), reset_less=True)
-        drive = Signal(self.drive.shape(), reset_less=True)
-        m.d.sync += [u.eq(self._decoded(m, words.read_value)), drive.eq(self.delta * u)]
+        drive = registered_product(m, self.delta, u, self._multipliers, name="drive")
+        m.d.sync += u.eq(self._decoded(m, words.read_value))
         m.d.comb += [self.u.eq(u), self.drive.eq(drive)]
         return m
 

@@ -136,6 +136,7 @@ class ScanEngine(wiring.Component):
                 rate_bits=constants.rate_bits,
                 argument_plan=constants.argument_plan,
                 update_plan=constants.update_plan,
+                multipliers=plan.multipliers,
             )
             for _ in range(scan_lanes)
         ]
@@ -147,7 +148,9 @@ class ScanEngine(wiring.Component):
             scan_lanes=scan_lanes,
             copies=slots > 1,
         )
-        self._drive = ScanDrive(scheme=scheme, channels=shape.d_inner, slots=slots)
+        self._drive = ScanDrive(
+            scheme=scheme, channels=shape.d_inner, multipliers=plan.multipliers, slots=slots
+        )
         self._contexts = check_contexts(contexts)
         self._state = ScanState(words=self._words * contexts, width=scan_lanes * scheme.state_bits)
         super().__init__(self._ports())

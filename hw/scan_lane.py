@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.piecewise import EXPONENT_BITS
 from golden.program import Program
 from hw.exponent import DecayUnit
+from hw.multiplier import Multipliers, registered_product
 from hw.pipeline import PlannedRequantizer
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
@@ -39,6 +40,8 @@ class ScanLane(wiring.Component):
         Bits of a decay rate.
     argument_plan, update_plan : ShiftPlan
         Shifts of the two requantizers.
+    multipliers : Multipliers
+        What multiplies.
 
     Members
     -------
@@ -71,8 +74,10 @@ class ScanLane(wiring.Component):
         rate_bits: int,
         argument_plan: ShiftPlan,
         update_plan: ShiftPlan,
+        multipliers: Multipliers = Multipliers.DSP,
     ) -> None:
         scheme = self._scheme = program.scheme
+        self._multipliers = multipliers
         drive_bits = scheme.delta_bits + scheme.scan_input_bits
         self._argument = PlannedRequantizer(
             plan=argument_plan,
@@ -81,7 +86,9 @@ class ScanLane(wiring.Component):
             input_signed=False,
             output_signed=False,
         )
-        self._decay = DecayUnit(table=program.tables.exponent, decay_bits=scheme.decay_bits)
+        self._decay = DecayUnit(
+            table=program.tables.exponent, decay_bits=scheme.decay_bits, multipliers=multipliers
+        )
         self._update = PlannedRequantizer(
             plan=update_plan,
             input_width=drive_bits + scheme.activation_bits,
@@ -135,18 +142,13 @@ class ScanLane(wiring.Component):
         m.submodules.decay = decay = self._decay
         m.submodules.update = update = self._update
         m.submodules.state = state = self._state
-        argument_product = Signal(argument.i.shape(), reset_less=True)
-        update_product = Signal(update.i.shape(), reset_less=True)
-        decayed = Signal(signed(self._scheme.state_bits + self._scheme.decay_bits), reset_less=True)
+        kind = self._multipliers
+        argument_product = registered_product(m, self.delta, self.rate, kind, name="argument")
+        update_product = registered_product(m, self.drive, self.b, kind, name="update")
+        decayed = registered_product(m, decay.o, self.old, kind, name="decayed")
+        product = registered_product(m, state.o, self.c, kind, name="read")
         total = Signal(state.i.shape(), reset_less=True)
-        product = Signal(self.product.shape(), reset_less=True)
-        m.d.sync += [
-            argument_product.eq(self.delta * self.rate),
-            update_product.eq(self.drive * self.b),
-            decayed.eq(decay.o * self.old),
-            total.eq(decayed + update.o),
-            product.eq(state.o * self.c),
-        ]
+        m.d.sync += total.eq(decayed + update.o)
         m.d.comb += [
             argument.i.eq(argument_product),
             argument.shift.eq(self.argument_shift),

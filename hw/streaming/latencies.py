@@ -1,0 +1,37 @@
+"""The units' latencies as the streaming plan needs them, without building anything."""
+
+from __future__ import annotations
+
+from golden.configuration import NetworkShape, Scheme
+from hw.lanes import Lanes
+from hw.latencies import ACTIVATION, RECIPROCAL_ROOT, REQUANTIZER, latencies
+from hw.streaming.plan import StreamingLatencies
+
+__all__ = ["streaming_latencies"]
+
+_RESIDUAL, _POOL = 3, 6
+_SQUARES = 2
+_SCALING = 2 * (1 + REQUANTIZER)
+
+
+def streaming_latencies(shape: NetworkShape, scheme: Scheme, scan_lanes: int) -> StreamingLatencies:
+    """Return the latencies; :class:`hw.streaming.engine.StreamingEngine` checks its units."""
+    shared = latencies(shape, scheme, Lanes(mac=1, scan=scan_lanes))
+    return StreamingLatencies(
+        convolution=shared.convolution,
+        activation=shared.activation,
+        scan_code=shared.scan_code,
+        scan=shared.scan,
+        scan_delta=shared.scan_delta,
+        scan_output=shared.scan_output,
+        scan_state=shared.scan_state,
+        dt_offset=shared.dt_offset,
+        b_offset=shared.bc_offset,
+        c_offset=shared.scan_state - 1,
+        scan_u_offset=shared.scan_u_offset,
+        gate_offset=shared.gate_offset,
+        residual=_RESIDUAL,
+        pool=_POOL,
+        norm=_POOL + _SQUARES + RECIPROCAL_ROOT + _SCALING,
+        hidden_activation=ACTIVATION + REQUANTIZER,
+    )
