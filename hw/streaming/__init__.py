@@ -5,7 +5,8 @@ but for the state. Every *beat* one block of one token enters the pipe of units,
 works on the block that it has reached, one element a cycle.
 """
 
+from hw.streaming.choice import choose_streaming
 from hw.streaming.engine import StreamingEngine
-from hw.streaming.plan import StreamingPlan, plan_streaming
+from hw.streaming.plan import StreamingPlan
 
-__all__ = ["StreamingEngine", "StreamingPlan", "plan_streaming"]
+__all__ = ["StreamingEngine", "StreamingPlan", "choose_streaming"]

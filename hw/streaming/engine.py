@@ -18,13 +18,11 @@ from hw.scan_engine import ScanEngine
 from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
 from hw.streaming.burst import Burst
 from hw.streaming.feature_input import FeatureInput, feature_layout
-from hw.streaming.latencies import streaming_latencies
 from hw.streaming.matrix_stage import MatrixStage
 from hw.streaming.plan import (
     FRONT_START,
     StreamingLanes,
     StreamingPlan,
-    plan_streaming,
 )
 from hw.streaming.pooled_head import PooledHead, output_layout
 from hw.streaming.residual_norm import StreamingNorm
@@ -81,7 +79,7 @@ class StreamingEngine(wiring.Component):
     Parameters
     ----------
     program : a frame network
-    lanes, beat : from :func:`hw.streaming.plan.choose_streaming_lanes`
+    plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
 
     Members
@@ -98,18 +96,15 @@ class StreamingEngine(wiring.Component):
         If the network has no frames, or a value would be overwritten before it is used.
     """
 
-    def __init__(
-        self, *, program: Program, lanes: StreamingLanes, beat: int, realisation: MemoryPlan
-    ) -> None:
+    def __init__(self, *, program: Program, plan: StreamingPlan, realisation: MemoryPlan) -> None:
         if program.shape.frame is None or not isinstance(program.front, FeatureEmbedding):
             raise InputError(
                 "the streaming organisation needs a frame network; "
                 "use the shared organisation for a language model"
             )
         self._program, self._front, self._realisation = program, program.front, realisation
-        late = streaming_latencies(program.shape, program.scheme, lanes.scan)
-        self.plan: StreamingPlan = plan_streaming(program.shape, lanes, beat, late)
-        self.probe_widths = streaming_probe_widths(program, lanes)
+        self.plan = plan
+        self.probe_widths = streaming_probe_widths(program, plan.lanes)
         scheme = program.scheme
         members = {
             "features": In(stream.Signature(feature_layout(scheme.feature_bits))),

@@ -20,6 +20,11 @@ from hw.streaming.matrix_stage import StageTiming
 
 Cycles = npt.NDArray[np.int64]
 
+
+class BeatTooShortError(InputError):
+    """A value would be overwritten before it is used; a longer beat helps."""
+
+
 FRONT_START = 1
 """A start is registered, so none comes in a token's cycle 0."""
 BURST_LATENCY = 1
@@ -76,84 +81,6 @@ class StreamingLanes:
         """Return the lanes of all arrays."""
         arrays = (self.front, self.x, self.z, self.projected, self.out, self.hidden, self.head)
         return sum(arrays)
-
-
-def fewest_lanes(name: str, rows: int, columns: int, cycles: int) -> int:
-    """Return the fewest lanes that compute a product within ``cycles``.
-
-    Raises
-    ------
-    InputError
-        If no number of lanes does.
-    """
-    for lanes in range(1, rows + 1):
-        if StageTiming(rows=rows, columns=columns, lanes=lanes).duration <= cycles:
-            return lanes
-    raise InputError(
-        f"{name} of {rows} x {columns} cannot be computed every {cycles} cycles, one element a "
-        f"cycle takes {max(rows, columns)}; give a longer beat"
-    )
-
-
-def shortest_beat(shape: NetworkShape, scan_lanes: int) -> int:
-    """Return the fewest cycles a beat may have: one element a cycle everywhere."""
-    assert shape.frame is not None
-    layers, tokens = shape.n_layer, shape.frame.tokens
-    return max(
-        shape.d_inner * (shape.d_state // scan_lanes),
-        shape.d_inner,
-        shape.projected,
-        2 * shape.d_model,  # a load and an add
-        -(-max(shape.frame.features, shape.d_model) // layers),
-        -(-max(shape.vocabulary, shape.frame.hidden, shape.d_model) // (layers * tokens)),
-    )
-
-
-def choose_streaming_lanes(
-    shape: NetworkShape, *, scan: int | None = None, beat: int | None = None
-) -> tuple[StreamingLanes, int]:
-    """Return the fewest lanes that keep up with the scan, and the cycles of a beat.
-
-    Parameters
-    ----------
-    scan : lanes of the scan, a divisor of d_state; without it d_state
-    beat : cycles a block; without it the fewest possible
-
-    Raises
-    ------
-    InputError
-        If the network has no frames, the scan lanes do not divide, or the beat is too short.
-    """
-    if shape.frame is None:
-        raise InputError(
-            "the streaming organisation needs a frame network, whose inputs are known ahead; "
-            "use the shared organisation for a language model"
-        )
-    scan = shape.d_state if scan is None else scan
-    if scan < 1 or shape.d_state % scan:
-        raise InputError(
-            f"scan lanes = {scan} does not divide d_state = {shape.d_state}; choose a divisor"
-        )
-    least = shortest_beat(shape, scan)
-    beat = least if beat is None else beat
-    if beat < least:
-        raise InputError(
-            f"a beat of {beat} cycles is too short, the scan and the one-element-a-cycle streams "
-            f"need {least}; give at least that or more scan lanes"
-        )
-    frame, d, e = shape.frame, shape.d_model, shape.d_inner
-    token, whole = shape.n_layer * beat, frame.tokens * shape.n_layer * beat
-    lanes = StreamingLanes(
-        front=fewest_lanes("the feature embedding", d, frame.features, token),
-        x=fewest_lanes("in_proj", e, d, beat),
-        z=fewest_lanes("in_proj", e, d, beat),
-        projected=fewest_lanes("x_proj", shape.projected, e, beat),
-        out=fewest_lanes("out_proj", d, e, beat),
-        hidden=fewest_lanes("the hidden layer", frame.hidden, d, whole),
-        head=fewest_lanes("the head", shape.vocabulary, frame.hidden, whole),
-        scan=scan,
-    )
-    return lanes, beat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +244,7 @@ def _check_copies(shape: NetworkShape, block: _Block, beat: int, late: Streaming
         ("C", r + n, late.c_offset),
     ):
         if rows[first] < scan + offset - 1:
-            raise InputError(
+            raise BeatTooShortError(
                 f"{name} is overwritten {scan + offset - 1 - rows[first]} cycles before the scan "
                 f"takes it, with a beat of {beat}; give a longer beat"
             )
@@ -342,7 +269,7 @@ def plan_streaming(
 
     Raises
     ------
-    InputError
+    BeatTooShortError
         If a value would be overwritten before it is used.
     """
     assert shape.frame is not None

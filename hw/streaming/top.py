@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.program import Program
 from hw.parameter_memory import MemoryPlan
 from hw.streaming.engine import StreamingEngine
-from hw.streaming.plan import StreamingLanes, StreamingPlan
+from hw.streaming.plan import StreamingPlan
 from hw.top import whole_bytes
 
 __all__ = ["FEATURES", "OUTPUTS", "StreamingAccelerator"]
@@ -26,7 +26,7 @@ class StreamingAccelerator(wiring.Component):
     Parameters
     ----------
     program : a frame network
-    lanes, beat : from :func:`hw.streaming.plan.choose_streaming_lanes`
+    plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
 
     Members
@@ -41,12 +41,8 @@ class StreamingAccelerator(wiring.Component):
         From the engine.
     """
 
-    def __init__(
-        self, *, program: Program, lanes: StreamingLanes, beat: int, realisation: MemoryPlan
-    ) -> None:
-        self._engine = StreamingEngine(
-            program=program, lanes=lanes, beat=beat, realisation=realisation
-        )
+    def __init__(self, *, program: Program, plan: StreamingPlan, realisation: MemoryPlan) -> None:
+        self._engine = StreamingEngine(program=program, plan=plan, realisation=realisation)
         self._feature_bits = program.scheme.feature_bits
         members: dict[str, In | Out] = {"unaligned": Out(1)}
         for prefix, bits, flow in (

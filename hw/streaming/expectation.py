@@ -1,0 +1,48 @@
+"""What every probe of the streaming engine must show, and when."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from golden.fixed_point import Integers
+from golden.program import Program
+from golden.vectors import Trace
+from hw.expectation import pack_lanes
+from hw.streaming.plan import StreamingPlan
+
+__all__ = ["expected_events"]
+
+_FRAME_SOURCES = {"final_norm": "norm"}
+"""Probes whose golden name is another."""
+
+
+def _token_values(name: str, program: Program, plan: StreamingPlan, trace: Trace) -> np.ndarray:
+    """Return the values of a token's probe, one row a token, in hardware order."""
+    length, layers = len(trace.tokens), range(program.shape.n_layer)
+    passes = [trace.probes[f"layer{index}.{name}"].reshape(length, -1) for index in layers]
+    if name == "residual":
+        passes.insert(0, trace.probes[name].reshape(length, -1))
+    values = np.concatenate(passes, axis=1)
+    if name == "state":
+        return pack_lanes(values, plan.lanes.scan, program.scheme.state_bits)
+    return values
+
+
+def expected_events(
+    name: str, program: Program, plan: StreamingPlan, trace: Trace, starts: Integers
+) -> list[tuple[int, int]]:
+    """Return (cycle, value) of everything that probe ``name`` shows, in order of the cycles.
+
+    Parameters
+    ----------
+    trace : golden vectors of whole frames
+    starts : cycle 0 of every token, (l,)
+    """
+    if name in plan.probes:
+        values, offsets = _token_values(name, program, plan, trace), plan.probes[name]
+    else:
+        source = _FRAME_SOURCES.get(name, name)
+        values, offsets = trace.probes[source], plan.frame_probes[name]
+        starts = starts[np.flatnonzero(trace.last)]
+    cycles = np.asarray(starts)[:, None] + offsets
+    return sorted(zip(cycles.ravel().tolist(), values.reshape(-1).tolist(), strict=True))

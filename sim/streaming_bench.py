@@ -1,0 +1,142 @@
+"""The streaming engine in Amaranth's simulator, compared with golden in value and cycle."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import UnusedElaboratable
+from amaranth.sim import Simulator
+
+from golden.program import Program
+from golden.vectors import Trace
+from hw.streaming import StreamingEngine
+from hw.streaming.expectation import expected_events
+
+__all__ = ["StreamingRecording", "compare_streaming", "run_streaming"]
+
+
+@dataclass
+class StreamingRecording:
+    """What a simulation showed.
+
+    Parameters
+    ----------
+    starts : cycle 0 of every token
+    probes : (cycle, value) by probe point
+    outputs : (value, last) as taken from the stream
+    finished : cycle in which the last output was taken
+    """
+
+    starts: list[int] = field(default_factory=list)
+    probes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    outputs: list[tuple[int, int]] = field(default_factory=list)
+    finished: int = 0
+
+
+def _features(trace: Trace, *, cut: int) -> list[tuple[int, int]]:
+    """Return the stream of (value, last); with ``cut`` frames end before their zero features."""
+    values = trace.tokens.reshape(-1).tolist()
+    width = trace.tokens.shape[1]
+    ends = {(token + 1) * width - 1 for token in np.flatnonzero(trace.last).tolist()}
+    stream = [(value, int(position in ends)) for position, value in enumerate(values)]
+    return stream if not cut else _shortened(stream)
+
+
+def _shortened(stream: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the stream without the zeros at the ends of its frames, which the engine adds."""
+    short: list[tuple[int, int]] = []
+    for value, last in stream:
+        short.append((value, last))
+        if last:
+            while len(short) > 1 and short[-1][0] == 0 and not short[-2][1]:
+                short.pop()
+            short[-1] = (short[-1][0], 1)
+    return short
+
+
+def run_streaming(
+    engine: StreamingEngine, trace: Trace, *, stall_seed: int | None = None, cut: bool = False
+) -> StreamingRecording:
+    """Play the features of ``trace``; with a seed both streams stall at random.
+
+    Parameters
+    ----------
+    cut : leave the zeros at the ends of frames to the engine's padding
+    """
+    recording = StreamingRecording(probes={name: [] for name in engine.probe_widths})
+    stream = _features(trace, cut=cut)
+    total = trace.probes["logits"].size
+    stalls = random.Random(stall_seed)
+    patience = 8 * (engine.plan.latency + engine.plan.frame_interval) * (1 + len(trace.last))
+
+    async def bench(context: Any) -> None:
+        cycle, sent, pause = 0, 0, 0
+        while len(recording.outputs) < total:
+            offering = sent < len(stream) and not pause
+            context.set(engine.features.valid, int(offering))
+            if offering:
+                context.set(engine.features.payload.value, stream[sent][0])
+                context.set(engine.features.payload.last, stream[sent][1])
+            ready = stall_seed is None or stalls.random() < 0.1
+            context.set(engine.outputs.ready, int(ready))
+            if context.get(engine.accepted):
+                recording.starts.append(cycle + 1)
+            if offering and context.get(engine.features.ready):
+                sent += 1
+                if stall_seed is not None and stalls.random() < 0.05:
+                    pause = stalls.randrange(2 * engine.plan.interval)
+            elif pause:
+                pause -= 1
+            _sample(context, engine, recording, cycle)
+            await context.tick()
+            cycle += 1
+            assert cycle < patience, "the engine stopped answering"
+        recording.finished = cycle
+
+    simulator = Simulator(engine)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        simulator.run()
+    return recording
+
+
+def _sample(
+    context: Any, engine: StreamingEngine, recording: StreamingRecording, cycle: int
+) -> None:
+    for name, events in recording.probes.items():
+        if context.get(getattr(engine, f"probe_{name}_valid")):
+            events.append((cycle, context.get(getattr(engine, f"probe_{name}_value"))))
+    outputs = engine.outputs
+    if context.get(outputs.valid) and context.get(outputs.ready):
+        payload = outputs.payload
+        recording.outputs.append((context.get(payload.value), context.get(payload.last)))
+
+
+def compare_streaming(
+    recording: StreamingRecording, program: Program, trace: Trace, engine: StreamingEngine
+) -> None:
+    """Assert equality of every probe in value and cycle, and of the outputs.
+
+    Raises
+    ------
+    AssertionError
+        Naming the probe, and expected and found cycle and value of the first difference.
+    """
+    assert len(recording.starts) == len(trace.last)
+    starts = np.array(recording.starts)
+    for name, found in recording.probes.items():
+        wanted = expected_events(name, program, engine.plan, trace, starts)
+        for position, (shown, due) in enumerate(zip(found, wanted, strict=False)):
+            assert shown == due, f"{name}, event {position}: (cycle, value) {shown}, not {due}"
+        assert len(found) == len(wanted), f"{name}: {len(found)} values, not {len(wanted)}"
+    logits = trace.probes["logits"]
+    last = np.zeros_like(logits)
+    last[:, -1] = 1
+    expected = list(zip(logits.ravel().tolist(), last.ravel().tolist(), strict=True))
+    assert recording.outputs == expected

@@ -1,0 +1,71 @@
+"""Streaming engines of drawn frame networks in Amaranth's simulator against golden."""
+
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golden.configuration import SCHEMES, FrameShape, NetworkShape
+from golden.random_program import random_program
+from golden.vectors import random_stimulus, trace
+from hw.lanes import divisors
+from hw.multiplier import Multipliers
+from hw.parameter_memory import MemoryPlan
+from hw.streaming import StreamingEngine, choose_streaming
+from sim.streaming_bench import compare_streaming, run_streaming
+
+
+@st.composite
+def frame_networks(draw):
+    """Return (program, plan) of a small frame network."""
+    shape = NetworkShape(
+        vocabulary=draw(st.integers(2, 9)),
+        d_model=draw(st.integers(4, 9)),
+        d_inner=draw(st.integers(6, 14)),
+        d_state=draw(st.sampled_from([1, 2, 3, 4])),
+        d_conv=draw(st.integers(2, 4)),
+        dt_rank=draw(st.integers(1, 3)),
+        n_layer=draw(st.integers(1, 3)),
+        frame=FrameShape(
+            features=draw(st.integers(1, 9)),
+            tokens=draw(st.sampled_from([1, 2, 4])),
+            hidden=draw(st.integers(2, 9)),
+        ),
+    )
+    scheme = SCHEMES[draw(st.sampled_from(["w8a8", "w4a8", "w4a5-se"]))]
+    scan = draw(st.sampled_from(divisors(shape.d_state)))
+    program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
+    plan = choose_streaming(shape, scheme, scan=scan)
+    if draw(st.booleans()):
+        plan = choose_streaming(shape, scheme, scan=scan, beat=plan.beat + draw(st.integers(0, 9)))
+    return program, plan
+
+
+def check(program, plan, *, seed, stall_seed=None, cut=False, multipliers=Multipliers.DSP):
+    """Run one engine on three frames and compare every probe in value and cycle."""
+    stream = random_stimulus(program, 3, seed)
+    features = stream.tokens.copy()
+    if cut:
+        features[np.random.default_rng(seed).random(len(features)) < 0.5] = 0
+    expected = trace(program, features, stream.last)
+    engine = StreamingEngine(
+        program=program, plan=plan, realisation=MemoryPlan(multipliers=multipliers)
+    )
+    recording = run_streaming(engine, expected, stall_seed=stall_seed, cut=cut)
+    compare_streaming(recording, program, expected, engine)
+    return recording, engine
+
+
+@settings(max_examples=6, deadline=None)
+@given(frame_networks(), st.integers(0, 99))
+def test_streaming_engine_equals_golden_at_full_speed(drawn, seed):
+    program, plan = drawn
+    recording, engine = check(program, plan, seed=seed)
+    assert set(np.diff(recording.starts).tolist()) <= {engine.plan.interval}
+
+
+@settings(max_examples=4, deadline=None)
+@given(frame_networks(), st.integers(0, 99), st.sampled_from(sorted(Multipliers)))
+def test_streaming_engine_equals_golden_under_stalls(drawn, seed, multipliers):
+    program, plan = drawn
+    check(program, plan, seed=seed, stall_seed=seed, cut=bool(seed % 2), multipliers=multipliers)
