@@ -13,8 +13,12 @@ from hw.multiplier import Multipliers
 
 ROM_MODULE = "scanwright_rom"
 
+LOGIC_DEPTH = 128
+"""Memories of at most so many words become logic: a block memory would be nearly empty."""
+
 ROM_VERILOG = f"""\
 // A read-only memory of two cycles: the block memory's register and an output register.
+// A block memory has at least 512 words, so that a few words are cheaper in logic.
 module {ROM_MODULE} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,
@@ -25,13 +29,20 @@ module {ROM_MODULE} #(
     input wire [ADDRESS-1:0] address,
     output reg [WIDTH-1:0] data
 );
-    reg [WIDTH-1:0] words [0:DEPTH-1];
     reg [WIDTH-1:0] word;
-    initial $readmemh(IMAGE, words);
-    always @(posedge clk) begin
-        word <= words[address];
-        data <= word;
-    end
+    always @(posedge clk) data <= word;
+    generate
+        if (DEPTH <= {LOGIC_DEPTH}) begin : logic_memory
+            (* rom_style = "logic", ram_style = "logic" *)
+            reg [WIDTH-1:0] words [0:DEPTH-1];
+            initial $readmemh(IMAGE, words);
+            always @(posedge clk) word <= words[address];
+        end else begin : block_memory
+            reg [WIDTH-1:0] words [0:DEPTH-1];
+            initial $readmemh(IMAGE, words);
+            always @(posedge clk) word <= words[address];
+        end
+    endgenerate
 endmodule
 """
 
