@@ -1,6 +1,5 @@
 """Streaming engines of drawn frame networks in Amaranth's simulator against golden."""
 
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
