@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from golden.errors import InputError
 from model.checkpoint_configuration import (
@@ -31,7 +31,10 @@ from model.checkpoint_configuration import (
 from model.configuration import MambaConfiguration
 from model.mamba import MambaLanguageModel
 
-__all__ = ["checkpoint_bytes", "load_checkpoint"]
+__all__ = [
+    "CheckpointContent", "check_tensors", "checkpoint_bytes", "expected_tensors",
+    "load_checkpoint", "read_tensors", "ties",
+]  # fmt: skip
 
 _HUGGING_FACE_EMBEDDING = "backbone.embeddings.weight"
 _PICKLES = (".bin", ".pt", ".pth")
@@ -42,11 +45,12 @@ _USUAL = (
     "pytorch_model.bin.index.json", "pytorch_model.bin",
 )  # fmt: skip
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+_LAYERS = "backbone.layers."
 _AGAIN = "export or download the checkpoint again"
 
 
 @dataclass(frozen=True)
-class _Content:
+class CheckpointContent:
     """What the files of one checkpoint hold: tensors in the original naming, and metadata."""
 
     path: Path
@@ -68,9 +72,12 @@ def load_checkpoint(path: str | Path) -> MambaLanguageModel:
     InputError
         One line that names the file, the tensor, what was found and expected, and the remedy.
     """
-    content = _read(_locate(Path(path)))
+    content = read_tensors(Path(path))
     configuration, source = _configuration(content)
-    _check(content, configuration, source)
+    with torch.device("meta"):
+        single = MambaLanguageModel(dataclasses.replace(configuration, n_layer=1))
+    tied, layers = configuration.tie_embeddings, configuration.n_layer
+    check_tensors(content, expected_tensors(single, layers, tied=tied), tied=tied, source=source)
     with torch.device("meta"):  # no memory and no random numbers for weights that get replaced
         model = MambaLanguageModel(configuration)
     tensors = dict(content.tensors)
@@ -114,7 +121,15 @@ def _locate(path: Path) -> Path:
     return files[0]
 
 
-def _read(path: Path) -> _Content:
+def read_tensors(path: Path) -> CheckpointContent:
+    """Return all tensors of a file or folder, in the original naming and in float32.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, or a file or tensor is damaged.
+    """
+    path = _locate(path)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
@@ -125,7 +140,7 @@ def _read(path: Path) -> _Content:
             if own in tensors:
                 raise InputError(f"{file}: tensor {name} is there twice; {_AGAIN}")
             tensors[own] = _widen(file, name, tensor)
-    return _Content(path, tensors, metadata)
+    return CheckpointContent(path, tensors, metadata)
 
 
 def _shards(index: Path) -> list[Path]:
@@ -189,11 +204,14 @@ def _widen(path: Path, name: str, tensor: Tensor) -> Tensor:
     return wide
 
 
-def _configuration(content: _Content) -> tuple[MambaConfiguration, str]:
+def _configuration(content: CheckpointContent) -> tuple[MambaConfiguration, str]:
     """Return the configuration and where it comes from."""
     for name in content.tensors:
         if name.endswith(("mixer.dt_bias", "mixer.norm.weight")):
-            raise InputError(f"{content.path}: {name} belongs to Mamba-2; give a Mamba-1 model")
+            raise InputError(
+                f"{content.path}: {name} belongs to Mamba-2; load it with "
+                "model.mamba2_checkpoint.load_mamba2, only Mamba-1 becomes an integer program"
+            )
     if "run" in content.metadata:
         raise InputError(f"{content.path} is the state of a training run; name the checkpoint")
     beside = content.path.parent / "config.json"
@@ -213,51 +231,76 @@ def _configuration(content: _Content) -> tuple[MambaConfiguration, str]:
     return _tie(content.tensors, inferred), "the other tensors"
 
 
+def ties(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether the head may be the embedding: it is absent or equal to it."""
+    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
+    return head is None or embedding is None or torch.equal(head, embedding)
+
+
 def _tie(tensors: Mapping[str, Tensor], configuration: MambaConfiguration) -> MambaConfiguration:
     """Untie a head that differs from the embedding, as transformers does: the data decide."""
-    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
-    if head is None or embedding is None or torch.equal(head, embedding):
+    if ties(tensors):
         return configuration
     return dataclasses.replace(configuration, tie_embeddings=False)
 
 
-def _check(content: _Content, configuration: MambaConfiguration, source: str) -> None:
-    """Compare names and shapes; the first difference is the error."""
+def check_tensors(
+    content: CheckpointContent,
+    wanted: Iterator[tuple[str, tuple[int, ...]]],
+    *,
+    tied: bool,
+    source: str,
+) -> None:
+    """Compare names and shapes; the first difference is the error.
+
+    Parameters
+    ----------
+    wanted : see :func:`expected_tensors`
+    tied : the head may be stored beside the embedding that it equals
+    source : what asks for these tensors, for the message
+
+    Raises
+    ------
+    InputError
+        Naming the tensor that is missing, misshapen or unexpected.
+    """
     remedy = f"correct {source} or {_AGAIN}"
-    expected: set[str] = set()
-    for name, wanted in _expected(configuration):
+    expected: set[str] = {HEAD} if tied else set()
+    for name, shape in wanted:
         if name not in content.tensors:
             raise InputError(
-                f"{content.path}: tensor {name} is missing, {source} asks for shape {wanted}; "
+                f"{content.path}: tensor {name} is missing, {source} asks for shape {shape}; "
                 f"{remedy}"
             )
         found = tuple(content.tensors[name].shape)
-        if found != wanted:
+        if found != shape:
             raise InputError(
-                f"{content.path}: {name} has shape {found}, {source} asks for {wanted}; {remedy}"
+                f"{content.path}: {name} has shape {found}, {source} asks for {shape}; {remedy}"
             )
         expected.add(name)
-    if configuration.tie_embeddings:
-        expected.add(HEAD)  # may be stored beside the embedding that it equals
     unexpected = sorted(set(content.tensors) - expected)
     if unexpected:
         shape = tuple(content.tensors[unexpected[0]].shape)
+        layers = len({name.split(".")[2] for name in expected if name.startswith(_LAYERS)})
         raise InputError(
             f"{content.path}: {len(unexpected)} unexpected tensors, the first is {unexpected[0]} "
-            f"of shape {shape}, {source} asks for {configuration.n_layer} layers; {remedy}"
+            f"of shape {shape}, {source} asks for {layers} layers; {remedy}"
         )
 
 
-def _expected(configuration: MambaConfiguration) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and shape of every tensor, lazily: a wrong number of layers may be huge."""
-    with torch.device("meta"):
-        model = MambaLanguageModel(dataclasses.replace(configuration, n_layer=1))
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+def expected_tensors(
+    single: nn.Module, layers: int, *, tied: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield name and shape of every tensor, lazily: a wrong number of layers may be huge.
+
+    ``single`` is the model with one layer, on the meta device.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in single.state_dict().items()}
     first = layer_tensor(0, "")
     inside = {k.removeprefix(first): v for k, v in shapes.items() if k.startswith(first)}
     for name, shape in shapes.items():
-        if not name.startswith(first) and not (name == HEAD and configuration.tie_embeddings):
+        if not name.startswith(first) and not (name == HEAD and tied):
             yield name, shape
-    for index in range(configuration.n_layer):
+    for index in range(layers):
         for rest, shape in inside.items():
             yield layer_tensor(index, rest), shape
