@@ -1,0 +1,159 @@
+"""The network that is trained equals the golden model, and its gradients those of the real one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from golden.configuration import SCHEMES, NetworkShape
+from golden.operations.dual_scale import decode, unpack
+from golden.operations.scan import scan_step
+from golden.random_program import random_program
+from golden.reference import ReferenceExecutor
+from model.quantized_network import QuantizedNetwork
+from model.quantized_scan import ScanScales, quantized_scan
+from model.straight_through import exact_with_gradient_of
+
+SHAPE = NetworkShape(
+    vocabulary=48, d_model=12, d_inner=20, d_state=4, d_conv=3, dt_rank=2, n_layer=2
+)
+
+
+def fractions(program):
+    """Return the exponents of every probe's integers."""
+    found = {("logits", -1): program.logit_fraction, ("norm", -1): program.final_norm_fraction}
+    found["residual", -1] = program.residual_fraction
+    for index, layer in enumerate(program.layers):
+        own, shape = layer.formats, program.shape
+        counts = (shape.dt_rank, shape.d_state, shape.d_state)
+        found |= {
+            ("norm", index): own.norm,
+            ("x", index): own.x,
+            ("convolution", index): 12,
+            ("u", index): own.u + own.u_channel,
+            ("scan_u", index): own.scan_u,
+            ("gate", index): own.gate,
+            ("projected", index): np.repeat([own.dt, own.b, own.c], counts),
+            ("delta", index): own.delta,
+            ("scan_output", index): own.scan_output,
+            ("gated", index): own.gated + own.gated_channel,
+            ("residual", index): program.residual_fraction,
+        }
+    return found
+
+
+def golden_values(program, tokens):
+    """Return every probe of the golden model in real units."""
+    exponents, values = fractions(program), {}
+
+    def probe(name, layer, integers):
+        if name == "token":
+            return
+        dual = program.scheme.dual_scale
+        if name == "scan_u" and dual is not None:
+            integers = decode(*unpack(integers, dual), dual)
+        values[name, layer] = np.ldexp(integers.astype(float), -exponents[name, layer])
+
+    ReferenceExecutor(program).forward(tokens, None, probe)
+    return values
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_value_is_goldens_integer_times_its_scale(name, seed):
+    program = random_program(SHAPE, SCHEMES[name], seed=seed)
+    tokens = np.random.default_rng(seed).integers(0, SHAPE.vocabulary, (2, 40))
+    wanted, found = golden_values(program, tokens), {}
+    network = QuantizedNetwork(program)
+    network(
+        torch.from_numpy(tokens),
+        lambda name, layer, values: found.update({(name, layer): values.detach().numpy()}),
+    )
+    assert found.keys() == wanted.keys()
+    for key, values in wanted.items():
+        assert np.array_equal(found[key], values), key
+
+
+def test_training_moves_the_integers_and_lowers_the_loss():
+    program = random_program(SHAPE, SCHEMES["w4a5-se"], seed=2)
+    tokens = torch.from_numpy(np.random.default_rng(3).integers(0, SHAPE.vocabulary, (2, 24)))
+    network = QuantizedNetwork(program)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(12):
+        logits = network(tokens[:, :-1])
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+    trained = network.build({"source": "test"})
+    logits, _ = ReferenceExecutor(trained).forward(tokens[:, :-1].numpy())
+    found = network(tokens[:, :-1]).detach().numpy()
+    assert np.array_equal(np.ldexp(logits.astype(float), -trained.logit_fraction), found)
+    assert (
+        dataclasses.replace(trained, provenance={}).layers[0].formats is program.layers[0].formats
+    )
+
+
+def states_of(scales, inputs):
+    """Return golden's states (b, l, e, n) in real units."""
+    delta, u, b, c, skip = (value.detach() for value in inputs)
+    constants = dataclasses.replace(
+        scales.golden, skip=(skip * scales.c * scales.state / scales.u).long().numpy()
+    )
+    integers = [
+        (value * scale).long().numpy()
+        for value, scale in ((delta, scales.delta), (u, scales.u), (b, scales.b), (c, scales.c))
+    ]
+    state, states = np.zeros((2, 20, 4), np.int64), []
+    for t in range(delta.shape[1]):
+        _, state = scan_step(state, *(value[:, t] for value in integers), constants)
+        states.append(np.ldexp(state.astype(float), -program_state(scales)))
+    return torch.from_numpy(np.stack(states, axis=1))
+
+
+def program_state(scales):
+    return np.log2(scales.state.numpy()).astype(int)[:, None]
+
+
+def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values():
+    program = random_program(SHAPE, SCHEMES["w8a8"], seed=4)
+    formats, constants = program.layers[0].formats, program.scan_constants(0)
+    scales = ScanScales.of(constants, formats, torch.device("cpu"))
+    random = np.random.default_rng(5)
+
+    def draw(shape, low, high, fraction):
+        values = np.ldexp(random.integers(low, high, shape).astype(float), -fraction)
+        return torch.tensor(values, requires_grad=True)
+
+    delta = draw((2, 9, 20), 0, 4096, formats.delta)
+    u = draw((2, 9, 20), -128, 128, formats.scan_u)
+    b, c = (draw((2, 9, 4), -128, 128, fraction) for fraction in (formats.b, formats.c))
+    skip = draw((20,), -2000, 2000, formats.c + formats.state - formats.scan_u)
+    inputs = (delta, u, b, c, skip)
+    weight = torch.from_numpy(random.normal(size=(2, 9, 20)))
+    y = quantized_scan(scales, *inputs)
+    found = torch.autograd.grad((y * weight).sum(), inputs)
+
+    rate = scales.rate * scales.natural * scales.delta
+    state, states = torch.zeros(2, 20, 4, dtype=torch.float64), states_of(scales, inputs)
+    total = 0.0
+    for t in range(9):
+        argument = (delta[:, t, :, None] * scales.delta * scales.rate * scales.argument).round()
+        exact = scales.decay_table.double()[argument.detach().clamp(max=65535).long()]
+        smooth = torch.exp(-delta[:, t, :, None] * rate)
+        # The derivative of the decay is taken at its rounded value.
+        decay = exact_with_gradient_of(
+            smooth * (exact * 2.0**-constants.decay_bits / smooth).detach(),
+            exact * 2.0**-constants.decay_bits,
+        )
+        drive = (delta[:, t] * u[:, t])[..., None] * b[:, t, None]
+        state = exact_with_gradient_of(decay * state + drive, states[:, t])
+        total = total + (((state * c[:, t, None]).sum(-1) + skip * u[:, t]) * weight[:, t]).sum()
+    wanted = torch.autograd.grad(total, inputs)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
