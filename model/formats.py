@@ -13,7 +13,7 @@ from golden.configuration import DualScale, Scheme
 from golden.fixed_point import Integers, fraction_bits_for
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION
-from golden.program import LayerFormats
+from golden.program import SHIFT_LIMITS, LayerFormats
 from model.network_parameters import LayerParameters
 from model.observers import (
     fraction_by_error,
@@ -21,6 +21,7 @@ from model.observers import (
     layer_alpha,
     percentile_observer,
 )
+from model.rotation import hadamard_columns
 
 __all__ = ["FormatChoice", "choose_formats", "dual_scale_error", "split_channels"]
 
@@ -159,8 +160,15 @@ def choose_formats(
     # The skip D has the scale of C h over u and must fit its own width.
     widest = fraction_bits_for(np.abs(parameters.skip), scheme.skip_bits)
     state = np.minimum(state, widest - c + scan_u)
+    # A state much finer than its update, which narrow activations make coarse, gains nothing.
+    b, delta = find("b", bits), find("delta", scheme.delta_bits, signed=False)
+    state = np.minimum(state, delta + scan_u + b - scheme.decay_bits - SHIFT_LIMITS[0])
+    rotation, inputs = None, samples["gated"]
+    if scheme.rotation_bits is not None:
+        rotation = find("gated", scheme.rotation_bits)
+        inputs = inputs @ hadamard_columns(inputs.shape[1])
     gated, gated_channel = split_channels(
-        find("gated", bits, per_channel=True), choice.gated_surplus
+        choice.fraction(inputs, bits, depth, per_channel=True), choice.gated_surplus
     )
     return LayerFormats(
         norm_weight=0,  # follows from the weight when building
@@ -170,15 +178,16 @@ def choose_formats(
         u_channel=u_channel,
         scan_u=scan_u,
         dt=find("dt", bits),
-        b=find("b", bits),
+        b=b,
         c=c,
         decay_rate=decay_rate_fraction(
             parameters.rate, samples["delta"], samples["state"], scheme.decay_rate_bits
         ),
-        delta=find("delta", scheme.delta_bits, signed=False),
+        delta=delta,
         state=state,
         scan_output=find("scan_output", scheme.scan_output_bits, per_channel=True),
         gate=find("gate", scheme.gate_bits),
         gated=gated,
         gated_channel=gated_channel,
+        rotation=rotation,
     )

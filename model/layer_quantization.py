@@ -21,6 +21,7 @@ from golden.program import LayerFormats
 from golden.reference import ReferenceExecutor
 from model.network_parameters import LayerParameters
 from model.program_builder import LayerDraft, block_program
+from model.rotation import hadamard_columns
 from model.weight_rounding import RoundedRows, refit, round_rows
 
 __all__ = ["LayerQuantizer", "WeightChoice", "round_taps"]
@@ -213,12 +214,16 @@ class LayerQuantizer:
     def _out_proj(self, draft: LayerDraft) -> tuple[LayerDraft, Integers]:
         """Round out_proj to reach the float residual stream from the integer one."""
         formats, scheme = draft.formats, self._scheme
-        gated = self._run(draft, "gated")  # b l e
+        weight, probe = draft.parameters.out_proj, "gated"
+        if scheme.rotation_bits is not None:
+            size = self._shape.d_inner
+            weight, probe = weight @ hadamard_columns(size) / size, "rotated"
+        gated = self._run(draft, probe)  # b l e
         # Channels with finer inputs meet coarser columns: both in the scale of the common exponent.
         columns = np.ldexp(1.0, -formats.gated_channel)
         wanted = self._wanted["residual"] - to_real(self._residual, self._fraction)
         out_proj = self._fit(
-            draft.parameters.out_proj * columns,
+            weight * columns,
             to_real(gated, formats.gated),
             wanted,
             self._choice.refit_strength,

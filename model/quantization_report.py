@@ -18,10 +18,11 @@ from golden.fixed_point import Integers, integer_range, to_real
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION as OUTPUT_FRACTION
-from golden.program import Layer, Linear, Program
+from golden.program import Layer, LayerFormats, Linear, Program
 from model.float_simulation import FloatNetwork, ScanRounding
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.program_builder import NetworkDraft
+from model.rotation import hadamard_columns
 from model.text_windows import float_bits, integer_bits
 
 __all__ = ["StageLoss", "stage_losses", "stage_names"]
@@ -32,7 +33,7 @@ _LAYER_WEIGHTS = ("in_proj", "convolution", "x_proj", "dt_proj", "out_proj")
 _TABLE_STAGES = ("decay_rate", "skip")
 _ACTIVATIONS = (
     "norm", "x", "z", "convolution_output", "u", "scan_u", "projected", "delta",
-    "scan_output", "gate", "gated", "residual",
+    "scan_output", "gate", "gated", "rotated", "residual",
 )  # fmt: skip
 
 
@@ -62,7 +63,10 @@ def _real_weight(layer: Layer, name: str) -> Array:
     """Return a matrix of the block as real numbers, in the scale of float activations."""
     real = _real(getattr(layer, name))
     finer = {"x_proj": layer.formats.u_channel, "out_proj": layer.formats.gated_channel}
-    return np.ldexp(real, finer[name]) if name in finer else real
+    real = np.ldexp(real, finer[name]) if name in finer else real
+    if name == "out_proj" and layer.formats.rotation is not None:
+        return np.asarray(real @ hadamard_columns(real.shape[1]).T)
+    return real
 
 
 def _with_weights(own: LayerParameters, layer: Layer, names: tuple[str, ...]) -> LayerParameters:
@@ -101,18 +105,22 @@ class _Rounding:
         bits = scheme.activation_bits
         if layer < 0 and name == "norm" and self._stage == "final norm":
             return _round(value, program.final_norm_fraction, bits)
-        if _stage_of(name) != self._stage or (layer < 0 and name != "residual"):
+        if (layer < 0 and name != "residual") or not self._concerns(name):
             return value
         if name == "residual":
             return _round(value, program.residual_fraction, scheme.residual_bits)
         formats = program.layers[layer].formats
         if name == "scan_u":
             return self._scan_input(value, formats.scan_u)
+        if self._stage == "rotated":
+            columns = hadamard_columns(value.shape[-1]).astype(np.float32)
+            fraction = formats.gated + formats.gated_channel
+            return _round(value @ columns, fraction, bits) @ (columns.T / len(columns))
         activation_input = (ACTIVATION_INPUT_FRACTION, ACTIVATION_INPUT_BITS)
         fraction, width = {
             **{plain: (getattr(formats, plain), bits) for plain in ("norm", "x", "dt", "b", "c")},
             "u": (formats.u + formats.u_channel, bits),
-            "gated": (formats.gated + formats.gated_channel, bits),
+            "gated": (self._gated_fraction(formats), scheme.gated_bits),
             "z": activation_input,
             "convolution": activation_input,
             "scan_output": (formats.scan_output, scheme.scan_output_bits),
@@ -120,6 +128,17 @@ class _Rounding:
             "delta": (formats.delta, scheme.delta_bits),
         }[name]
         return _round(value, fraction, width, signed=name != "delta")
+
+    def _concerns(self, name: str) -> bool:
+        """Return whether the stage rounds the float network's value ``name``."""
+        if self._stage == "rotated":
+            return name == "gated" and self._program.scheme.rotation_bits is not None
+        return _stage_of(name) == self._stage
+
+    @staticmethod
+    def _gated_fraction(formats: LayerFormats) -> Any:
+        rotation = formats.rotation
+        return formats.gated + formats.gated_channel if rotation is None else rotation
 
     def _scan_input(self, value: Array, fraction: Integers) -> Array:
         dual = self._program.scheme.dual_scale

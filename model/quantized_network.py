@@ -26,6 +26,7 @@ from golden.program import Layer, Linear, Program
 from golden.validation import validate
 from model.quantized_normalization import normalize
 from model.quantized_scan import ScanScales, quantized_scan
+from model.rotation import hadamard_columns
 from model.straight_through import exact_with_gradient_of, fake_quantize
 
 __all__ = ["QuantizedNetwork"]
@@ -157,10 +158,15 @@ class _QuantizedLayer(nn.Module):
         )  # fmt: skip
         counts = (shape.dt_rank, shape.d_state, shape.d_state)
         projected = np.repeat([formats.dt, formats.b, formats.c], counts)
+        gated = formats.gated + formats.gated_channel
+        rotated = scheme.rotation_bits is not None
+        columns = torch.from_numpy(hadamard_columns(shape.d_inner)) if rotated else None
+        self.register_buffer("rotation", columns)
         for name, exponent in (
             ("x_scale", formats.x),
             ("projected_scale", projected),
-            ("gated_scale", formats.gated + formats.gated_channel),
+            ("gated_scale", gated),
+            ("product_scale", gated if formats.rotation is None else formats.rotation),
             ("u_finer", formats.u_channel),
             ("gated_finer", formats.gated_channel),
         ):
@@ -170,7 +176,9 @@ class _QuantizedLayer(nn.Module):
 
     x_scale: Tensor
     projected_scale: Tensor
+    product_scale: Tensor
     gated_scale: Tensor
+    rotation: Tensor | None
     u_finer: Tensor
     gated_finer: Tensor
 
@@ -204,8 +212,11 @@ class _QuantizedLayer(nn.Module):
         watch("gate", index, gate)
         y = self._mix(u, scan_u, watch)  # b l e
         watch("scan_output", index, y)
-        gated = fake_quantize(y * gate, self.gated_scale.to(y), bits)  # b l e
+        gated = fake_quantize(y * gate, self.product_scale.to(y), scheme.gated_bits)  # b l e
         watch("gated", index, gated)
+        if self.rotation is not None:
+            gated = fake_quantize(gated @ self.rotation.to(y), self.gated_scale.to(y), bits)
+            watch("rotated", index, gated)
         out = (gated * self.gated_finer.to(y)) @ self.out_proj.real().to(y).T  # b l d
         out = fake_quantize(out, self.residual_scale, scheme.residual_bits)
         residual = fake_quantize(residual + out, self.residual_scale, scheme.residual_bits)

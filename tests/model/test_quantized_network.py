@@ -26,6 +26,7 @@ def fractions(program):
     found["residual", -1] = program.residual_fraction
     for index, layer in enumerate(program.layers):
         own, shape = layer.formats, program.shape
+        gated = own.gated + own.gated_channel
         counts = (shape.dt_rank, shape.d_state, shape.d_state)
         found |= {
             ("norm", index): own.norm,
@@ -37,7 +38,8 @@ def fractions(program):
             ("projected", index): np.repeat([own.dt, own.b, own.c], counts),
             ("delta", index): own.delta,
             ("scan_output", index): own.scan_output,
-            ("gated", index): own.gated + own.gated_channel,
+            ("gated", index): gated if own.rotation is None else own.rotation,
+            ("rotated", index): gated,
             ("residual", index): program.residual_fraction,
         }
     return found
