@@ -14,21 +14,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from golden import command
 from golden.artifact import file_digest, load_program, save_program
 from golden.errors import InputError
+from model.checkpoint import checkpoint_bytes
 from model.mamba import MambaLanguageModel, ScanName
 from model.quantization_training import QuantizationTrainer, QuantizationTraining
 from model.quantized_network import QuantizedNetwork
 from model.sources import find_network, find_tokens
-from model.text_windows import WINDOW, cut_windows, integer_bits
 
 application = typer.Typer(add_completion=False)
 
 
-def _teacher(model: MambaLanguageModel, device: str) -> MambaLanguageModel:
-    """Return the float network with the scan that suits the device."""
+def _float_network(model: MambaLanguageModel, device: str) -> MambaLanguageModel:
+    """Return a copy of the float network with the scan that suits the device."""
     scan: ScanName = "triton" if device == "cuda" else "parallel"
-    teacher = MambaLanguageModel(model.configuration, scan=scan)
-    teacher.load_state_dict(model.state_dict())
-    return teacher.eval().to(device)
+    network = MambaLanguageModel(model.configuration, scan=scan)
+    network.load_state_dict(model.state_dict())
+    return network.eval().to(device)
 
 
 def _train(trainer: QuantizationTrainer) -> float:
@@ -65,11 +65,15 @@ def qat(
     distillation: Annotated[float, typer.Option(help="share of the float network's word")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the batches")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    *,
+    control: Annotated[
+        bool, typer.Option("--control", help="train the float network as long; --out is of it")
+    ] = False,
 ) -> None:
     """Train the integers of a program to predict what its float network predicts.
 
-    Formats and widths stay. The result is a program as any other; its bits a token are measured
-    on the validation text by the golden executor.
+    Formats and widths stay, and the result is a program as any other. The control is the float
+    network after the same updates on the same text: what training alone is worth.
     """
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device {device!r} is not available here; choose cpu or a machine's cuda")
@@ -81,24 +85,25 @@ def qat(
     source = find_network(preset, checkpoint, seed)
     vocabulary = program.shape.vocabulary
     tokens = find_tokens(vocabulary, data, corpus_file, seed, length=16 * length)
-    network = QuantizedNetwork(program, torch.float32).to(device)
-    teacher = _teacher(source.model, device)
-    trainer = QuantizationTrainer(network, teacher, tokens.train, options, device)
-    loss = _train(trainer)
-    trained = network.cpu().build(
-        {
-            "source": "model.qat",
-            "start": {**program.provenance, "sha256": file_digest(artifact)},
-            "options": dataclasses.asdict(options),
-            "device": device,
-            **source.description,
-            **tokens.description,
-        }
-    )
-    digest = save_program(trained, out)
-    pieces = cut_windows(tokens.held_out[: 4 * WINDOW], WINDOW)
-    typer.echo(f"{out}: loss {loss:.4f} bits a token in training, SHA-256 {digest}")
-    typer.echo(f"{integer_bits(trained, pieces):.4f} bits a token")
+    teacher = _float_network(source.model, device)
+    provenance = {
+        "source": "model.qat",
+        "start": {**program.provenance, "sha256": file_digest(artifact)},
+        "options": dataclasses.asdict(options),
+        "device": device,
+        **source.description,
+        **tokens.description,
+    }
+    if control:
+        network = _float_network(source.model, device)
+        loss = _train(QuantizationTrainer(network, teacher, tokens.train, options, device))
+        command.atomic_write(out, checkpoint_bytes(network.cpu()))
+        typer.echo(f"{out}: loss {loss:.4f} bits a token at the end of training")
+        return
+    quantized = QuantizedNetwork(program, torch.float32).to(device)
+    loss = _train(QuantizationTrainer(quantized, teacher, tokens.train, options, device))
+    digest = save_program(quantized.cpu().build(provenance), out)
+    typer.echo(f"{out}: loss {loss:.4f} bits a token at the end of training, SHA-256 {digest}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.errors import InputError
-from model.quantized_network import QuantizedNetwork
 
 __all__ = ["QuantizationTrainer", "QuantizationTraining"]
 
@@ -70,7 +69,7 @@ class QuantizationTrainer:
 
     def __init__(
         self,
-        network: QuantizedNetwork,
+        network: nn.Module,
         teacher: nn.Module,
         stream: np.ndarray,
         options: QuantizationTraining,

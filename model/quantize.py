@@ -106,13 +106,13 @@ def quantized(
 
 @application.command()
 def quantize(
-    scheme: Annotated[str, typer.Option(help="w8a8, w4a8 or w4a5-se")],
+    scheme: Annotated[str, typer.Option(help="a name of golden.configuration.SCHEMES")],
     out: Annotated[Path, typer.Option(help="artifact to write")],
     preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
     checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,
     data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
-    calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 32768,
+    calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
     observer: Annotated[str, typer.Option(help="mse, or percentile: seed, quamba")] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,

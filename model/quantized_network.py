@@ -287,8 +287,9 @@ class QuantizedNetwork(nn.Module):
         super().__init__()
         self.program, self.dtype = program, dtype
         scheme = program.scheme
-        fraction = program.residual_fraction - program.embedding_shift[:, None]
-        self.embedding = _Stored(program.embedding, fraction, scheme.embedding_bits)
+        front = program.token_embedding
+        fraction = program.residual_fraction - front.shift[:, None]
+        self.embedding = _Stored(front.table, fraction, scheme.embedding_bits)
         self.layers = nn.ModuleList(
             _QuantizedLayer(program, index) for index in range(program.shape.n_layer)
         )
@@ -306,7 +307,7 @@ class QuantizedNetwork(nn.Module):
     def forward(self, tokens: Tensor, watch: Watch = _ignore) -> Tensor:
         """Return the logits (b, l, V) of tokens (b, l), sequences from a zero state."""
         program, scheme = self.program, self.program.scheme
-        residual = self.embedding.real().to(self.dtype)[tokens]  # b l d
+        residual = functional.embedding(tokens, self.embedding.real().to(self.dtype))  # b l d
         watch("residual", -1, residual)
         for layer in self.blocks:
             residual = layer(residual, watch)
@@ -330,7 +331,7 @@ class QuantizedNetwork(nn.Module):
 
     def build(self, provenance: dict[str, object]) -> Program:
         """Return the validated program of the trained integers."""
-        program = self.program
+        program, front = self.program, self.program.token_embedding
         layers = tuple(
             own.written_to(layer) for own, layer in zip(self.blocks, program.layers, strict=True)
         )
@@ -338,7 +339,7 @@ class QuantizedNetwork(nn.Module):
             dataclasses.replace(
                 program,
                 layers=layers,
-                embedding=self.embedding.integers(),
+                front=dataclasses.replace(front, table=self.embedding.integers()),
                 final_norm_weight=self.final_norm_weight.integers(),
                 head=dataclasses.replace(program.head, weight=self.head.integers()),
                 provenance=provenance,

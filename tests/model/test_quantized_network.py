@@ -1,16 +1,21 @@
 """The network that is trained equals the golden model, and its gradients those of the real one."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from golden.artifact import load_program, save_program
 from golden.configuration import SCHEMES, NetworkShape
 from golden.operations.dual_scale import decode, unpack
 from golden.operations.scan import scan_step
 from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
+from model.checkpoint import checkpoint_bytes, load_checkpoint
+from model.network_parameters import random_network
 from model.quantized_network import QuantizedNetwork
 from model.quantized_scan import ScanScales, quantized_scan
 from model.straight_through import exact_with_gradient_of
@@ -159,3 +164,36 @@ def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values
     wanted = torch.autograd.grad(total, inputs)
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
+
+
+def test_command_trains_a_program_and_a_float_control(tmp_path):
+    checkpoint, start = tmp_path / "net.safetensors", tmp_path / "start.safetensors"
+    checkpoint.write_bytes(checkpoint_bytes(random_network(SHAPE, seed=3)))
+    save_program(random_program(SHAPE, SCHEMES["w4a8-h"], seed=3), start)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "model.qat", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    common = ("--preset", "own", "--checkpoint", checkpoint, "--artifact", start)
+    short = ("--steps", 2, "--batch", 2, "--length", 16)
+    out, control = tmp_path / "out.safetensors", tmp_path / "control.safetensors"
+    done = run(*common, *short, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert load_program(out).provenance["source"] == "model.qat"
+    done = run(*common, *short, "--out", control, "--distillation", 0, "--control")
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(control).configuration.d_model == SHAPE.d_model
+    for bad, message in (
+        (("--steps", 0), "steps is 0; give a positive number"),
+        (("--device", "abacus"), "device 'abacus' is not available"),
+        (("--distillation", 2), "distillation is 2.0, outside 0..1"),
+    ):
+        done = run(*common, *bad, "--out", tmp_path / "none")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert message in done.stderr
+        assert not (tmp_path / "none").exists()
