@@ -59,8 +59,10 @@ class StreamingButterfly(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        position, drained = Signal(range(self._distance)), Signal(range(self._distance))
-        second, draining = Signal(), Signal()
+        position = Signal(range(self._distance))
+        second = Signal()
+        drained = Signal(range(self._distance))
+        draining = Signal()
         last = self.i_valid & (position == self._distance - 1)
         with m.If(self.i_valid):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
@@ -157,7 +159,8 @@ class BlockTransform(wiring.Component):
         del platform
         m = Module()
         rows = range(self._block)
-        column, minus = Signal(rows), Signal(self._block, reset_less=True)
+        column = Signal(rows)
+        minus = Signal(self._block, reset_less=True)
         last = self.i_valid & (column == self._block - 1)
         with m.If(self.i_valid):
             m.d.sync += column.eq(Mux(last, 0, column + 1))
@@ -173,7 +176,8 @@ class BlockTransform(wiring.Component):
             base = Mux(first, 0, total)
             with m.If(arrived):
                 m.d.sync += total.eq(Mux(minus[row], base - element, base + element))
-        left, remaining = Signal(range(self._block)), Signal()
+        left = Signal(rows)
+        remaining = Signal()
         drained = [Signal(self._sum, name=f"drained_{row}", reset_less=True) for row in rows]
         with m.If(complete):
             m.d.sync += [left.eq(self._block - 1), remaining.eq(1)]

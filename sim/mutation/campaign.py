@@ -18,10 +18,16 @@ from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
 from sim.mutation.linear_faults import LINEAR_FAULTS
 from sim.mutation.mixer_faults import MIXER_FAULTS
+from sim.mutation.rotation_faults import ROTATION_FAULTS
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
 from sim.mutation.strained import LANES, Scenario, scenarios, strained_program
 
-RTL_FAULTS: tuple[Fault, ...] = (*LINEAR_FAULTS, *MIXER_FAULTS, *CONTROL_FAULTS)
+RTL_FAULTS: tuple[Fault, ...] = (
+    *LINEAR_FAULTS,
+    *MIXER_FAULTS,
+    *ROTATION_FAULTS,
+    *CONTROL_FAULTS,
+)
 PRESET = "mutation"
 
 

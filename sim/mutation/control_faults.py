@@ -153,6 +153,7 @@ IMAGE_FAULTS = (
     ImageFault("norm_weight", 40, 13, "a weight of the final norm"),
     # 16 (127 2**10)**2 = 3.94 * 2**36: in the upper octave, segment 248.
     ImageFault("reciprocal_root", 256 + 248, 20, "the root of the loud token's embedding"),
+    ImageFault("rotation_shifts", 40, 0, "lowest bit of a rotated channel's shift"),
     ImageFault("row_shifts", 100, 0, "lowest bit of a row's shift"),
     ImageFault("scan_decay_rates", 2 * STEADY, 9, "highest bit of a decay rate"),
     ImageFault("scan_dt_constants", STEADY, 12, "a high bit of a step size's bias"),

@@ -22,7 +22,7 @@ SHAPE = NetworkShape(
 """Two layers, two steps a channel, groups of rows that are not full, an odd rank."""
 
 LANES = Lanes(mac=8, scan=2)
-SCHEME = "w4a5-se"
+SCHEME = "w4a5-se-h"
 QUIET, LOUD = 0, 1
 """Tokens whose embedding is next to nothing, and next to the residual's limit."""
 
