@@ -58,7 +58,6 @@ CASES = {
     "micro-w8a8": (find_preset("micro"), "w8a8", None),
     "micro-w4a5-se": (find_preset("micro"), "w4a5-se", Lanes(mac=8, scan=2)),
     "odd-w4a8": (SHAPE, "w4a8", Lanes(mac=4, scan=3)),
-    "micro-w4a5-se-h": (find_preset("micro"), "w4a5-se-h", None),
     "odd-w4a4-h": (SHAPE, "w4a4-h", Lanes(mac=4, scan=3)),
 }
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 from amaranth.hdl import UnusedElaboratable
 
-from golden.builtin import TRAINED_SCHEMES, load_builtin
+from golden.builtin import RANDOM_PRESETS, TRAINED_SCHEMES, load_builtin
 from golden.configuration import SCHEMES
 from hw.lanes import default_lanes
 from hw.parameter_memory import MemoryPlan
@@ -35,7 +35,7 @@ def formats_in_use() -> list[Format]:
     with warnings.catch_warnings(), mock.patch.object(ShiftRequantizer, "__init__", record):
         warnings.simplefilter("ignore", UnusedElaboratable)
         for preset in PRESETS:
-            for scheme in TRAINED_SCHEMES:
+            for scheme in SCHEMES if preset in RANDOM_PRESETS else TRAINED_SCHEMES:
                 program = load_builtin(preset, SCHEMES[scheme])
                 lanes = default_lanes(program.shape)
                 Accelerator(program=program, lanes=lanes, plan=MemoryPlan("mem"))
