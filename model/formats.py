@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.configuration import DualScale, Scheme
-from golden.fixed_point import Integers, fraction_bits_for
+from golden.fixed_point import Integers, fraction_bits_for, integer_range
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION
 from golden.program import SHIFT_LIMITS, LayerFormats
 from model.network_parameters import LayerParameters
-from model.observers import (
-    fraction_by_error,
-    fraction_by_range,
-    layer_alpha,
-    percentile_observer,
-)
+from model.observers import fraction_by_error, fraction_by_range
+from model.range_observers import layer_alpha, make_observer
 from model.rotation import hadamard_columns
 
 __all__ = ["FormatChoice", "choose_formats", "dual_scale_error", "split_channels"]
@@ -42,7 +38,7 @@ class FormatChoice:
 
     Parameters
     ----------
-    observer : ``mse`` (least squared error) or a percentile preset of demand Q1
+    observer : ``mse`` (least squared error of exponents) or one of model.range_observers
     per_layer_alpha : Q1's alpha by depth instead of the preset's
     dual_scale_rule : ``mse``, or ``quantile`` for the texts' .99 quantile over the code's limit
     gated_surplus : by how many bits a channel of out_proj's input may be finer than the coarsest;
@@ -63,10 +59,11 @@ class FormatChoice:
             found = fraction_by_error(values, bits, signed=signed, per_channel=per_channel)
         else:
             alpha = layer_alpha(*depth) if self.per_layer_alpha else None
+            levels = integer_range(bits, signed=signed)[1]
             columns = values.T[..., None] if per_channel else [values]
             found = np.array([
                 fraction_by_range(
-                    column, bits, percentile_observer(self.observer, alpha), signed=signed
+                    column, bits, make_observer(self.observer, levels, alpha), signed=signed
                 )
                 for column in columns
             ])  # fmt: skip

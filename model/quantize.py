@@ -24,6 +24,7 @@ from model.network_parameters import NetworkParameters, extract_parameters
 from model.program_builder import NetworkDraft
 from model.quantization_report import StageLoss, stage_losses
 from model.quantizer import QuantizationChoice, quantize_network
+from model.range_observers import OBSERVERS
 from model.sources import FloatSource, TokenSource, find_network, find_tokens
 from model.text_windows import WINDOW, choose_windows, cut_windows
 
@@ -31,7 +32,6 @@ application = typer.Typer(add_completion=False)
 CALIBRATION_WINDOW = 1024
 REPORT_BYTES = 8 * WINDOW
 """Held-out text on which the stages are measured one by one."""
-OBSERVERS = ("mse", "seed", "quamba")
 DUAL_SCALE_RULES = ("mse", "quantile")
 
 
@@ -113,7 +113,7 @@ def quantize(
     data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
-    observer: Annotated[str, typer.Option(help="mse, or percentile: seed, quamba")] = "mse",
+    observer: Annotated[str, typer.Option(help=", ".join(OBSERVERS))] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,

@@ -19,9 +19,10 @@ from model.checkpoint import checkpoint_bytes
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice
 from model.network_parameters import extract_parameters, random_network
-from model.observers import PercentileObserver, fraction_by_error
+from model.observers import fraction_by_error
 from model.quantization_report import stage_losses, stage_names
 from model.quantizer import QuantizationChoice, quantize_network, smooth_norm
+from model.range_observers import OBSERVERS, PercentileObserver
 from model.rotation import random_rotation, rotate_residual
 from model.text_windows import choose_windows, float_bits, inputs_of, integer_bits
 
@@ -121,7 +122,7 @@ def test_rotation_beats_none_with_a_planted_outlier_channel(parameters, tokens):
 
 
 def test_every_observer_gives_a_valid_program(parameters, tokens):
-    for observer in ("seed", "quamba"):
+    for observer in OBSERVERS:
         choice = QuantizationChoice(formats=FormatChoice(observer=observer))
         _, program = distance(parameters, tokens, SCHEMES["w8a8"], choice)
         assert validate(program) is program
