@@ -50,7 +50,7 @@ PERCENTILE_PRESETS: dict[str, tuple[float, float]] = {
 ALPHAS = (0.9990, 0.9995, 0.9999, 0.99999, 1.0)
 SIGMAS = (0.01, 0.1, 0.5, 1.0)
 
-_SAMPLE = 1 << 14
+_SAMPLE = 1 << 12
 """Values kept of a batch."""
 
 

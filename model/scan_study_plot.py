@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
+
+from model.figures import svg_bytes
 
 __all__ = ["draw"]
 
@@ -21,8 +22,6 @@ _CLIP = 5.0
 
 def draw(report: dict[str, Any]) -> bytes:
     """Return an SVG of a report of :mod:`model.scan_study`; equal reports give equal bytes."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
@@ -41,7 +40,4 @@ def draw(report: dict[str, Any]) -> bytes:
             axis.legend(loc="upper right", fontsize="small")
         axis.set_ylim(-0.3, min(_CLIP, max(0.6, 1.1 * max(losses))))
         axis.set(title=title, xlabel=unit, ylabel="loss in %", xticks=values)
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "scan study", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
-    return text.getvalue().encode()
+    return svg_bytes(figure)
