@@ -248,6 +248,10 @@ class Engine(wiring.Component):
             [Event(start, {"layer": i}) for i, start in enumerate(schedule.scan_starts)],
         )
         m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
+        if self._rotation is not None:
+            # Rows leave before the next block's scan starts, as out_proj lies between them.
+            with m.If(scan.start):
+                m.d.sync += self._rotation.layer.eq(scan.layer)
         # The layer whose x and z are on their way; the head's start keeps TLAST and context.
         layers = [i for i in schedule.array if i.name in ("in_x", "head")]
         layer = self._table(

@@ -198,8 +198,8 @@ class HadamardRotation(wiring.Component):
     rounded before the requantizer. The largest distance comes first, as its delay line is the
     longest and words are narrowest there.
 
-    Elements come in the order of channels, and vectors in that of the layers: the unit counts them
-    itself. Row 0 of a vector needs all of its elements, and the others follow without a gap.
+    Elements come in the order of channels; the unit counts them itself. Row 0 of a vector needs all
+    of its elements, and the others follow without a gap.
 
     Latency: ``latency`` cycles from a vector's last element to its row 0; row k leaves k cycles
     later. Throughput: one element a cycle, vectors back to back, with any gaps.
@@ -215,6 +215,8 @@ class HadamardRotation(wiring.Component):
     -------
     i_valid, i : In(1), In(signed(rotation_bits))
         Gated values.
+    layer : In(index_bits(L))
+        Layer of the rows, for E cycles from ``layer_lead`` cycles before row 0 on.
     rotated_valid, rotated_index, rotated_value : Out
         Row of the transform; signed(activation_bits).
 
@@ -230,7 +232,7 @@ class HadamardRotation(wiring.Component):
         scheme, order = program.scheme, program.shape.d_inner
         if scheme.rotation_bits is None:
             raise ValueError(f"scheme {scheme.name} rotates nothing; it needs no rotation unit")
-        self._order, self._words = order, program.shape.n_layer * order
+        self._order, self._layers = order, program.shape.n_layer
         block, doublings = hadamard.factors(order)
         width = scheme.rotation_bits
         self._stages: list[BlockTransform | StreamingButterfly] = []
@@ -255,6 +257,7 @@ class HadamardRotation(wiring.Component):
             {
                 "i_valid": In(1),
                 "i": In(signed(scheme.rotation_bits)),
+                "layer": In(index_bits(self._layers)),
                 "rotated_valid": Out(1),
                 "rotated_index": Out(index_bits(order)),
                 "rotated_value": Out(signed(scheme.activation_bits)),
@@ -267,6 +270,11 @@ class HadamardRotation(wiring.Component):
         stages = sum(stage.latency for stage in self._stages)
         return stages + self._shifts.latency + self._requantizer.latency
 
+    @property
+    def layer_lead(self) -> int:
+        """Cycles from the first use of ``layer`` to row 0."""
+        return 1 + self._shifts.latency + self._requantizer.latency
+
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
@@ -277,15 +285,16 @@ class HadamardRotation(wiring.Component):
             valid, value = stage.o_valid, stage.o
         m.submodules.shifts = shifts = self._shifts
         m.submodules.requantizer = requantizer = self._requantizer
-        address = Signal(index_bits(self._words))
-        with m.If(valid):
-            m.d.sync += address.eq(Mux(address == self._words - 1, 0, address + 1))
-        with m.If(self.rotated_valid):
-            full = self.rotated_index == self._order - 1
-            m.d.sync += self.rotated_index.eq(Mux(full, 0, self.rotated_index + 1))
+        row = Signal(index_bits(self._order))
+        for event, count in ((valid, row), (self.rotated_valid, self.rotated_index)):
+            with m.If(event):
+                m.d.sync += count.eq(Mux(count == self._order - 1, 0, count + 1))
+        bases = [layer * self._order for layer in range(self._layers)]
+        base = Signal(range(bases[-1] + 1))
+        m.d.sync += base.eq(select_constant(self.layer, bases, len(base)))
         wait = shifts.latency + requantizer.latency
         m.d.comb += [
-            shifts.address.eq(address),
+            shifts.address.eq(base + row),
             requantizer.i.eq(delayed(m, value, shifts.latency, name="late_value")),
             requantizer.shift.eq(shifts.data),
             self.rotated_value.eq(requantizer.o),

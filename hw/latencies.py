@@ -18,6 +18,8 @@ ACTIVATION = 4 + MEMORY
 """SiLU or softplus: magnitude, table, product, correction, sum."""
 ENCODER = 1 + REQUANTIZER
 RECIPROCAL_ROOT = 8
+ROTATION_LAYER = 1 + MEMORY + REQUANTIZER
+"""From the first use of a rotation's layer to its row 0."""
 
 
 def _tree(terms: int) -> int:

@@ -1,6 +1,9 @@
 """Streaming engines of drawn frame networks in Amaranth's simulator against golden."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +34,9 @@ def frame_networks(draw):
             hidden=draw(st.integers(2, 9)),
         ),
     )
-    scheme = SCHEMES[draw(st.sampled_from(["w8a8", "w4a8", "w4a5-se"]))]
+    scheme = SCHEMES[draw(st.sampled_from(["w8a8", "w4a8", "w4a5-se", "w4a8-h", "w4a4-h"]))]
+    if scheme.rotation_bits is not None:
+        shape = replace(shape, d_inner=draw(st.sampled_from([8, 12, 16, 20])))
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
     plan = choose_streaming(shape, scheme, scan=scan)
@@ -68,3 +73,14 @@ def test_streaming_engine_equals_golden_at_full_speed(drawn, seed):
 def test_streaming_engine_equals_golden_under_stalls(drawn, seed, multipliers):
     program, plan = drawn
     check(program, plan, seed=seed, stall_seed=seed, cut=bool(seed % 2), multipliers=multipliers)
+
+
+@pytest.mark.parametrize("d_inner", [16, 20])
+def test_rotated_vectors_follow_each_other_without_a_gap(d_inner):
+    shape = NetworkShape(
+        vocabulary=3, d_model=5, d_inner=d_inner, d_state=2, d_conv=2, dt_rank=1, n_layer=3,
+        frame=FrameShape(features=3, tokens=2, hidden=4),
+    )  # fmt: skip
+    program = random_program(shape, SCHEMES["w8a8-h"], seed=d_inner)
+    _, engine = check(program, choose_streaming(shape, program.scheme, scan=2), seed=0)
+    assert engine.plan.beat < 2 * d_inner

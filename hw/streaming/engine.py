@@ -13,6 +13,7 @@ from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import FeatureEmbedding, Program
 from hw.activation_stage import ActivationStage
 from hw.convolution import CausalConvolution
+from hw.hadamard import HadamardRotation
 from hw.parameter_memory import MemoryPlan
 from hw.scan_engine import ScanEngine
 from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
@@ -47,6 +48,7 @@ INPUT_SLOTS = 3
 def streaming_probe_widths(program: Program, lanes: StreamingLanes) -> dict[str, tuple[int, bool]]:
     """Return width and signedness of every probe point, in the order of the network."""
     scheme, bits = program.scheme, program.scheme.activation_bits
+    rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
     return {
         "residual": (scheme.residual_bits, True),
         "norm": (bits, True),
@@ -59,7 +61,8 @@ def streaming_probe_widths(program: Program, lanes: StreamingLanes) -> dict[str,
         "delta": (scheme.delta_bits, False),
         "state": (lanes.scan * scheme.state_bits, False),
         "scan_output": (scheme.scan_output_bits, True),
-        "gated": (bits, True),
+        "gated": (scheme.gated_bits, True),
+        **rotated,
         "pooled": (scheme.residual_bits, True),
         "final_norm": (bits, True),
         "hidden": (bits, True),
@@ -187,6 +190,8 @@ class StreamingEngine(wiring.Component):
         self._scan = ScanEngine(
             program=program, scan_lanes=lanes.scan, plan=realisation, slots=slots["scan"]
         )
+        rotates = program.scheme.rotation_bits is not None
+        self._rotation = HadamardRotation(program=program, plan=realisation) if rotates else None
         self._head = PooledHead(
             program=program,
             hidden_lanes=lanes.hidden,
@@ -288,7 +293,16 @@ class StreamingEngine(wiring.Component):
         connect(m, scan, "projected", stages["projected"], "o")
         connect(m, gate, "z", stages["z"], "o")
         connect(m, scan, "gate", gate, "gate")
-        connect(m, stages["out"], "i", scan, "gated")
+        if (rotation := self._rotation) is None:
+            connect(m, stages["out"], "i", scan, "gated")
+        else:
+            m.submodules.rotation = rotation
+            m.d.comb += [
+                rotation.i_valid.eq(scan.gated_valid),
+                rotation.i.eq(scan.gated_value),
+                rotation.layer.eq(sequencer.rotation_tag.layer),
+            ]
+            connect(m, stages["out"], "i", rotation, "rotated")
         m.d.comb += [
             convolution.layer.eq(sequencer.convolution_tag.layer),
             convolution.fresh.eq(sequencer.convolution_tag.position == 0),
@@ -336,6 +350,8 @@ class StreamingEngine(wiring.Component):
             "hidden": (head.hidden_valid, head.hidden_value),
             "logits": (head.logits_valid, head.logits_value),
         }
+        if (rotation := self._rotation) is not None:
+            points["rotated"] = (rotation.rotated_valid, rotation.rotated_value)
         for name, (valid, value) in points.items():
             m.d.comb += [
                 getattr(self, f"probe_{name}_valid").eq(valid),

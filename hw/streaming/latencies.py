@@ -33,5 +33,6 @@ def streaming_latencies(shape: NetworkShape, scheme: Scheme, scan_lanes: int) ->
         residual=_RESIDUAL,
         pool=_POOL,
         norm=_POOL + _SQUARES + RECIPROCAL_ROOT + _SCALING,
+        rotation=shared.rotation,
         hidden_activation=ACTIVATION + REQUANTIZER,
     )

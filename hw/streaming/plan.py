@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape
 from golden.errors import InputError
+from hw.latencies import ROTATION_LAYER
 from hw.streaming.matrix_stage import StageTiming
 
 Cycles = npt.NDArray[np.int64]
@@ -42,6 +43,7 @@ class StreamingLatencies:
     scan, scan_delta, scan_output, scan_state : start to first gated value and to the probes
     dt_offset, b_offset, c_offset, scan_u_offset, gate_offset : start to the first samples
     residual, pool, norm : element added to its probe, to the mean, pass to first norm
+    rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     hidden_activation : hidden row to the head's input
     """
 
@@ -60,6 +62,7 @@ class StreamingLatencies:
     residual: int
     pool: int
     norm: int
+    rotation: int
     hidden_activation: int
 
 
@@ -204,6 +207,9 @@ def _place_block(
     block.probes["state"] = scan + late.scan_state + np.arange(shape.d_inner * steps)
     block.probes["scan_output"] = scan + late.scan_output + e * steps
     gated = block.probes["gated"] = scan + late.scan + e * steps
+    if late.rotation:
+        gated = block.probes["rotated"] = gated[-1] + late.rotation + e
+        block.tags["rotation"] = int(gated[0]) - ROTATION_LAYER
     start = block.starts["out"] = int((gated - e).max())
     _hold(block, "gated", gated, _last_reads(stages["out"], start))
     out = start + stages["out"].row_cycles
@@ -211,7 +217,7 @@ def _place_block(
     add = block.starts["add"] = int((out - d).max()) + 1
     _hold(block, "add", out, add + d)
     block.probes["residual"] = add + BURST_LATENCY + d + late.residual
-    block.tags = {
+    block.tags |= {
         "convolution": int(x[0]),
         "u": int(mixed[0]),
         "gate": int(gate[0]) - late.activation,

@@ -14,13 +14,17 @@ from golden.fixed_point import integer_range, requantize
 from golden.operations.hadamard import block_matrix, transform
 from golden.random_program import random_program
 from hw.hadamard import BlockTransform, HadamardRotation, StreamingButterfly
+from hw.latencies import ROTATION_LAYER
 from hw.parameter_memory import MemoryPlan
 
 ORDERS = (2, 4, 8, 64, 12, 24, 48, 20, 40, 80, 160)
 
 
-def run(unit, elements, gaps, output, *, tail):
-    """Return {cycle: output} of elements fed with gaps before each, and the elements' cycles."""
+def run(unit, elements, gaps, output, *, tail, layers=None):
+    """Return {cycle: output} of elements fed with gaps before each, and the elements' cycles.
+
+    ``layers`` is the layer by cycle, where it matters.
+    """
     cycles = (np.cumsum(np.asarray(gaps) + 1) - 1).tolist()
     due = dict(zip(cycles, np.asarray(elements).tolist(), strict=True))
     shown = {}
@@ -29,6 +33,8 @@ def run(unit, elements, gaps, output, *, tail):
         for cycle in range(cycles[-1] + 1 + tail):
             ctx.set(unit.i_valid, int(cycle in due))
             ctx.set(unit.i, due.get(cycle, -1))
+            if layers is not None:
+                ctx.set(unit.layer, layers.get(cycle, 0))
             valid, *values = (ctx.get(getattr(unit, port)) for port in output)
             if valid:
                 shown[cycle] = values[0] if len(values) == 1 else tuple(values)
@@ -91,17 +97,21 @@ CASES = st.builds(
 @settings(max_examples=40)
 @given(CASES, st.sampled_from(["none", "steps", "any"]), st.integers(1, 2))
 def test_tokens(case, kind, tokens):
-    """Every layer of some tokens, back to back and with gaps."""
+    """Every layer of some tokens, in any order, back to back and with gaps."""
     program, random = case.program(), np.random.default_rng(case.seed)
     unit = HadamardRotation(program=program, plan=MemoryPlan())
     gated = vectors(random, case.rotation_bits, tokens * case.layers, case.order)
-    shifts = np.tile([layer.rotated for layer in program.shifts], (tokens, 1))
+    order = random.permutation(case.layers)
+    shifts = np.tile([program.shifts[layer].rotated for layer in order], (tokens, 1))
     rotated = requantize(transform(gated), shifts, case.activation_bits)
     gaps = some_gaps(random, gated.size, kind)
     output = ("rotated_valid", "rotated_index", "rotated_value")
-    shown, cycles = run(unit, gated.ravel(), gaps, output, tail=unit.latency + case.order)
-    first = np.array(cycles[case.order - 1 :: case.order]) + unit.latency
-    due = (first[:, None] + np.arange(case.order)).ravel().tolist()
+    last = np.cumsum(gaps + 1).reshape(-1, case.order)[:, -1] - 1
+    due = (last[:, None] + unit.latency + np.arange(case.order)).ravel().tolist()
+    blocks = np.tile(order, tokens).repeat(case.order).tolist()
+    layers = {cycle - unit.layer_lead: layer for cycle, layer in zip(due, blocks, strict=True)}
+    tail = unit.latency + case.order
+    shown, _ = run(unit, gated.ravel(), gaps, output, tail=tail, layers=layers)
     indices = np.tile(np.arange(case.order), len(gated)).tolist()
     assert shown == dict(zip(due, zip(indices, rotated.ravel().tolist(), strict=True), strict=True))
 
@@ -140,10 +150,8 @@ def test_butterfly(distance, kind):
 
 @pytest.mark.parametrize(("order", "latency"), [(2, 6), (256, 20), (12, 7), (1536, 21), (40, 9)])
 def test_latency(order, latency):
-    assert (
-        HadamardRotation(program=Case(order, 1, 8, 12, 0).program(), plan=MemoryPlan()).latency
-        == latency
-    )
+    unit = HadamardRotation(program=Case(order, 1, 8, 12, 0).program(), plan=MemoryPlan())
+    assert (unit.latency, unit.layer_lead) == (latency, ROTATION_LAYER)
 
 
 def test_a_scheme_without_rotation_is_refused():

@@ -50,8 +50,8 @@ ROTATION_FAULTS = (
         name="rotation's layer ignored",
         unit=_UNIT,
         kind="all layers drop the bits of the first",
-        pattern=r"= address == (?P<site>6'h3f);",
-        faulty="6'h1f",
+        pattern=r"= (?P<site>base) \+ row;",
+        faulty="1'h0",
     ),
     Fault(
         name="rotated index stuck",
