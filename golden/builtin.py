@@ -14,7 +14,9 @@ FOLDER = Path(__file__).parent / "artifacts"
 RANDOM_PRESETS = ("micro",)
 """Presets without a trained network: their weights are random, from seed 0."""
 TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se")
-"""Schemes of the trained programs in :data:`FOLDER`."""
+"""Schemes of the trained language models in :data:`FOLDER`."""
+FRAME_SCHEMES = ("w8a8", "w4a8")
+"""Schemes of the trained frame networks in :data:`FOLDER`."""
 
 
 def builtin_path(preset: str, scheme: str) -> Path:

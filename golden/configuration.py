@@ -250,6 +250,11 @@ def find_scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
+def is_frame_preset(name: str) -> bool:
+    """Return whether ``name`` is the preset of a frame network; other names may be anything."""
+    return name in PRESETS and PRESETS[name].frame is not None
+
+
 def find_preset(name: str) -> NetworkShape:
     """Return the shape called ``name``; raise InputError listing the known ones."""
     if name not in PRESETS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,12 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import load_program
-from golden.builtin import TRAINED_SCHEMES, builtin_path
+from golden.builtin import FRAME_SCHEMES, TRAINED_SCHEMES, builtin_path
+from golden.configuration import is_frame_preset
 from golden.errors import InputError
 from golden.program import Program
 from model.float_simulation import FloatNetwork
+from model.frame_evaluate import frame_report, print_frame_report
 from model.mode_report import mode_report, print_modes
 from model.network_parameters import extract_parameters
 from model.simulation_modes import DEFAULT_RATIOS, ResearchChoice, choose_modes
@@ -93,6 +96,29 @@ def _baseline(preset: str, artifact: list[Path] | None) -> Path:
     return artifact[0]
 
 
+def _artifacts(preset: str, given: list[Path] | None, schemes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the programs to measure by name: those given, or the built-in ones."""
+    paths = given or [builtin_path(preset, scheme) for scheme in schemes]
+    return {path.stem.removeprefix(f"{preset}-"): path for path in paths}
+
+
+def _write(
+    report: dict[str, Any],
+    out: Path | None,
+    show: Callable[[dict[str, Any]], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Write the report to ``out`` if there is one, and print it as JSON or by ``show``."""
+    text = json.dumps(report, indent=1, sort_keys=True)
+    if out is not None:
+        command.atomic_write(out, (text + "\n").encode())
+    if as_json:
+        typer.echo(text)
+    else:
+        show(report)
+
+
 @application.command()
 def evaluate(
     preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
@@ -100,7 +126,10 @@ def evaluate(
         list[Path] | None, typer.Option(help="program; without it the built-in ones")
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="float network")] = None,
-    data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
+    data: Annotated[
+        str | None,
+        typer.Option(help="corpus name (wikipedia), a UTF-8 file or folder; mars: its .npz"),
+    ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     size: Annotated[int | None, typer.Option("--bytes", help="held-out text; all of it")] = None,
     seed: Annotated[int, typer.Option(help="of random weights or tokens")] = 0,
@@ -122,18 +151,29 @@ def evaluate(
 ) -> None:
     """Measure bits a byte of float network and integer programs on the same held-out text.
 
+    The radar network of the preset mars is measured in centimetres on its test frames.
+
     Windows do not overlap; the state is reset at each, and every byte is predicted. With --modes
     one program is run with every storage of the scan's input, and the losses have intervals.
     """
+    if is_frame_preset(preset):
+        if modes is not None or size is not None:
+            raise InputError("--modes and --bytes are for language models; leave them out for mars")
+        file = None if data is None else Path(data)
+        artifacts = _artifacts(preset, artifact, FRAME_SCHEMES)
+        report = frame_report(preset, checkpoint, artifacts, file)
+        _write(report, out, print_frame_report, as_json=as_json)
+        return
     source = find_network(preset, checkpoint, seed)
     network = FloatNetwork(extract_parameters(source.model))
     vocabulary = network.parameters.shape.vocabulary
-    tokens = find_tokens(vocabulary, data, corpus_file, seed, length=size or 16 * WINDOW)
+    tokens = find_tokens(
+        vocabulary, data or "wikipedia", corpus_file, seed, length=size or 16 * WINDOW
+    )
     if size is not None and not 1 <= size <= len(tokens.held_out):
         raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
     if modes is None:
-        paths = artifact or [builtin_path(preset, scheme) for scheme in TRAINED_SCHEMES]
-        artifacts = {path.stem.removeprefix(f"{preset}-"): path for path in paths}
+        artifacts = _artifacts(preset, artifact, TRAINED_SCHEMES)
         report = _scheme_report(network, artifacts, cut_windows(tokens.held_out[:size], WINDOW))
     else:
         choice = ResearchChoice(
@@ -144,15 +184,7 @@ def evaluate(
         program = _same_shape(network, _baseline(preset, artifact))
         report = mode_report(program, network, tokens, chosen, choice, size=size, seed=seed)
     report |= {**source.description, **tokens.description}
-    text = json.dumps(report, indent=1, sort_keys=True)
-    if out is not None:
-        command.atomic_write(out, (text + "\n").encode())
-    if as_json:
-        typer.echo(text)
-    elif modes is None:
-        _print(report)
-    else:
-        print_modes(report)
+    _write(report, out, _print if modes is None else print_modes, as_json=as_json)
 
 
 if __name__ == "__main__":

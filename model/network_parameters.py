@@ -73,7 +73,7 @@ def _array(tensor: torch.Tensor) -> Reals:
     return tensor.detach().cpu().double().numpy()
 
 
-def _layer(mixer: MambaMixer, norm_weight: torch.Tensor) -> LayerParameters:
+def layer_parameters(mixer: MambaMixer, norm_weight: torch.Tensor) -> LayerParameters:
     bias = mixer.conv1d.bias
     taps = _array(mixer.conv1d.weight)[:, 0]  # e K
     return LayerParameters(
@@ -133,7 +133,7 @@ def extract_parameters(model: MambaLanguageModel) -> NetworkParameters:
     return NetworkParameters(
         shape=shape,
         embedding=_array(backbone.embedding.weight),
-        layers=tuple(_layer(block.mixer, block.norm.weight) for block in backbone.blocks),
+        layers=tuple(layer_parameters(block.mixer, block.norm.weight) for block in backbone.blocks),
         final_norm_weight=_array(backbone.norm_f.weight),
         head=_array(model.lm_head.weight),
     )

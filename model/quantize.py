@@ -16,10 +16,11 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import save_program
-from golden.configuration import Scheme, find_scheme
+from golden.configuration import Scheme, find_scheme, is_frame_preset
 from golden.errors import InputError
 from golden.program import Program
 from model.formats import FormatChoice
+from model.frame_quantize import CALIBRATION_FRAMES, write_frame_program
 from model.network_parameters import NetworkParameters, extract_parameters
 from model.program_builder import NetworkDraft
 from model.quantization_report import StageLoss, stage_losses
@@ -110,9 +111,15 @@ def quantize(
     out: Annotated[Path, typer.Option(help="artifact to write")],
     preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
     checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,
-    data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
+    data: Annotated[
+        str | None,
+        typer.Option(help="corpus name (wikipedia), a UTF-8 file or folder; mars: its .npz"),
+    ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
+    calibration_frames: Annotated[
+        int, typer.Option(help="mars: training frames to calibrate on")
+    ] = CALIBRATION_FRAMES,
     observer: Annotated[str, typer.Option(help=", ".join(OBSERVERS))] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
@@ -133,6 +140,15 @@ def quantize(
         rotate=rotate,
         seed=seed,
     )
+    if is_frame_preset(preset):
+        if report is not None:
+            raise InputError("--report measures language models; see model.evaluate for frames")
+        file = None if data is None else Path(data)
+        digest = write_frame_program(
+            preset, checkpoint, found, choice, file, calibration_frames, out
+        )
+        typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
+        return
     windows = calibration_bytes // CALIBRATION_WINDOW
     if windows < 1:
         raise InputError(
@@ -142,7 +158,9 @@ def quantize(
     with torch.no_grad():
         network = find_network(preset, checkpoint, seed)
         vocabulary = network.model.configuration.vocab_size
-        tokens = find_tokens(vocabulary, data, corpus_file, seed, length=2 * calibration_bytes)
+        tokens = find_tokens(
+            vocabulary, data or "wikipedia", corpus_file, seed, length=2 * calibration_bytes
+        )
         draft, parameters, program = quantized(
             network, tokens, found, windows=windows, seed=seed, choice=choice
         )

@@ -13,6 +13,7 @@ from golden.configuration import find_preset
 from golden.errors import InputError
 from model.checkpoint import load_checkpoint
 from model.corpus import Corpus, read_corpus
+from model.frames import FrameNetwork, load_frame_checkpoint
 from model.mamba import MambaLanguageModel
 from model.network_parameters import random_network
 
@@ -48,6 +49,11 @@ def find_network(preset: str, checkpoint: Path | None, seed: int) -> FloatSource
     """
     if checkpoint is None:
         shape = find_preset(preset)
+        if shape.frame is not None:
+            raise InputError(
+                f"preset {preset} is a frame network, this command is for language models; "
+                "name another preset"
+            )
         if preset in RANDOM_PRESETS:
             torch.manual_seed(seed)
             return FloatSource(random_network(shape, seed), {"checkpoint": "random", "seed": seed})
@@ -60,6 +66,28 @@ def find_network(preset: str, checkpoint: Path | None, seed: int) -> FloatSource
     source = checkpoint if checkpoint.is_file() else None
     digest = hashlib.sha256(source.read_bytes()).hexdigest() if source else "folder"
     return FloatSource(model, {"checkpoint": checkpoint.name, "checkpoint_sha256": digest})
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A float frame network and what is recorded of its origin, as in :class:`FloatSource`."""
+
+    network: FrameNetwork
+    description: dict[str, object]
+
+
+def find_frame_network(preset: str, checkpoint: Path | None) -> FrameSource:
+    """Return the frame network of ``checkpoint``, or the preset's own.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or it is no frame network's checkpoint.
+    """
+    path = checkpoint or CHECKPOINTS / f"{preset}.safetensors"
+    network = load_frame_checkpoint(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return FrameSource(network, {"checkpoint": path.name, "checkpoint_sha256": digest})
 
 
 @dataclass(frozen=True)

