@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,22 @@ from golden.configuration import DualScale
 from hw.pipeline import PlannedRequantizer
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["DualScaleDecoder", "DualScaleEncoder"]
+__all__ = ["DualScaleDecoder", "DualScaleEncoder", "stored_word"]
+
+
+def stored_word(fine: Value, coarse: Value, dual_scale: DualScale) -> Value:
+    """Return the stored word of a number: the code below, the flag of its scale above.
+
+    Parameters
+    ----------
+    fine : rounded to the fine step, ``signed(code_bits + 1)``, saturated
+    coarse : rounded to the coarse step, ``signed(code_bits)``, saturated
+    dual_scale : width of the code and ratio of the scales
+    """
+    limit, code_bits = dual_scale.code_limit, dual_scale.code_bits
+    flag = (fine > limit) | (fine < -limit)
+    symmetric = Mux(coarse < -limit, -limit, coarse)
+    return Cat(Mux(flag, symmetric, fine)[:code_bits], flag)
 
 
 class DualScaleEncoder(wiring.Component):
@@ -77,21 +92,14 @@ class DualScaleEncoder(wiring.Component):
         m = Module()
         m.submodules.fine = fine = self._fine
         m.submodules.coarse = coarse = self._coarse
-        limit, code_bits = self._dual_scale.code_limit, self._dual_scale.code_bits
         m.d.comb += [
             fine.i.eq(self.i),
             fine.shift.eq(self.shift),
             coarse.i.eq(self.i),
             coarse.shift.eq(self.shift + self._dual_scale.ratio_log2),
         ]
-        flag = Signal()
-        symmetric = Signal(signed(code_bits))
         word = Signal(self.o.shape(), reset_less=True)
-        m.d.comb += [
-            flag.eq((fine.o > limit) | (fine.o < -limit)),
-            symmetric.eq(Mux(coarse.o < -limit, -limit, coarse.o)),
-        ]
-        m.d.sync += word.eq(Cat(Mux(flag, symmetric, fine.o)[:code_bits], flag))
+        m.d.sync += word.eq(stored_word(fine.o, coarse.o, self._dual_scale))
         m.d.comb += self.o.eq(word)
         return m
 

@@ -1,12 +1,17 @@
-"""Predicts cycles: ``python -m hw.schedule --preset NAME [--mac-lanes P] [--json]``."""
+"""Predicts cycles: ``python -m hw.schedule --preset NAME [--mac-lanes P] [--json]``.
+
+``--sweep`` predicts every pair of lane counts, and shows which are worth their area.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from golden import command
@@ -15,6 +20,8 @@ from hw.lanes import Lanes, chosen_lanes
 from hw.latencies import latencies
 from hw.manifest import SINGLE_STREAM_TURNAROUND, cycles_generating
 from hw.schedule import Schedule, build_schedule
+from hw.schedule.area import calibration
+from hw.schedule.sweep import Candidate, lane_pairs, sweep
 
 application = typer.Typer(add_completion=False)
 
@@ -83,6 +90,58 @@ def _print(preset: str, found: dict[str, Any]) -> None:
         )
 
 
+def swept(
+    shape: NetworkShape, scheme: Scheme, mac_lanes: int | None, scan_lanes: int | None
+) -> list[Candidate]:
+    """Return every engine of the shape that can be built, with the lanes that were given."""
+    if mac_lanes is not None or scan_lanes is not None:
+        chosen_lanes(shape, mac_lanes, scan_lanes)
+    pairs = [
+        lanes
+        for lanes in lane_pairs(shape)
+        if mac_lanes in (None, lanes.mac) and scan_lanes in (None, lanes.scan)
+    ]
+    console = Console(stderr=True)
+    return sweep(shape, scheme, track(pairs, "schedules", console=console, transient=True))
+
+
+def _print_sweep(preset: str, scheme: str, candidates: list[Candidate]) -> None:
+    console = Console()
+    table = Table(title=f"{preset} {scheme}: cycles against estimated area")
+    kinds = list(candidates[0].cells) if candidates else []
+    names = [kind.removeprefix("TRELLIS_") for kind in kinds]
+    for column in ("MAC lanes", "scan lanes", "cycles a token", "array useful", *names, "Pareto"):
+        table.add_column(column, justify="right")
+    for candidate in candidates:
+        table.add_row(
+            str(candidate.mac_lanes),
+            str(candidate.scan_lanes),
+            f"{candidate.cycles_per_token:,}",
+            f"{candidate.array_utilisation:.1%}",
+            *(f"{candidate.cells[kind]:,}" for kind in kinds),
+            "front" if candidate.pareto else "",
+            style="bold" if candidate.pareto else None,
+        )
+    console.print(table)
+    errors = calibration()["held_out_error"]
+    console.print(
+        "cycles are exact; cells are estimated for ECP5, at most "
+        + ", ".join(f"{kind.removeprefix('TRELLIS_')} {errors[kind]:.1%}" for kind in errors)
+        + " off on synthesized engines that took no part in the calibration",
+        highlight=False,
+    )
+
+
+def _sweep_json(preset: str, scheme: str, candidates: list[Candidate]) -> str:
+    content = {
+        "preset": preset,
+        "scheme": scheme,
+        "held_out_error": calibration()["held_out_error"],
+        "engines": [asdict(candidate) for candidate in candidates],
+    }
+    return json.dumps(content, indent=2)
+
+
 @application.command()
 def schedule(
     preset: Annotated[str, typer.Option(help="shape, mamba-130m and mamba-2.8b included")],
@@ -92,9 +151,19 @@ def schedule(
     contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    sweeping: Annotated[
+        bool, typer.Option("--sweep", help="all lane counts: cycles against estimated area")
+    ] = False,
 ) -> None:
     """Predict the cycles of a token, the array's utilisation by stage and the weight bandwidth."""
     shape = find_preset(preset)
+    if sweeping:
+        candidates = swept(shape, find_scheme(scheme), mac_lanes, scan_lanes)
+        if as_json:
+            typer.echo(_sweep_json(preset, scheme, candidates))
+        else:
+            _print_sweep(preset, scheme, candidates)
+        return
     lanes = chosen_lanes(shape, mac_lanes, scan_lanes, contexts)
     found = report(shape, find_scheme(scheme), lanes)
     if as_json:
