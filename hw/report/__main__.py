@@ -19,7 +19,7 @@ from hw.lanes import chosen_lanes
 from hw.report import flow
 from hw.report.console import show
 from hw.report.contents import contents
-from hw.report.gantt import bars
+from hw.report.design import chart, describe
 from hw.report.pictures import write_pictures
 from hw.report.targets import ECP5, Target, parse_target
 from hw.report.tools import Listener
@@ -27,20 +27,6 @@ from hw.report.tools import Listener
 application = typer.Typer(add_completion=False)
 STIMULUS_TOKENS = 1
 """Golden vectors are not used here; a design always has some."""
-
-
-def _describe(preset: str, made: Generated) -> dict[str, Any]:
-    """Return what is known of a design without any tool."""
-    schedule = made.schedule
-    return {
-        "preset": preset,
-        "scheme": made.program.scheme.name,
-        "top": made.top,
-        "mac_lanes": made.lanes.mac,
-        "scan_lanes": made.lanes.scan,
-        "cycles_per_token": schedule.interval,
-        "array_utilisation": round(schedule.utilisation(schedule.interval), 6),
-    }
 
 
 def measure(
@@ -80,8 +66,7 @@ def measure(
             listener = stage(f"routing, seed {seed} of {seeds}")
             routes.append(flow.route(netlist, seed=seed, frequency=frequency, listener=listener))
             progress.advance(task)
-    described = _describe(preset, made)
-    return contents(design=described, netlist=netlist, packed=packed, routes=routes)
+    return contents(design=describe(preset, made), netlist=netlist, packed=packed, routes=routes)
 
 
 @application.command()
@@ -114,7 +99,7 @@ def report(
     found = measure(out, made, preset, chosen, seeds, frequency)
     text = json.dumps(found, indent=2, sort_keys=True)
     command.atomic_write(out / "report.json", (text + "\n").encode())
-    pictures = write_pictures(out, found, bars(made.schedule, program.shape))
+    pictures = write_pictures(out, found, chart(made))
     show(Console(), found)
     typer.echo(f"{out}: report.json, {', '.join(path.name for path in pictures)}")
 

@@ -49,11 +49,12 @@ def show(console: Console, report: dict[str, Any]) -> None:
     console.print(_cells_table(report))
     if "clock_mhz" not in report:
         return
+    work = "frame" if "cycles_per_frame" in report else "token"
     seeds = ", ".join(f"{value:.1f}" for value in report["clock_mhz_by_seed"].values())
     console.print(
         f"{report['clock_mhz']:.1f} MHz median of seeds 1 to {len(report['clock_mhz_by_seed'])} "
-        f"({seeds}) on {report['device']}; {report['cycles_per_token']:,} cycles a token, "
-        f"{report['tokens_per_second']:,.0f} tokens/s; ports {report['ports']}",
+        f"({seeds}) on {report['device']}; {report[f'cycles_per_{work}']:,} cycles a {work}, "
+        f"{report[f'{work}s_per_second']:,.0f} {work}s/s; ports {report['ports']}",
         highlight=False,
     )
     path = report["critical_path"]

@@ -81,5 +81,7 @@ def contents(
     if routes:
         found |= timing(routes)
         hertz = found["clock_mhz"] * 1e6
-        found["tokens_per_second"] = round(hertz / design["cycles_per_token"], 1)
+        for work in ("token", "frame"):
+            if f"cycles_per_{work}" in design:
+                found[f"{work}s_per_second"] = round(hertz / design[f"cycles_per_{work}"], 1)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from golden.command import atomic_write
-from hw.report.gantt import Bar, idle_lane_cycles
+from hw.report.gantt import Chart
 
-# Stages of the array; what is not here is drawn as "other".
-_COLOURS = {
-    "in_x": "#4c78a8",
-    "x_proj": "#72b7b2",
-    "in_z": "#9ecae9",
-    "out": "#54a24b",
-    "head": "#eeca3b",
-    "scan": "#b279a2",
-    "other": "#bab0ac",
+_STAGES = {
+    "front": ("#ff9da6", "embedding"),
+    "in_x": ("#4c78a8", "in_proj, x rows"),
+    "x": ("#4c78a8", "in_proj, x rows"),
+    "x_proj": ("#72b7b2", "x_proj"),
+    "projected": ("#72b7b2", "x_proj"),
+    "in_z": ("#9ecae9", "in_proj, z rows"),
+    "z": ("#9ecae9", "in_proj, z rows"),
+    "scan": ("#b279a2", "scan"),
+    "out": ("#54a24b", "out_proj"),
+    "hidden": ("#9d755d", "hidden layer"),
+    "head": ("#eeca3b", "head"),
 }
+"""Colour and label of what the units work on, in the names of both organisations."""
 _IDLE = "#e45756"
-_LABELS = {
-    "in_x": "in_proj, x rows",
-    "x_proj": "x_proj",
-    "in_z": "in_proj, z rows",
-    "out": "out_proj",
-    "head": "head",
-    "scan": "scan",
-    "other": "other",
-}
 _RESOURCES = (
     ("TRELLIS_COMB", "COMB"),
     ("TRELLIS_FF", "FF"),
@@ -115,53 +109,45 @@ def clock(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def _colour(name: str) -> str:
-    return next((key for key in _COLOURS if name.startswith(key)), "other")
-
-
-def schedule(report: dict[str, Any], bars: Sequence[Bar]) -> Figure:
-    """Draw one token: every unit a row as high as its lanes, idle lane-cycles in red."""
-    interval = report["cycles_per_token"]
-    first = min(bar.start for bar in bars)
-    end = max(*(bar.end for bar in bars), first + interval)
-    units = {"array": report["mac_lanes"], "scan": report["scan_lanes"]}
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
+def schedule(report: dict[str, Any], chart: Chart) -> Figure:
+    """Draw one token or frame: every unit a row as high as its lanes, idle lane-cycles in red."""
+    rows = len(chart.lanes)
+    end = chart.start + chart.cycles
+    figure = Figure(figsize=(13, 2.2 + 0.8 * rows), layout="constrained")
     axes = figure.add_subplot()
-    used = set()
-    for row, unit in enumerate(units):
-        base = len(units) - 1 - row
-        axes.broken_barh([(first, end - first)], (base + 0.1, 0.8), color=_IDLE, linewidth=0)
-        for bar in (bar for bar in bars if bar.unit == unit):
-            key = _colour(bar.name)
-            used.add(key)
+    for row, unit in enumerate(chart.lanes):
+        base = rows - 1 - row + 0.1
+        axes.broken_barh([(chart.start, chart.cycles)], (base, 0.8), color=_IDLE, linewidth=0)
+        for bar in (bar for bar in chart.bars if bar.unit == unit):
             axes.broken_barh(
                 [(bar.start, bar.end - bar.start)],
-                (base + 0.1, 0.8 * bar.busy),
-                facecolor=_COLOURS[key],
+                (base, 0.8 * bar.busy),
+                facecolor=_STAGES[bar.name][0],
                 edgecolor="white",
                 linewidth=0.3,
             )
     names = [
-        f"{unit}\n{lanes} lanes\n{1 - idle_lane_cycles(list(bars), unit, interval):.1%} useful"
-        for unit, lanes in units.items()
+        f"{unit}, {lanes} {'lane' if lanes == 1 else 'lanes'}\n{chart.useful(unit):.1%} useful"
+        for unit, lanes in chart.lanes.items()
     ]
-    axes.set_yticks([len(units) - 0.5 - row for row in range(len(units))], names)
-    axes.axvline(first + interval, color="black", linewidth=1.2)
-    axes.text(first + interval, len(units) + 0.02, "next token", ha="center", va="bottom")
-    axes.set(xlim=(first, end * 1.01), ylim=(0, len(units)), xlabel="cycle of the token")
-    title = f"{report['preset']} {report['scheme']}: {interval:,} cycles a token"
+    axes.set_yticks([rows - 0.5 - row for row in range(rows)], names)
+    axes.axvline(end, color="black", linewidth=1.2)
+    axes.text(end, rows + 0.02, f"next {chart.work}", ha="center", va="bottom")
+    axes.set(xlim=(chart.start, chart.start + 1.01 * chart.cycles), ylim=(0, rows))
+    axes.set_xlabel("cycle, at full speed; a bar is as high as the share of lanes it uses")
+    title = f"{report['preset']} {report['scheme']}: {chart.cycles:,} cycles a {chart.work}"
     axes.set_title(title, loc="left", fontsize=11, pad=16)
-    keys = [key for key in _COLOURS if key in used]
-    handles = [Patch(color=_COLOURS[key], label=_LABELS[key]) for key in keys]
+    used = {bar.name for bar in chart.bars}
+    handles = [Patch(color=c, label=label) for key, (c, label) in _STAGES.items() if key in used]
     handles.append(Patch(color=_IDLE, label="idle lane-cycles"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def write_pictures(folder: Path, report: dict[str, Any], bars: Sequence[Bar]) -> list[Path]:
+def write_pictures(folder: Path, report: dict[str, Any], chart: Chart) -> list[Path]:
     """Write ``area.png``, ``schedule.png`` and, of a routed design, ``clock.png``."""
-    figures = {"area": area(report), "schedule": schedule(report, bars)}
+    figures = {"area": area(report), "schedule": schedule(report, chart)}
     if "clock_mhz" in report:
         figures["clock"] = clock(report)
     for name, figure in figures.items():

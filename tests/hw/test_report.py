@@ -3,12 +3,13 @@
 import gzip
 import json
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
 from golden.builtin import load_builtin
 from golden.command import run
-from golden.configuration import find_scheme
+from golden.configuration import find_preset, find_scheme
 from golden.errors import InputError
 from hw.engine import Engine
 from hw.lanes import default_lanes
@@ -17,12 +18,13 @@ from hw.report import flow, pins
 from hw.report.__main__ import application
 from hw.report.components import at_depth, by_instance, component_of, totals
 from hw.report.contents import contents, lowest_median
-from hw.report.gantt import bars, idle_lane_cycles
+from hw.report.gantt import frame_chart, token_chart
 from hw.report.liberty import cell_areas, gates, nand2_area
 from hw.report.pictures import write_pictures
 from hw.report.step import kept
 from hw.report.targets import LIBERTY, parse_target
 from hw.report.timing import PathStep, critical_path, plain_name, share, signals
+from hw.streaming.choice import choose_streaming
 
 TOP = """\
 module tiny(clk, rst, step, value);
@@ -255,35 +257,49 @@ def test_the_median_of_an_even_number_of_seeds_is_one_that_was_routed():
     assert lowest_median(routes).seed == 2
 
 
-def test_the_gantt_charts_idle_share_is_the_schedules():
+@pytest.fixture(scope="module")
+def micro_schedule():
     program = load_builtin("micro", find_scheme("w4a8"))
     lanes = default_lanes(program.shape)
-    schedule = Engine(program=program, lanes=lanes, plan=MemoryPlan()).schedule
-    found = bars(schedule, program.shape)
-    idle = idle_lane_cycles(found, "array", schedule.interval)
-    assert 1 - idle == pytest.approx(schedule.utilisation(schedule.interval))
-    assert {bar.unit for bar in found} == {"array", "scan"}
+    engine = Engine(program=program, lanes=lanes, plan=MemoryPlan())
+    return engine.schedule, program.shape
 
 
-def test_pictures_are_written_and_repeat(tmp_path):
-    program = load_builtin("micro", find_scheme("w4a8"))
-    lanes = default_lanes(program.shape)
-    schedule = Engine(program=program, lanes=lanes, plan=MemoryPlan()).schedule
+def test_the_chart_of_a_token_is_as_busy_as_the_schedule_says(micro_schedule):
+    schedule, shape = micro_schedule
+    found = token_chart(schedule, shape)
+    assert found.useful("array") == pytest.approx(schedule.utilisation(schedule.interval))
+    assert set(found.lanes) == {bar.unit for bar in found.bars} == {"array", "scan"}
+    assert all(found.start <= bar.start < bar.end for bar in found.bars)
+    assert max(bar.end for bar in found.bars) <= found.start + found.cycles
+
+
+def test_the_chart_of_a_frame_is_as_busy_as_the_plan_says():
+    plan = choose_streaming(find_preset("mars"), find_scheme("w8a8"))
+    found = frame_chart(plan)
+    assert found.cycles == plan.frame_interval
+    for unit in (*plan.stages, "scan"):
+        assert found.useful(unit) == pytest.approx(plan.utilisation[unit])
+        work = sorted((b.start, b.end) for b in found.bars if b.unit == unit)
+        # A unit never does two things at once.
+        assert all(before[1] <= after[0] for before, after in pairwise(work))
+
+
+def test_pictures_are_written_and_repeat(tmp_path, micro_schedule):
+    schedule, shape = micro_schedule
     report = {
         "preset": "micro",
         "scheme": "w4a8",
         "target": "ecp5",
         "device": "a device",
         "cycles_per_token": schedule.interval,
-        "mac_lanes": lanes.mac,
-        "scan_lanes": lanes.scan,
         "cells": {"TRELLIS_COMB": 30, "DP16KD": 1},
         "components": {"a": {"TRELLIS_COMB": 10, "DP16KD": 1}, "b": {"TRELLIS_COMB": 20}},
         "clock_mhz_by_seed": {"1": 100.0, "2": 110.0},
         "clock_mhz": 105.0,
         "target_mhz": 110.0,
     }
-    found = bars(schedule, program.shape)
+    found = token_chart(schedule, shape)
     paths = write_pictures(tmp_path, json.loads(json.dumps(report)), found)
     assert [path.name for path in paths] == ["area.png", "schedule.png", "clock.png"]
     first = [path.read_bytes() for path in paths]
