@@ -25,12 +25,15 @@ from golden.operations.normalization import NORMALIZED_FRACTION, epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.program import Layer, Linear, Program
 from model.scan_input import ScanInput, stored_input
-from model.simulated_scan import ScanWidths, SimulatedScan
+from model.simulated_scan import RoundingWatch, ScanWidths, SimulatedScan
 from model.unit_tables import UnitTables, look_up
 
-__all__ = ["SimulatedProgram", "SimulatedState", "fake_quantize"]
+__all__ = ["SimulatedProgram", "SimulatedState", "Watch", "fake_quantize"]
 
 Array = npt.NDArray[Any]
+
+Watch = Callable[[str, int], RoundingWatch]
+"""``watch(tensor, layer)`` returns what is shown that tensor; layer -1 is the model."""
 
 _POSITIONS = 512
 """Tokens, over all rows of a batch, computed at once: their tensors fit the cache."""
@@ -67,21 +70,31 @@ class SimulatedState:
         )
 
 
-@dataclass(frozen=True)
 class _Rounding:
-    """One requantizer: fraction bits, broadcast to the channels, and signed width."""
+    """One requantizer.
 
-    scale: Array
-    limit: float
+    Parameters
+    ----------
+    fraction : fraction bits, broadcast to the channels
+    channels : on the last axis
+    bits : signed width
+    watch : shown the values before and after, and the steps (channels,)
+    """
 
-    @classmethod
-    def of(cls, fraction: Any, channels: int, bits: int) -> _Rounding:
+    def __init__(
+        self, fraction: Any, channels: int, bits: int, watch: RoundingWatch | None = None
+    ) -> None:
         exponents = np.broadcast_to(np.asarray(fraction, np.int64), (channels,))
-        return cls(np.ldexp(1.0, exponents), float((1 << (bits - 1)) - 1))
+        self._scale = np.ldexp(1.0, exponents)
+        self._limit = float((1 << (bits - 1)) - 1)
+        self._watch = watch
 
     def __call__(self, values: Array) -> Array:
         """Round ``values`` (..., channels) in place and return them."""
-        fake_quantize(values.reshape(-1, values.shape[-1]), self.scale, self.limit)
+        before = values.copy() if self._watch else values
+        fake_quantize(values.reshape(-1, values.shape[-1]), self._scale, self._limit)
+        if self._watch:
+            self._watch(before, values, 1.0 / self._scale)
         return values
 
 
@@ -120,7 +133,12 @@ class _SimulatedLayer:
     """One block in reals."""
 
     def __init__(
-        self, program: Program, layer: Layer, scan_input: ScanInput, scan: SimulatedScan
+        self,
+        program: Program,
+        layer: Layer,
+        scan_input: ScanInput,
+        scan: SimulatedScan,
+        watch: Callable[[str], RoundingWatch | None],
     ) -> None:
         shape, scheme, formats = program.shape, program.scheme, layer.formats
         e, bits = shape.d_inner, scheme.activation_bits
@@ -142,19 +160,23 @@ class _SimulatedLayer:
             [formats.dt, formats.b, formats.c], [shape.dt_rank, shape.d_state, shape.d_state]
         )
         unit = (ACTIVATION_INPUT_FRACTION, e, ACTIVATION_INPUT_BITS)
-        self._round_unit = _Rounding.of(*unit)
-        self._round_x = _Rounding.of(formats.x, e, bits)
-        self._round_u = _Rounding.of(formats.u + formats.u_channel, e, bits)
-        self._round_gate = _Rounding.of(formats.gate, e, scheme.gate_bits)
-        self._round_projected = _Rounding.of(projected, len(projected), bits)
-        gated = _Rounding.of(formats.gated + formats.gated_channel, e, bits)
+        self._round_unit = _Rounding(*unit)
+        self._round_x = _Rounding(formats.x, e, bits, watch("x"))
+        self._round_u = _Rounding(formats.u + formats.u_channel, e, bits, watch("u"))
+        self._round_gate = _Rounding(formats.gate, e, scheme.gate_bits, watch("gate"))
+        self._round_projected = _Rounding(projected, len(projected), bits, watch("projected"))
+        gated = _Rounding(formats.gated + formats.gated_channel, e, bits, watch("gated"))
         self._round_gated, self._round_rotated = gated, gated
         self._rotation: Array | None = None
         if formats.rotation is not None:
-            self._round_gated = _Rounding.of(formats.rotation, e, scheme.gated_bits)
+            rotation = (formats.rotation, e, scheme.gated_bits, watch("before rotation"))
+            self._round_gated = _Rounding(*rotation)
             self._rotation = hadamard.transform(np.eye(e, dtype=np.int64)).astype(float)  # e e
-        stream = (program.residual_fraction, shape.d_model, scheme.residual_bits)
-        self._round_residual = _Rounding.of(*stream)
+        stream = (
+            program.residual_fraction, shape.d_model, scheme.residual_bits, watch("residual"),
+        )  # fmt: skip
+        self._round_residual = _Rounding(*stream)
+        self._round_out = _Rounding(*stream[:3])
 
     def advance(
         self, residual: Array, window: Array, state: Array, tables: UnitTables, index: int
@@ -178,7 +200,7 @@ class _SimulatedLayer:
         gated = self._round_gated(y * self._round_gate(look_up(tables.silu, z)))
         if self._rotation is not None:
             gated = self._round_rotated(gated @ self._rotation)
-        out = self._round_residual(gated @ self._out_proj)  # b t d
+        out = self._round_out(gated @ self._out_proj)  # b t d
         return self._round_residual(residual + out)
 
 
@@ -191,6 +213,7 @@ class SimulatedProgram:
     scan_input : how the scan's input is stored; None as the program says
     widths : of the numbers inside the scan; None as the program says
     tables : non-linear units over their whole domain; None as the program says
+    watch : shown every requantizer of the blocks
     """
 
     def __init__(
@@ -200,16 +223,25 @@ class SimulatedProgram:
         scan_input: ScanInput | None = None,
         widths: ScanWidths | None = None,
         tables: UnitTables | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.program = program
         widths = widths or ScanWidths.of(program.scheme)
         self._tables = tables or UnitTables.of(program)
         stored = scan_input or stored_input(program)
+
+        def watched(index: int) -> Callable[[str], RoundingWatch | None]:
+            return lambda tensor: None if watch is None else watch(tensor, index)
+
         self._layers = [
             _SimulatedLayer(
-                program, layer, stored, SimulatedScan(program, layer, widths, self._tables)
+                program,
+                layer,
+                stored,
+                SimulatedScan(program, layer, widths, self._tables, watched(index)("scan_output")),
+                watched(index),
             )
-            for layer in program.layers
+            for index, layer in enumerate(program.layers)
         ]
         shape, scheme = program.shape, program.scheme
         front = program.token_embedding
@@ -222,9 +254,7 @@ class SimulatedProgram:
             program.final_norm_fraction,
         )
         self._head = _real(program.head)
-        self._round_logits = _Rounding.of(
-            program.logit_fraction, shape.vocabulary, scheme.logit_bits
-        )
+        self._round_logits = _Rounding(program.logit_fraction, shape.vocabulary, scheme.logit_bits)
 
     def forward(self, tokens: Array, state: SimulatedState) -> Array:
         """Return the logits (b, l, V) in natural units and advance ``state``."""

@@ -6,6 +6,7 @@ its step is then ``2**-40``, below that of float32 for everything above ``2**-16
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,12 @@ from golden.piecewise import EXPONENT_BITS, EXPONENT_FRACTION
 from golden.program import Layer, Program
 from model.unit_tables import UnitTables, look_up
 
-__all__ = ["ScanWidths", "SimulatedScan"]
+__all__ = ["RoundingWatch", "ScanWidths", "SimulatedScan"]
 
 Array = npt.NDArray[Any]
+
+RoundingWatch = Callable[[Array, Array, Array], None]
+"""Shown values before and after a requantizer (b, t, channels), and its steps (channels,)."""
 
 _FREE_FRACTION = 40
 _FREE_LIMIT = float(1 << 52)
@@ -129,13 +133,19 @@ class SimulatedScan:
     program, layer : the integers, of which the scan's weights and exponents are used
     widths : of delta, decay, state and y
     tables : softplus and the exponential
+    watch : shown y before and after its requantizer
     """
 
     def __init__(
-        self, program: Program, layer: Layer, widths: ScanWidths, tables: UnitTables
+        self,
+        program: Program,
+        layer: Layer,
+        widths: ScanWidths,
+        tables: UnitTables,
+        watch: RoundingWatch | None = None,
     ) -> None:
         scheme, formats, e = program.scheme, layer.formats, program.shape.d_inner
-        self._softplus = tables.softplus
+        self._softplus, self._watch = tables.softplus, watch
         self._delta: tuple[float, float] | None = None
         if widths.delta is not None:
             exponent = formats.delta + widths.delta - scheme.delta_bits
@@ -183,4 +193,6 @@ class SimulatedScan:
             )  # fmt: skip
         scale, limit = self._output
         rounded: Array = np.clip(np.rint(y * scale), -limit - 1.0, limit) / scale
+        if self._watch:
+            self._watch(y, rounded, 1.0 / scale)
         return rounded
