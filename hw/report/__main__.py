@@ -10,27 +10,24 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from golden import command, vectors
+from golden import command
 from golden.builtin import load_builtin
 from golden.configuration import find_scheme
 from golden.errors import InputError
-from hw.generate import Generated, write_design
-from hw.lanes import chosen_lanes
+from hw.multiplier import Multipliers
 from hw.report import flow
 from hw.report.console import show
 from hw.report.contents import contents
-from hw.report.design import chart, describe
+from hw.report.design import Design, build
 from hw.report.pictures import write_pictures
 from hw.report.targets import ECP5, Target, parse_target
 from hw.report.tools import Listener
 
 application = typer.Typer(add_completion=False)
-STIMULUS_TOKENS = 1
-"""Golden vectors are not used here; a design always has some."""
 
 
 def measure(
-    folder: Path, made: Generated, preset: str, target: Target, seeds: int, frequency: float
+    folder: Path, design: Design, target: Target, seeds: int, frequency: float
 ) -> dict[str, Any]:
     """Synthesize and, for an ECP5, place and route; return the report's contents.
 
@@ -55,8 +52,8 @@ def measure(
             progress.update(task, description=text)
             return listen
 
-        design = folder / "design"
-        netlist = flow.synthesize(design, made.top, target, work, listener=stage("synthesis"))
+        sources = folder / "design"
+        netlist = flow.synthesize(sources, design.top, target, work, listener=stage("synthesis"))
         progress.advance(task)
         packed, routes = None, []
         if routed:
@@ -66,7 +63,7 @@ def measure(
             listener = stage(f"routing, seed {seed} of {seeds}")
             routes.append(flow.route(netlist, seed=seed, frequency=frequency, listener=listener))
             progress.advance(task)
-    return contents(design=describe(preset, made), netlist=netlist, packed=packed, routes=routes)
+    return contents(design=design.describe(), netlist=netlist, packed=packed, routes=routes)
 
 
 @application.command()
@@ -79,6 +76,9 @@ def report(
     ] = None,
     mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    multipliers: Annotated[
+        Multipliers, typer.Option(help="what multiplies: dsp, lut or mix")
+    ] = Multipliers.DSP,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[int, typer.Option(help="placements, seeds 1 to this; ECP5 only")] = 5,
     frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
@@ -93,13 +93,18 @@ def report(
         raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
     chosen = parse_target(target)
     program = load_builtin(preset, find_scheme(scheme), artifact)
-    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
-    stimulus = vectors.random_stimulus(program, STIMULUS_TOKENS, 0)
-    made = write_design(program, lanes, stimulus, preset=preset, folder=out / "design")
-    found = measure(out, made, preset, chosen, seeds, frequency)
+    design = build(
+        program,
+        preset=preset,
+        folder=out / "design",
+        mac_lanes=mac_lanes,
+        scan_lanes=scan_lanes,
+        multipliers=multipliers,
+    )
+    found = measure(out, design, chosen, seeds, frequency)
     text = json.dumps(found, indent=2, sort_keys=True)
     command.atomic_write(out / "report.json", (text + "\n").encode())
-    pictures = write_pictures(out, found, chart(made))
+    pictures = write_pictures(out, found, design.chart())
     show(Console(), found)
     typer.echo(f"{out}: report.json, {', '.join(path.name for path in pictures)}")
 

@@ -14,13 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from golden import command, vectors
+from golden import command
 from golden.builtin import load_builtin
 from golden.configuration import find_preset, find_scheme
-from hw.generate import write_design
 from hw.lanes import Lanes
 from hw.report import flow
 from hw.report.components import totals
+from hw.report.design import build
 from hw.report.targets import ECP5, parse_target
 from hw.report.tools import NEXTPNR, YOSYS, package_version
 from hw.schedule.area import CALIBRATION, Point, apply, fit, terms
@@ -45,9 +45,14 @@ application = typer.Typer(add_completion=False)
 def synthesized(preset: str, scheme: str, lanes: Lanes, folder: Path) -> dict[str, int]:
     """Return the cells of one engine as nextpnr counts them."""
     program = load_builtin(preset, find_scheme(scheme))
-    stimulus = vectors.random_stimulus(program, 1, 0)
-    made = write_design(program, lanes, stimulus, preset=preset, folder=folder / "design")
-    netlist = flow.synthesize(folder / "design", made.top, parse_target(ECP5), folder / "work")
+    design = build(
+        program,
+        preset=preset,
+        folder=folder / "design",
+        mac_lanes=lanes.mac,
+        scan_lanes=lanes.scan,
+    )
+    netlist = flow.synthesize(folder / "design", design.top, parse_target(ECP5), folder / "work")
     return totals(flow.pack(netlist))
 
 

@@ -43,7 +43,7 @@ def _run(tool: str, arguments: list[str], folder: Path, log: Path, listener: Lis
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     with (
-        log.open("w") as stream,
+        log.open("w", buffering=1) as stream,
         subprocess.Popen(
             arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,

@@ -1,0 +1,42 @@
+"""The designs that a report measures: both organisations, their cycles, no stale files."""
+
+import pytest
+
+from golden.builtin import load_builtin
+from golden.configuration import find_scheme
+from golden.errors import InputError
+from hw.multiplier import Multipliers
+from hw.report.design import build
+
+
+def test_a_language_model_is_described_with_its_schedule(tmp_path):
+    program = load_builtin("micro", find_scheme("w4a8"))
+    design = build(program, preset="micro", folder=tmp_path, mac_lanes=8, scan_lanes=2)
+    found = design.describe()
+    assert (found["mac_lanes"], found["scan_lanes"]) == (8, 2)
+    assert "cycles_per_frame" not in found
+    chart = design.chart()
+    assert chart.cycles == found["cycles_per_token"]
+    assert chart.useful("array") == pytest.approx(found["array_utilisation"], abs=1e-6)
+    assert chart.useful("scan") == pytest.approx(found["scan_utilisation"], abs=1e-6)
+    assert (tmp_path / "rtl" / f"{design.top}.v").is_file()
+
+
+def test_a_frame_network_is_described_with_its_plan(tmp_path):
+    program = load_builtin("mars", find_scheme("w8a8"))
+    design = build(program, preset="mars", folder=tmp_path, multipliers=Multipliers.MIX)
+    found = design.describe()
+    assert found["cycles_per_frame"] == design.chart().cycles <= 2000
+    assert found["multipliers"] == "mix"
+    with pytest.raises(InputError, match="scan-lanes"):
+        build(program, preset="mars", folder=tmp_path, mac_lanes=8)
+
+
+def test_files_of_an_earlier_design_are_removed_and_the_rest_is_left_alone(tmp_path):
+    program = load_builtin("micro", find_scheme("w4a8"))
+    build(program, preset="micro", folder=tmp_path, scan_lanes=4)
+    kept = (tmp_path / "rtl" / "scanwright_rom.v").stat().st_mtime_ns
+    assert list(tmp_path.glob("rtl/*lane_3.v"))
+    build(program, preset="micro", folder=tmp_path, scan_lanes=1)
+    assert not list(tmp_path.glob("rtl/*lane_3.v"))
+    assert (tmp_path / "rtl" / "scanwright_rom.v").stat().st_mtime_ns == kept
