@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
 from golden import command, vectors
-from golden.artifact import to_bytes
 from golden.builtin import load_builtin
 from golden.configuration import find_scheme
+from golden.errors import InputError
 from golden.program import Program
+from hw.design_files import IMAGE_FOLDER, top_name, write_golden, write_sources
 from hw.lanes import Lanes, chosen_lanes
 from hw.manifest import build_manifest, file_digests
-from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
+from hw.multiplier import Multipliers
+from hw.parameter_memory import MemoryPlan
 from hw.schedule import Schedule
+from hw.streaming.choice import choose_streaming
+from hw.streaming.generate import (
+    StreamingGenerated,
+    refuse_shared_options,
+    write_streaming_design,
+)
 from hw.testbench import write_testbench
 from hw.top import Accelerator
-from hw.verilog import emit
 
 application = typer.Typer(add_completion=False)
 
@@ -47,21 +53,15 @@ class Generated:
     probe_widths: dict[str, tuple[int, bool]]
     trace: vectors.Trace
 
-
-def top_name(preset: str, scheme: str) -> str:
-    """Return the top module's name, a plain Verilog identifier."""
-    return "".join(c if c.isalnum() else "_" for c in f"{preset}_{scheme}")
-
-
-def _predicted_cycles(schedule: Schedule) -> bytes:
-    """Return a deterministic npz of every probe's cycles after a token's cycle 0."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, cycles in schedule.probes.items():
-            entry = io.BytesIO()
-            np.lib.format.write_array(entry, cycles, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
-    return buffer.getvalue()
+    @property
+    def summary(self) -> str:
+        """Return one line for people."""
+        interval = self.schedule.interval
+        return (
+            f"{self.top}, {self.lanes.mac} MAC lanes, {self.lanes.scan} scan lanes, "
+            f"{interval} cycles a token, "
+            f"array utilisation {100 * self.schedule.utilisation(interval):.1f} %"
+        )
 
 
 def write_design(
@@ -71,6 +71,7 @@ def write_design(
     *,
     preset: str,
     folder: Path,
+    multipliers: Multipliers = Multipliers.DSP,
 ) -> Generated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -81,21 +82,12 @@ def write_design(
     InputError
         If the lanes do not fit the shape or a hazard remains; nothing is written then.
     """
-    plan = MemoryPlan("mem")
+    plan = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers)
     accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
     top, schedule = top_name(preset, program.scheme.name), accelerator.schedule
     trace = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
-    rtl = {**emit(accelerator, top), f"{ROM_MODULE}.v": ROM_VERILOG}
-    for name, text in rtl.items():
-        command.atomic_write(folder / "rtl" / name, text.encode())
-    for name in plan.images:
-        command.atomic_write(folder / "mem" / f"{name}.hex", plan.hex_text(name).encode())
-    artifact = to_bytes(program)
-    digest = command.digest(artifact)
-    golden = folder / "golden"
-    command.atomic_write(golden / vectors.FILE_NAME, vectors.to_bytes(trace, stimulus, digest))
-    command.atomic_write(golden / "predicted_cycles.npz", _predicted_cycles(schedule))
-    command.atomic_write(golden / "program.safetensors", artifact)
+    write_sources(folder, accelerator, top, plan)
+    digest = write_golden(folder, program, trace, stimulus, schedule.probes)
     write_testbench(folder, top=top, program=program, lanes=lanes, schedule=schedule, trace=trace)
     manifest = build_manifest(
         preset=preset,
@@ -113,37 +105,53 @@ def write_design(
 
 @application.command()
 def generate(
-    preset: Annotated[str, typer.Option(help="network: micro, bytelm, or a name for --artifact")],
+    preset: Annotated[
+        str, typer.Option(help="network: micro, bytelm, mars, or a name for --artifact")
+    ],
     scheme: Annotated[str, typer.Option(help="quantization scheme: w8a8, w4a8, w4a5-se")],
     out: Annotated[Path, typer.Option(help="directory to write, new or an earlier output")],
     artifact: Annotated[
         Path | None, typer.Option(help="integer program; without it the built-in one")
     ] = None,
-    mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
+    mac_lanes: Annotated[
+        int | None, typer.Option(help="lanes of the array of a language model")
+    ] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    beat: Annotated[int | None, typer.Option(help="cycles a block of a frame network")] = None,
+    multipliers: Annotated[
+        Multipliers | None,
+        typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
+    ] = None,
     contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
-    tokens: Annotated[int, typer.Option(help="tokens of the golden vectors")] = 4,
+    tokens: Annotated[
+        int, typer.Option(help="tokens of the golden vectors; of a frame network, frames")
+    ] = 4,
     seed: Annotated[int, typer.Option(help="seed of the golden vectors' tokens")] = 0,
 ) -> None:
     """Generate Verilog, memory images, golden vectors, test bench and manifest.
 
-    The same arguments write the same bytes.
+    The same arguments write the same bytes. A frame network becomes a pipe of arrays of its own,
+    a language model shares one array.
     """
-    console = Console(stderr=True)
     program = load_builtin(preset, find_scheme(scheme), artifact)
-    lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
+    write: Callable[..., Generated | StreamingGenerated]
+    if program.shape.frame is not None:
+        refuse_shared_options(mac_lanes, contexts)
+        plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
+        usual, write = Multipliers.MIX, partial(write_streaming_design, program, plan)
+    else:
+        if beat is not None:
+            raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
+        lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
+        usual, write = Multipliers.DSP, partial(write_design, program, lanes)
+    console = Console(stderr=True)
     with (
-        console.status(f"generating {preset} {scheme} with {lanes.mac} + {lanes.scan} lanes"),
+        console.status(f"generating {preset} {scheme}"),
         command.atomic_directory(out) as folder,
     ):
         stimulus = vectors.random_stimulus(program, tokens, seed, contexts)
-        made = write_design(program, lanes, stimulus, preset=preset, folder=folder)
-    schedule = made.schedule
-    typer.echo(
-        f"{out}: {made.top}, {lanes.mac} MAC lanes, {lanes.scan} scan lanes, "
-        f"{schedule.interval} cycles a token, "
-        f"array utilisation {100 * schedule.utilisation(schedule.interval):.1f} %"
-    )
+        made = write(stimulus, preset=preset, folder=folder, multipliers=multipliers or usual)
+    typer.echo(f"{out}: {made.summary}")
 
 
 if __name__ == "__main__":

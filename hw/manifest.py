@@ -47,6 +47,7 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
         * scheme.activation_bits,
     }
     return {
+        "multiplier_kind": plan.multipliers.value,
         "multipliers": {
             "array": lanes.mac,
             "scan": lanes.scan * MULTIPLIERS_A_SCAN_LANE,
@@ -91,6 +92,7 @@ def build_manifest(
     generating = cycles_generating(schedule)
     content = {
         "version": VERSION,
+        "organisation": "shared",
         "preset": preset,
         "scheme": program.scheme.name,
         "top": top,

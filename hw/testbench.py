@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -19,11 +20,12 @@ from hw.lanes import Lanes
 from hw.register_map import Register
 from hw.schedule import Schedule
 
-__all__ = ["write_testbench"]
+__all__ = ["WATCHDOG_MARGIN", "Check", "hex_lines", "write_bench", "write_testbench"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _RESET_AT_LAST, _EMIT_LOGITS = 1 << 1, 1 << 2
-_WATCHDOG_MARGIN = 10_000
+WATCHDOG_MARGIN = 10_000
+"""Cycles without a transfer that are no defect, besides what the schedule allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +91,21 @@ def _stream_files(trace: Trace, streams: list[Check], id_width: int) -> dict[str
     }
 
 
-def _write_executable(path: Path, content: bytes) -> None:
-    atomic_write(path, content)
-    path.chmod(0o755)
+def write_bench(bench: Path, template: str, **variables: Any) -> None:
+    """Write ``tb.v`` from a template, and the script that runs it, into folder ``bench``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    text = environment.get_template(template).render(variables)
+    atomic_write(bench / "tb.v", text.encode())
+    script = bench / "run.sh"
+    atomic_write(script, (_TEMPLATES / "run.sh").read_bytes())
+    script.chmod(0o755)
 
 
 def write_testbench(
@@ -125,20 +139,14 @@ def write_testbench(
         files[f"probe_{name}.cycles.hex"] = hex_lines(offsets, 32)
     for name, content in files.items():
         atomic_write(bench / "vectors" / name, content)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    text = environment.get_template("tb.v.j2").render(
+    write_bench(
+        bench,
+        "tb.v.j2",
         top=top,
         tokens=len(trace.tokens),
         vocabulary=program.shape.vocabulary,
         interval=schedule.interval,
-        patience=4 * (schedule.interval + schedule.latency) + _WATCHDOG_MARGIN,
+        patience=4 * (schedule.interval + schedule.latency) + WATCHDOG_MARGIN,
         control_address=int(Register.CONTROL),
         control_value=_RESET_AT_LAST | _EMIT_LOGITS,
         address_width=address_bits(program, lanes),
@@ -149,5 +157,3 @@ def write_testbench(
         streams=streams,
         values=sum(check.count for check in probes) * len(trace.tokens),
     )
-    atomic_write(bench / "tb.v", text.encode())
-    _write_executable(bench / "run.sh", (_TEMPLATES / "run.sh").read_bytes())

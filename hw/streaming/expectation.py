@@ -10,7 +10,7 @@ from golden.vectors import Trace
 from hw.expectation import pack_lanes
 from hw.streaming.plan import StreamingPlan
 
-__all__ = ["expected_events"]
+__all__ = ["expected_events", "expected_values"]
 
 _FRAME_SOURCES = {"final_norm": "norm"}
 """Probes whose golden name is another."""
@@ -28,6 +28,14 @@ def _token_values(name: str, program: Program, plan: StreamingPlan, trace: Trace
     return values
 
 
+def expected_values(name: str, program: Program, plan: StreamingPlan, trace: Trace) -> np.ndarray:
+    """Return the values of probe ``name``, one row a token, or a frame for a frame's probe."""
+    if name in plan.probes:
+        return _token_values(name, program, plan, trace)
+    values = trace.probes[_FRAME_SOURCES.get(name, name)]
+    return values.reshape(len(values), -1)
+
+
 def expected_events(
     name: str, program: Program, plan: StreamingPlan, trace: Trace, starts: Integers
 ) -> list[tuple[int, int]]:
@@ -38,11 +46,10 @@ def expected_events(
     trace : golden vectors of whole frames
     starts : cycle 0 of every token, (l,)
     """
-    if name in plan.probes:
-        values, offsets = _token_values(name, program, plan, trace), plan.probes[name]
-    else:
-        source = _FRAME_SOURCES.get(name, name)
-        values, offsets = trace.probes[source], plan.frame_probes[name]
+    values = expected_values(name, program, plan, trace)
+    offsets = plan.probes.get(name)
+    if offsets is None:
+        offsets = plan.frame_probes[name]
         starts = starts[np.flatnonzero(trace.last)]
     cycles = np.asarray(starts)[:, None] + offsets
-    return sorted(zip(cycles.ravel().tolist(), values.reshape(-1).tolist(), strict=True))
+    return sorted(zip(cycles.ravel().tolist(), values.ravel().tolist(), strict=True))

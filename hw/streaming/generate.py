@@ -1,0 +1,108 @@
+"""Writes the directory of a frame network's design; see :mod:`hw.generate` for the command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden import vectors
+from golden.command import atomic_write
+from golden.errors import InputError
+from golden.program import Program
+from hw.design_files import IMAGE_FOLDER, top_name, write_golden, write_sources
+from hw.manifest import file_digests
+from hw.multiplier import Multipliers
+from hw.parameter_memory import MemoryPlan
+from hw.streaming.manifest import build_streaming_manifest
+from hw.streaming.plan import StreamingPlan
+from hw.streaming.testbench import write_streaming_testbench
+from hw.streaming.top import StreamingAccelerator
+
+__all__ = ["StreamingGenerated", "refuse_shared_options", "write_streaming_design"]
+
+
+@dataclass(frozen=True)
+class StreamingGenerated:
+    """What :func:`write_streaming_design` wrote.
+
+    Parameters
+    ----------
+    top : name of the top module
+    program, plan : what it realises
+    probe_widths : width and signedness of every probe point
+    trace : the golden vectors of the directory
+    """
+
+    top: str
+    program: Program
+    plan: StreamingPlan
+    probe_widths: dict[str, tuple[int, bool]]
+    trace: vectors.Trace
+
+    @property
+    def summary(self) -> str:
+        """Return one line for people."""
+        plan = self.plan
+        return (
+            f"{self.top}, {plan.lanes.mac} MAC lanes in {len(plan.stages)} arrays, "
+            f"{plan.lanes.scan} scan lanes, a block every {plan.beat} cycles, "
+            f"{plan.frame_interval} cycles a frame, "
+            f"array utilisation {100 * plan.utilisation['arrays']:.1f} %"
+        )
+
+
+def refuse_shared_options(mac_lanes: int | None, contexts: int) -> None:
+    """Raise InputError for options that a frame network's organisation does not have."""
+    if mac_lanes is not None:
+        raise InputError(
+            f"mac lanes = {mac_lanes}, but every array of a frame network gets the lanes that its "
+            "beat needs; choose the beat instead"
+        )
+    if contexts != 1:
+        raise InputError(
+            f"contexts = {contexts}, but every frame of this network starts from zero and "
+            "leaves nothing to keep; use 1"
+        )
+
+
+def write_streaming_design(
+    program: Program,
+    plan: StreamingPlan,
+    stimulus: vectors.Stimulus,
+    *,
+    preset: str,
+    folder: Path,
+    multipliers: Multipliers = Multipliers.MIX,
+) -> StreamingGenerated:
+    """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
+
+    Deterministic: the same arguments write the same bytes.
+
+    Raises
+    ------
+    InputError
+        If the program is not a frame network; nothing is written then.
+    """
+    realisation = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers)
+    accelerator = StreamingAccelerator(program=program, plan=plan, realisation=realisation)
+    top = top_name(preset, program.scheme.name)
+    trace = vectors.trace(program, stimulus.tokens, stimulus.last)
+    rtl = write_sources(folder, accelerator, top, realisation)
+    cycles = {**plan.probes, **{f"frame.{n}": c for n, c in plan.frame_probes.items()}}
+    digest = write_golden(folder, program, trace, stimulus, cycles)
+    widths = accelerator.engine.probe_widths
+    write_streaming_testbench(
+        folder, top=top, program=program, plan=plan, widths=widths, trace=trace
+    )
+    manifest = build_streaming_manifest(
+        preset=preset,
+        top=top,
+        artifact_digest=digest,
+        program=program,
+        plan=plan,
+        realisation=realisation,
+        rtl=rtl,
+        files=file_digests(folder),
+    )
+    atomic_write(folder / "manifest.json", manifest.encode())
+    return StreamingGenerated(top, program, plan, widths, trace)

@@ -1,0 +1,161 @@
+"""The stand-alone test bench of a frame network, which any Verilog simulator runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from golden.command import atomic_write
+from golden.fixed_point import Integers
+from golden.program import Program
+from golden.vectors import Trace, trace
+from hw.streaming.expectation import expected_values
+from hw.streaming.plan import StreamingPlan
+from hw.testbench import WATCHDOG_MARGIN, hex_lines, write_bench
+from hw.top import whole_bytes
+
+__all__ = ["write_streaming_testbench"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCheck:
+    """One checker of the bench.
+
+    Parameters
+    ----------
+    name : of the probe point, and of its vector files
+    width : bits a value
+    signed : how a value is printed
+    passes, count : passes a run, and values a pass
+    runs : tokens or frames
+    unit : "token" or "frame", for the report
+    every : tokens a run
+    """
+
+    name: str
+    width: int
+    signed: bool
+    passes: int
+    count: int
+    runs: int
+    unit: str
+    every: int
+
+
+def _kept_features(size: int) -> int:
+    """Return how many features of the frame that is cut short are sent; within a token mostly."""
+    return max(1, 2 * size // 3)
+
+
+def _played(program: Program, golden: Trace) -> tuple[Trace, Integers, Integers]:
+    """Return the trace of what the bench plays, and its stream of features and TLAST.
+
+    The golden frames follow their first one cut short, whose rest the engine fills with zeros.
+    """
+    frame = program.shape.frame
+    assert frame is not None
+    size = frame.tokens * frame.features
+    kept = _kept_features(size)
+    first = golden.tokens[: frame.tokens].copy().reshape(-1)
+    first[kept:] = 0
+    features = np.concatenate([first.reshape(frame.tokens, -1), golden.tokens])
+    stream = np.concatenate([first[:kept], golden.tokens.reshape(-1)])
+    last = np.zeros_like(stream)
+    last[kept - 1 :: size] = 1
+    return trace(program, features), stream, last
+
+
+def _stream_file(values: Integers, last: Integers, bits: int) -> bytes:
+    """Return the vector file of a stream: TLAST above the data's whole bytes."""
+    width = whole_bytes(bits)
+    return hex_lines((values & (1 << width) - 1) | last << width, width + 1)
+
+
+def _checks(
+    program: Program,
+    plan: StreamingPlan,
+    widths: dict[str, tuple[int, bool]],
+    frames: int,
+) -> list[ProbeCheck]:
+    """Return a checker for every probe point."""
+    assert program.shape.frame is not None
+    tokens = program.shape.frame.tokens
+    found = []
+    for name, (width, signed) in widths.items():
+        of_token = name in plan.probes
+        layers = program.shape.n_layer + (name == "residual")
+        passes = layers if of_token else 1
+        total = len(plan.probes[name] if of_token else plan.frame_probes[name])
+        found.append(
+            ProbeCheck(
+                name=name,
+                width=width,
+                signed=signed,
+                passes=passes,
+                count=total // passes,
+                runs=frames * tokens if of_token else frames,
+                unit="token" if of_token else "frame",
+                every=1 if of_token else tokens,
+            )
+        )
+    return found
+
+
+def write_streaming_testbench(
+    folder: Path,
+    *,
+    top: str,
+    program: Program,
+    plan: StreamingPlan,
+    widths: dict[str, tuple[int, bool]],
+    trace: Trace,
+) -> None:
+    """Write ``tb/tb.v``, ``tb/run.sh`` and ``tb/vectors/*.hex`` into a generated directory.
+
+    Deterministic: the same arguments write the same bytes.
+
+    Parameters
+    ----------
+    folder : generated directory, with ``rtl/*.v`` and ``mem/*.hex``
+    top : name of the top module
+    program, plan : the design
+    widths : width and signedness of every probe point
+    trace : golden vectors with states
+    """
+    assert program.shape.frame is not None
+    bench, scheme = folder / "tb", program.scheme
+    played, features, last = _played(program, trace)
+    outputs = played.probes["logits"]
+    frames = len(outputs)
+    output_last = np.zeros_like(outputs)
+    output_last[:, -1] = 1
+    files = {
+        "stream_features.hex": _stream_file(features, last, scheme.feature_bits),
+        "stream_outputs.hex": _stream_file(outputs, output_last, scheme.logit_bits),
+    }
+    checks = _checks(program, plan, widths, frames)
+    for check in checks:
+        values = expected_values(check.name, program, plan, played)
+        offsets = plan.probes.get(check.name, plan.frame_probes.get(check.name))
+        files[f"probe_{check.name}.hex"] = hex_lines(values, check.width)
+        files[f"probe_{check.name}.cycles.hex"] = hex_lines(np.asarray(offsets), 32)
+    for name, content in files.items():
+        atomic_write(bench / "vectors" / name, content)
+    write_bench(
+        bench,
+        "tb_streaming.v.j2",
+        top=top,
+        frames=frames,
+        sent=len(features),
+        outputs=program.shape.vocabulary,
+        features=program.shape.frame.features,
+        interval=plan.interval,
+        frame_interval=plan.frame_interval,
+        patience=4 * (plan.frame_interval + plan.latency) + WATCHDOG_MARGIN,
+        feature_width=whole_bytes(scheme.feature_bits),
+        output_width=whole_bytes(scheme.logit_bits),
+        checks=checks,
+        values=sum(check.runs * check.passes * check.count for check in checks),
+    )
