@@ -12,8 +12,10 @@ import pytest
 from golden.artifact import load_program, save_program
 from golden.configuration import FrameShape, NetworkShape, find_scheme
 from golden.random_program import random_program
-from golden.vectors import load_vectors
+from golden.vectors import load_vectors, random_stimulus
+from hw.multiplier import Multipliers
 from hw.streaming.choice import choose_streaming
+from hw.streaming.generate import write_streaming_design
 
 SHAPE = NetworkShape(
     vocabulary=5,
@@ -99,9 +101,13 @@ def test_predicted_cycles_cover_every_probe(design):
 
 def test_resources_are_those_of_the_structure(artifact, tmp_path):
     """Every lane of an array is a hardware multiplier with dsp, with mix only the wide ones."""
-    found = {}
-    for kind in ("dsp", "mix", "lut"):
-        assert generate(artifact, tmp_path / kind, "--multipliers", kind).returncode == 0
+    found, program = {}, load_program(artifact)
+    plan, stimulus = choose_streaming(SHAPE, program.scheme), random_stimulus(program, 1, 0)
+    for kind in Multipliers:
+        folder = tmp_path / kind
+        write_streaming_design(
+            program, plan, stimulus, preset="frames", folder=folder, multipliers=kind
+        )
         manifest = json.loads((tmp_path / kind / "manifest.json").read_text())
         found[kind] = manifest["resources"]
         assert found[kind]["multiplier_kind"] == kind
