@@ -23,8 +23,8 @@ from model.simulated_program import SimulatedProgram
 from model.text_windows import Advance, Start, float_start, inputs_of, integer_start, token_bits
 
 __all__ = [
-    "DEFAULT_RATIOS", "MODES", "ModeResult", "ResearchChoice", "choose_modes", "compare_modes",
-    "dual_scale_steps", "prepare_modes", "run_modes",
+    "DEFAULT_RATIOS", "MODES", "ModeResult", "ObservedInput", "ResearchChoice", "choose_modes",
+    "compare_modes", "dual_scale_steps", "prepare_modes", "run_modes",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -85,20 +85,21 @@ def choose_modes(text: str) -> tuple[str, ...]:
     return tuple(name for name in MODES if name in names or name == "int8")
 
 
-class _Observed:
+class ObservedInput:
     """Records the activated values of calibration text while it stores nothing away."""
 
     def __init__(self, layers: int) -> None:
         self.values: list[list[Array]] = [[] for _ in range(layers)]
 
     def __call__(self, layer: int, activated: Array) -> Array:
+        """Keep the magnitudes (positions, e) and return the values themselves."""
         self.values[layer].append(np.abs(activated).reshape(-1, activated.shape[-1]))
         return activated
 
 
 def dual_scale_steps(program: Program, targets: Array, choice: ResearchChoice) -> Array:
     """Return the fine steps, (layers, 1) or (layers, e), from calibration windows (b, l)."""
-    observed = _Observed(program.shape.n_layer)
+    observed = ObservedInput(program.shape.n_layer)
     SimulatedProgram(program, scan_input=observed).start(len(targets))(inputs_of(targets))
     axis = 0 if choice.per_channel else None
     rows = [
