@@ -20,8 +20,8 @@ ARRAY_FAULTS = (
         name="weight sign dropped",
         unit=_ARRAY,
         kind="lane 0 reads its weight as unsigned",
-        pattern=r"= (?P<site>\$signed\((?P<weight>weights\[7:0\])\) \* \$signed\(x\));",
-        faulty="$signed({{ 1'h0, {weight} }}) * $signed(x)",
+        pattern=r"= (?P<site>\$signed\(x\) \* \$signed\((?P<weight>weights\[7:0\])\));",
+        faulty="$signed(x) * $signed({{ 1'h0, {weight} }})",
     ),
     Fault(
         name="product subtracted",

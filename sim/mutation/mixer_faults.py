@@ -110,14 +110,15 @@ DUAL_SCALE_FAULTS = (
         name="flag's threshold off by one",
         unit=_ENCODER,
         kind="a fine code of 7 is stored as a coarse one",
-        pattern=r"= (?P<site>\$signed\(o\) > \$signed\(4'h7\));",
-        faulty="$signed(o) > $signed(4'h6)",
+        pattern=r"> (?P<site>\$signed\(4'h7\));",
+        faulty="$signed(4'h6)",
+        places=2,
     ),
     Fault(
         name="clamp dropped",
         unit=_ENCODER,
         kind="the code -8 is used",
-        pattern=r"symmetric = (?P<site>\\\$\d+ ) \?",
+        pattern=rf"= (?P<site>{ANONYMOUS}) \? 4'h9 :",
         faulty="1'h0",
     ),
     Fault(
@@ -155,15 +156,14 @@ SCAN_FAULTS = (
         name="dt_proj weight sign dropped",
         unit=_STEP,
         kind="the first weight is read as unsigned",
-        pattern=r"= (?P<site>\$signed\((?P<weight>data\[3:0\])\) \* "
-        r"(?P<dt>\$signed\(dt\[7:0\]\)));",
-        faulty="$signed({{ 1'h0, {weight} }}) * {dt}",
+        pattern=r"= (?P<site>\$signed\(dt\[7:0\]\) \* \$signed\((?P<weight>data\[3:0\])\));",
+        faulty="$signed(dt[7:0]) * $signed({{ 1'h0, {weight} }})",
     ),
     Fault(
         name="argument shift off by one",
         unit=_LANE,
         kind="the exponent's argument is halved",
-        pattern=rf"_argument  argument \([^;]*\.shift\((?P<site>{NET})\)",
+        pattern=rf"_argument\w*  \S*argument\S*  ?\([^;]*\.shift\((?P<site>{NET})\)",
         faulty="{site} + 1'h1",
     ),
     Fault(
@@ -199,7 +199,7 @@ SCAN_FAULTS = (
         name="update shift off by one",
         unit=_LANE,
         kind="the update is halved",
-        pattern=rf"_update  update \([^;]*\.shift\((?P<site>{NET})\)",
+        pattern=rf"_update\w*  \S*update\S*  ?\([^;]*\.shift\((?P<site>{NET})\)",
         faulty="{site} + 1'h1",
     ),
     Fault(
