@@ -1,0 +1,134 @@
+"""Fills the quantization page: ``python -m model.quantization_page --update FILE``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from golden import command
+from golden.configuration import DualScale
+from golden.errors import InputError
+from model.mode_report import interval_text
+
+application = typer.Typer(add_completion=False)
+
+Rows = list[list[str]]
+
+
+def _load(folder: Path, name: str) -> Any:
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        raise InputError(f"no file {path}; the page names the command that writes it")
+    return json.loads(path.read_text())
+
+
+def _table(header: list[str], rows: Rows) -> list[str]:
+    return [
+        f"| {' | '.join(header)} |",
+        "|" + "---|" * len(header),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _modes(folder: Path, name: str) -> list[str]:
+    rows = [
+        [
+            row["mode"], f"{row['bits_per_token']:.4f}", interval_text(row["against_int8"]),
+            interval_text(row["against_float"]),
+        ]
+        for row in _load(folder, name)["modes"]
+    ]  # fmt: skip
+    return _table(["mode", "bits per byte", "against int8", "against float"], rows)
+
+
+def _study(folder: Path) -> list[str]:
+    report = _load(folder, "scan-study")
+    rows = []
+    for name, points in report["sweeps"].items():
+        limit = report["narrowest"][name]
+        for point in points:
+            good = "yes" if limit is not None and point["value"] >= limit else ""
+            rows.append([name, str(point["value"]), interval_text(point), good])
+    return _table(["sweep", "bits or log2 of segments", "loss", "as good as float"], rows)
+
+
+def _observers(folder: Path) -> list[str]:
+    rows = [
+        [row["group"], row["value"], interval_text(row)]
+        for row in _load(folder, "observer-sweep")["settings"]
+    ]
+    return _table(["group", "setting", "loss"], rows)
+
+
+def _pieces(folder: Path) -> list[str]:
+    rows = [
+        [
+            row["storage"], str(row["scales_a_layer"]), str(row["bits_a_value"]),
+            interval_text(row),
+        ]
+        for row in _load(folder, "piecewise-scales")["storages"]
+    ]  # fmt: skip
+    return _table(["storage", "scales a layer", "bits a value", "loss"], rows)
+
+
+def storage_account(code_bits: int, channels: int) -> dict[str, float]:
+    """Return the bits that dual scale stores a token and layer of ``channels`` (Q6).
+
+    ``payload`` are the codes, ``flags`` a bit each; ``scales`` is one exponent byte a channel, kept
+    once and not a token; ``saved_percent`` compares payload and flags with INT8.
+    """
+    stored = DualScale(code_bits=code_bits).code_bits + 1
+    return {
+        "payload": float(code_bits * channels),
+        "flags": float(channels),
+        "scales": float(8 * channels),
+        "saved_percent": 100.0 * (1.0 - stored / 8.0),
+    }
+
+
+def _storage() -> list[str]:
+    rows = []
+    for name, bits in (("a5: 4-bit codes", 4), ("a6: 5-bit codes", 5)):
+        own = storage_account(bits, 256)
+        sizes = [f"{own[part]:,.0f}" for part in ("payload", "flags", "scales")]
+        rows.append([name, *sizes, f"{own['saved_percent']:.1f} %"])
+    header = ["storage of 256 channels", "payload bits", "flag bits", "scale bits", "saved"]
+    return _table(header, rows)
+
+
+def page_text(text: str, folder: Path) -> str:
+    """Return ``text`` with every marked table written anew from the reports in ``folder``.
+
+    Raises
+    ------
+    InputError
+        If a marker or a report is missing.
+    """
+    tables = {
+        "modes": _modes(folder, "simulation-modes"),
+        "modes with INT8 codes": _modes(folder, "simulation-modes-int8-codes"),
+        "scan study": _study(folder),
+        "observers": _observers(folder),
+        "pieces": _pieces(folder),
+        "storage": _storage(),
+    }
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if begin not in text or end not in text:
+            raise InputError(f"the page lacks {begin} or {end}; add both")
+        head, rest = text.split(begin)
+        text = "\n".join([head + begin, *lines, end + rest.split(end)[1]])
+    return text
+
+
+@application.command()
+def page(update: Annotated[Path, typer.Option(help="Markdown file with the markers")]) -> None:
+    """Rewrite the marked tables of a page from the reports beside it."""
+    command.atomic_write(update, page_text(update.read_text(), update.parent).encode())
+
+
+if __name__ == "__main__":
+    command.run(application)
