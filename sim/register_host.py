@@ -32,12 +32,14 @@ class RegisterHost:
 
     async def _pause(self) -> None:
         for _ in range(self.stalls.randrange(3) if self.stalls else 0):
-            await FallingEdge(self.dut.clk)
+            await RisingEdge(self.dut.clk)
 
     async def _transact(self, offers: dict[str, dict[str, int]], answer: str) -> tuple[int, int]:
         """Offer all payloads, take one answer; return its data (0 for a write) and response."""
         dut = self.dut
         await self._pause()
+        # What is offered before a falling edge and ready in it is taken by the next rising edge.
+        await RisingEdge(dut.clk)
         for channel, payload in offers.items():
             for name, value in payload.items():
                 getattr(dut, f"s_axil_{name}").value = value

@@ -158,7 +158,7 @@ class Player:
                 value = data.value
                 signed = prefix == "m_axis_logits"
                 number = value.to_signed() if signed else value.to_unsigned()
-                stream = 0 if context is None else context.value.to_unsigned()
+                stream = 0 if context is None else int(context.value)
                 into.append([number, int(last.value), stream])
                 self.beat.set()
         # The edge that takes the last beat is still to come.
