@@ -13,7 +13,7 @@ from golden import command
 from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.program import Program
-from hw.generate import top_name
+from hw.design_files import top_name
 from hw.lanes import chosen_lanes
 from hw.multiplier import Multipliers
 from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
