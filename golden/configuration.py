@@ -134,6 +134,24 @@ class DualScale:
                 f"ratio_log2 = {self.ratio_log2} is outside 0..4; hardware shifts by that much"
             )
 
+    @classmethod
+    def of_ratio(cls, ratio: float, code_bits: int = 4) -> DualScale:
+        """Return the storage whose coarse step is ``ratio`` fine ones.
+
+        Raises
+        ------
+        InputError
+            If a shift cannot multiply by the ratio.
+        """
+        powers = {float(1 << log2): log2 for log2 in range(5)}
+        if ratio not in powers:
+            known = ", ".join(f"{power:g}" for power in powers)
+            raise InputError(
+                f"ratio = {ratio:g} is none of {known}, which hardware can shift by; "
+                "simulate others with model.evaluate --modes research-se"
+            )
+        return cls(code_bits=code_bits, ratio_log2=powers[ratio])
+
     @property
     def code_limit(self) -> int:
         """Largest magnitude of a code; the most negative two's-complement code is not used."""

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import save_program
-from golden.configuration import Scheme, find_scheme, is_frame_preset
+from golden.configuration import DualScale, Scheme, find_scheme, is_frame_preset
 from golden.errors import InputError
 from golden.program import Program
 from model.formats import FormatChoice
@@ -105,6 +105,18 @@ def quantized(
     return draft, parameters, draft.build(provenance)
 
 
+def _with_ratio(scheme: Scheme, ratio: float | None) -> Scheme:
+    """Return ``scheme`` with another ratio of its dual scale."""
+    if ratio is None:
+        return scheme
+    if scheme.dual_scale is None:
+        raise InputError(
+            f"--ratio is for dual scale, scheme {scheme.name} has none; choose a scheme with se"
+        )
+    dual = DualScale.of_ratio(ratio, scheme.dual_scale.code_bits)
+    return dataclasses.replace(scheme, dual_scale=dual)
+
+
 @application.command()
 def quantize(
     scheme: Annotated[str, typer.Option(help="a name of golden.configuration.SCHEMES")],
@@ -122,6 +134,9 @@ def quantize(
     ] = CALIBRATION_FRAMES,
     observer: Annotated[str, typer.Option(help=", ".join(OBSERVERS))] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
+    ratio: Annotated[
+        float | None, typer.Option(help="dual scale: coarse over fine step, a power of two")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
     *,
@@ -131,7 +146,7 @@ def quantize(
 
     The same arguments on the same machine write the same bytes.
     """
-    found = find_scheme(scheme)
+    found = _with_ratio(find_scheme(scheme), ratio)
     choice = QuantizationChoice(
         formats=FormatChoice(
             observer=_checked("observer", observer, OBSERVERS),

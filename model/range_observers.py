@@ -2,7 +2,7 @@
 
 An observer sees calibration text batch by batch. Its ``magnitude`` over the largest code is the
 scale of a symmetric format. Percentile observers run; the others look at a thinned sample of all
-batches, with the largest magnitude always among it.
+batches, and know the largest magnitude besides.
 """
 
 from __future__ import annotations
@@ -134,19 +134,22 @@ class MinMaxObserver(RangeObserver):
 
 
 class _SampleObserver(RangeObserver):
-    """Keeps an evenly spaced sample and the maximum of every batch; ``levels`` is the top code."""
+    """Keeps an evenly spaced sample of every batch and the maximum; ``levels`` is the top code."""
 
     def __init__(self, levels: int) -> None:
         if levels < 1:
             raise InputError(f"levels = {levels} is below 1; a format needs a code besides zero")
         self.levels = levels
         self._parts: list[Array] = []
+        self._peak = 0.0
 
     def observe(self, values: Array) -> None:
         """Keep a sample of the magnitudes."""
         magnitudes = _checked_magnitudes(values)
         step = max(1, magnitudes.size // _SAMPLE) | 1  # odd: not the same channel every time
-        self._parts += [magnitudes[::step], magnitudes.max(keepdims=True)]
+        self._parts.append(magnitudes[::step])
+        # Apart from the sample: there it would weigh more than it does among all values.
+        self._peak = max(self._peak, float(magnitudes.max()))
 
     @property
     def magnitude(self) -> float | None:
@@ -154,7 +157,8 @@ class _SampleObserver(RangeObserver):
         if not self._parts:
             return None
         sample = np.concatenate(self._parts)
-        return self._range(sample) if sample.max() > 0 else 0.0
+        # A sample of zeros has no distribution to look at: then the largest value is the range.
+        return self._range(sample) if sample.max() > 0 else self._peak
 
     @abc.abstractmethod
     def _range(self, sample: Array) -> float:
@@ -174,7 +178,7 @@ class MseObserver(_SampleObserver):
     _SMALLEST = 1e-3
 
     def _range(self, sample: Array) -> float:
-        candidates = sample.max() * np.geomspace(self._SMALLEST, 1.0, self._CANDIDATES)
+        candidates = self._peak * np.geomspace(self._SMALLEST, 1.0, self._CANDIDATES)
         return float(min(candidates, key=lambda magnitude: self._error(sample, magnitude)))
 
 
@@ -187,7 +191,7 @@ class AciqObserver(_SampleObserver):
     def _range(self, sample: Array) -> float:
         laplace = _laplace_clip(self.levels) * float(sample.mean())
         normal = _normal_clip(self.levels) * math.sqrt(float(np.square(sample).mean()))
-        top = float(sample.max())
+        top = self._peak
         choices = (min(laplace, top), min(normal, top))
         return min(choices, key=lambda magnitude: self._error(sample, magnitude))
 
@@ -230,7 +234,7 @@ class EntropyObserver(_SampleObserver):
     _CANDIDATES = 128
 
     def _range(self, sample: Array) -> float:
-        top = float(sample.max())
+        top = self._peak
         counts, _ = np.histogram(sample, bins=self._BINS, range=(0.0, top))
         first = min(self.levels, self._BINS)
         cuts = np.unique(np.linspace(first, self._BINS, self._CANDIDATES).astype(int))
@@ -263,7 +267,7 @@ class OutlierObserver(_SampleObserver):
 
     def _range(self, sample: Array) -> float:
         inside = float(np.quantile(sample, self._QUANTILE))
-        return inside / self._SHARE if inside > 0 else float(sample.max())
+        return inside / self._SHARE if inside > 0 else self._peak
 
 
 class LearnedObserver(_SampleObserver):
@@ -288,7 +292,7 @@ class LearnedObserver(_SampleObserver):
                 rate /= 2.0
             last = gradient
             step *= 1.0 - rate * float(np.sign(gradient))
-        return min(step * self.levels, float(sample.max()))
+        return min(step * self.levels, self._peak)
 
 
 _BY_LEVELS: dict[str, Callable[[int], RangeObserver]] = {

@@ -59,3 +59,11 @@ def test_the_decoded_value_fits_its_width(x):
 def test_bad_formats_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         DualScale(**arguments)
+
+
+def test_only_ratios_that_shift_are_hardware():
+    assert DualScale.of_ratio(4.0) == DualScale(ratio_log2=2)
+    assert DualScale.of_ratio(16, code_bits=5).value_bits == 9
+    for ratio in (3.0, 2025.0, 32.0, 0.5, float("nan")):
+        with pytest.raises(InputError, match="which hardware can shift by"):
+            DualScale.of_ratio(ratio)

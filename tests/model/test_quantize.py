@@ -197,6 +197,8 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         (("--preset", "nosuch", "--scheme", "w8a8"), "unknown preset 'nosuch'"),
         (("--preset", "micro", "--scheme", "w9a9"), "unknown scheme 'w9a9'"),
         (("--preset", "micro", "--scheme", "w8a8", "--observer", "best"), "unknown observer"),
+        (("--scheme", "w4a5-se", "--ratio", "3"), "ratio = 3 is none of 1, 2, 4, 8, 16"),
+        (("--scheme", "w8a8", "--ratio", "4"), "scheme w8a8 has none"),
         (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
         (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
