@@ -76,9 +76,11 @@ def report(
     ] = None,
     mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    beat: Annotated[int | None, typer.Option(help="cycles a block of a frame network")] = None,
     multipliers: Annotated[
-        Multipliers, typer.Option(help="what multiplies: dsp, lut or mix")
-    ] = Multipliers.DSP,
+        Multipliers | None,
+        typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
+    ] = None,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[int, typer.Option(help="placements, seeds 1 to this; ECP5 only")] = 5,
     frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
@@ -99,6 +101,7 @@ def report(
         folder=out / "design",
         mac_lanes=mac_lanes,
         scan_lanes=scan_lanes,
+        beat=beat,
         multipliers=multipliers,
     )
     found = measure(out, design, chosen, seeds, frequency)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amaranth.lib.wiring import Component
 
-from golden import command
 from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.program import Program
-from hw.design_files import top_name
+from hw.design_files import IMAGE_FOLDER, top_name, write_sources
 from hw.lanes import chosen_lanes
 from hw.multiplier import Multipliers
-from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
+from hw.parameter_memory import MemoryPlan
 from hw.report.gantt import Chart, frame_chart, token_chart
 from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
+from hw.streaming.generate import refuse_shared_options
 from hw.streaming.plan import StreamingPlan
 from hw.streaming.top import StreamingAccelerator
 from hw.top import Accelerator
-from hw.verilog import emit
 
 
 @dataclass(frozen=True)
@@ -79,40 +77,42 @@ def build(
     folder: Path,
     mac_lanes: int | None = None,
     scan_lanes: int | None = None,
-    multipliers: Multipliers = Multipliers.DSP,
+    beat: int | None = None,
+    multipliers: Multipliers | None = None,
 ) -> Design:
     """Write the Verilog and the memory images of a network into ``folder``.
+
+    Without ``multipliers`` a frame network gets a mix and a language model hardware multipliers.
 
     Raises
     ------
     InputError
-        If the lanes do not fit the shape, or array lanes are given for a streaming engine.
+        If the lanes do not fit the shape, or an option is of the other organisation.
     """
-    plan = MemoryPlan("mem", multipliers)
+    usual = Multipliers.DSP if program.shape.frame is None else Multipliers.MIX
+    chosen = multipliers or usual
+    plan = MemoryPlan(IMAGE_FOLDER, multipliers=chosen)
     accelerator: Component
     schedule: Schedule | StreamingPlan
     if program.shape.frame is None:
+        if beat is not None:
+            raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
         accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
         schedule = accelerator.schedule
     else:
-        if mac_lanes is not None:
-            raise InputError(
-                f"mac lanes = {mac_lanes} is given, but the lanes of a frame network's arrays "
-                "follow from the scan's; give --scan-lanes alone"
-            )
-        schedule = choose_streaming(program.shape, program.scheme, scan=scan_lanes)
+        refuse_shared_options(mac_lanes, contexts=1)
+        schedule = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         accelerator = StreamingAccelerator(program=program, plan=schedule, realisation=plan)
     top = top_name(preset, program.scheme.name)
-    _write(folder / "rtl", {**emit(accelerator, top), f"{ROM_MODULE}.v": ROM_VERILOG})
-    _write(folder / "mem", {f"{name}.hex": plan.hex_text(name) for name in plan.images})
-    return Design(preset, program.scheme.name, multipliers, top, program.shape, schedule)
+    rtl = write_sources(folder, accelerator, top, plan)
+    _remove_others(folder / "rtl", set(rtl))
+    _remove_others(folder / IMAGE_FOLDER, {f"{name}.hex" for name in plan.images})
+    return Design(preset, program.scheme.name, chosen, top, program.shape, schedule)
 
 
-def _write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files, and remove those of an earlier design."""
-    for name, text in texts.items():
-        command.atomic_write(folder / name, text.encode())
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove the files of an earlier design."""
     for path in folder.iterdir():
-        if path.name not in texts:
+        if path.name not in names:
             path.unlink()
