@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import UnusedElaboratable
+from amaranth.hdl import ResetInserter, Signal, UnusedElaboratable
 from amaranth.sim import Simulator
 
 from golden.program import Program
@@ -36,11 +36,17 @@ class Recording:
 
 
 def run_engine(
-    engine: Engine, trace: Trace, *, reset_at_last: bool = True, stall_seed: int | None = None
+    engine: Engine,
+    trace: Trace,
+    *,
+    reset_at_last: bool = True,
+    stall_seed: int | None = None,
+    interruption: int | None = None,
 ) -> Recording:
     """Feed the trace's tokens and record everything until the last token has settled.
 
-    ``stall_seed`` withholds tokens and readiness at random; None never does.
+    ``stall_seed`` withholds tokens and readiness at random; None never does. ``interruption``
+    first runs so many cycles of other tokens, which a reset of one cycle then ends.
     """
     recording = Recording({name: [] for name in engine.probe_widths})
     length, vocabulary = len(trace.tokens), trace.probes["logits"].shape[-1]
@@ -53,6 +59,8 @@ def run_engine(
     async def bench(context: Any) -> None:
         context.set(engine.reset_at_last, int(reset_at_last))
         context.set(engine.emit_logits, 1)
+        if interruption is not None:
+            await _interrupt(context, engine, reset, interruption)
         sent = cycle = pause = 0
         while len(recording.results) < length or len(recording.logits) < length * vocabulary:
             offered = sent < length and pause == 0
@@ -75,13 +83,25 @@ def run_engine(
             cycle += 1
             assert cycle < (length + 2) * schedule.latency * 8, "the engine stopped answering"
 
-    simulator = Simulator(engine)
+    reset = Signal()
+    simulator = Simulator(ResetInserter(reset)(engine))
     simulator.add_clock(1e-8)
     simulator.add_testbench(bench)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         simulator.run()
     return recording
+
+
+async def _interrupt(context: Any, engine: Engine, reset: Signal, cycles: int) -> None:
+    """Let tokens run that nobody takes the results of, then reset in the middle of one."""
+    context.set(engine.tokens.valid, 1)
+    context.set(engine.tokens.payload.token, 1)
+    await context.tick().repeat(cycles)
+    context.set(engine.tokens.valid, 0)
+    context.set(reset, 1)
+    await context.tick()
+    context.set(reset, 0)
 
 
 def _sample(context: Any, engine: Engine, recording: Recording, cycle: int) -> None:

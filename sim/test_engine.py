@@ -35,12 +35,12 @@ def engines(draw):
     return program, Lanes(mac=mac, scan=scan, contexts=draw(st.sampled_from([1, 2, 4])))
 
 
-def check(program, lanes, *, stall_seed, seed):
+def check(program, lanes, *, seed, **options):
     """Run one engine and compare every probe in value and cycle."""
     stream = random_stimulus(program, 3 + lanes.contexts, seed, lanes.contexts)
     expected = trace(program, stream.tokens, stream.last, stream.context)
     engine = Engine(program=program, lanes=lanes, plan=MemoryPlan())
-    recording = run_engine(engine, expected, stall_seed=stall_seed)
+    recording = run_engine(engine, expected, **options)
     compare(recording, program, lanes, expected, engine)
 
 
@@ -48,7 +48,7 @@ def check(program, lanes, *, stall_seed, seed):
 @given(engines(), st.integers(0, 99))
 def test_engine_equals_golden_at_full_speed(drawn, seed):
     program, lanes = drawn
-    check(program, lanes, stall_seed=None, seed=seed)
+    check(program, lanes, seed=seed)
 
 
 @settings(max_examples=4, deadline=None)
@@ -65,3 +65,12 @@ def test_every_class_of_rotations_equals_golden(d_inner):
     )
     program = random_program(shape, SCHEMES["w4a8-h"], seed=d_inner)
     check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
+
+
+def test_reset_in_the_middle_of_a_token_leaves_nothing_of_it():
+    shape = NetworkShape(
+        vocabulary=11, d_model=8, d_inner=8, d_state=2, d_conv=2, dt_rank=1, n_layer=2
+    )
+    program = random_program(shape, SCHEMES["w8a8"], seed=4)
+    for interruption in (40, 171, 333):
+        check(program, Lanes(mac=4, scan=2, contexts=2), seed=3, interruption=interruption)

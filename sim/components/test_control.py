@@ -290,3 +290,20 @@ def test_state_is_zero_while_the_next_token_starts_fresh(program):
         assert await host.read(Register.STATE_DATA) == (0, SLVERR)
 
     run(control, bench, memories.serve)
+
+
+@pytest.mark.parametrize("contexts", [1, 4])
+def test_only_contexts_of_the_design_can_be_selected(program, contexts):
+    lanes = Lanes(mac=16, scan=4, contexts=contexts)
+    control = ControlRegisters(program=program, lanes=lanes, access_latency=LATENCY)
+
+    async def bench(context):
+        host = Host(context, control)
+        assert await host.get(Register.CONTEXTS) == contexts
+        for number in range(contexts):
+            await host.put(Register.CONTEXT, number)
+            assert await host.write(Register.CONTEXT, contexts) == SLVERR
+            assert await host.write(Register.CONTEXT, 1 << 31 | number) == SLVERR
+            assert await host.get(Register.CONTEXT) == number == context.get(control.selected)
+
+    run(control, bench)

@@ -17,6 +17,7 @@ from golden.executor import Executor
 from golden.operations.scan import scan_step
 from golden.random_program import random_program
 from golden.regenerate import application
+from golden.state import State
 
 COMMITTED = Path(__file__).parents[1] / "vectors"
 LIMIT = 60_000  # bytes of a committed file
@@ -262,3 +263,23 @@ def test_missing_vectors_are_refused_with_the_command(tmp_path):
         vectors.load_vectors(tmp_path / "vectors.npz", artifact("w8a8"))
     with pytest.raises(InputError, match="no artifact at"):
         vectors.load_vectors(committed_vectors("w8a8"), tmp_path / "none")
+
+
+def test_interleaved_contexts_are_streams_of_their_own():
+    program = random_program(PRESETS["micro"], SCHEMES["w8a8"])
+    stream = vectors.random_stimulus(program, 24, 1, contexts=3)
+    whole = vectors.trace(program, stream.tokens, stream.last, stream.context)
+    for number in range(3):
+        own = stream.context == number
+        alone = vectors.trace(program, stream.tokens[own], stream.last[own])
+        assert np.array_equal(whole.state[:, number], alone.state[:, 0])
+        assert np.array_equal(whole.window[:, number], alone.window[:, 0])
+        for name, values in alone.probes.items():
+            assert np.array_equal(whole.probes[name][own], values), name
+
+
+@pytest.mark.parametrize("context", [[0, -1], [0], [0, 1]])
+def test_contexts_that_do_not_fit_the_stream_are_refused(context):
+    program = random_program(PRESETS["micro"], SCHEMES["w8a8"])
+    with pytest.raises(InputError, match="context"):
+        vectors.trace(program, [1, 2], [0, 0], context, initial=State.zeros(program, 1))

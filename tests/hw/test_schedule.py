@@ -112,3 +112,19 @@ def test_command_refuses_bad_lanes_in_one_line():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "7" in done.stderr
+
+
+def test_command_predicts_the_gain_of_two_contexts():
+    words = ("--preset", "bytelm", "--scheme", "w4a8", "--mac-lanes", "16", "--scan-lanes", "2")
+    one, two = (json.loads(run(*words, "--contexts", c, "--json").stdout) for c in ("1", "2"))
+    assert one["cycles_generating"] == one["cycles_single_stream"] > one["cycles_per_token"]
+    assert two["cycles_generating"] == two["cycles_per_token"] == one["cycles_per_token"]
+    assert two["array_utilisation_generating"] > 0.97
+
+
+@pytest.mark.parametrize("contexts", [0, 3, 512])
+def test_contexts_that_no_address_bits_hold_are_refused(contexts):
+    with pytest.raises(
+        InputError, match=rf"contexts = {contexts} is not a power of two in 1\.\.256"
+    ):
+        Lanes(mac=1, scan=1, contexts=contexts).check(find_preset("micro"))
