@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from golden import command
+from golden.configuration import find_preset
 from golden.errors import InputError
-from model import generate_text, load_checkpoint
+from model import generate_text, load_checkpoint, random_checkpoint
 from model.checkpoint import checkpoint_bytes
 from model.configuration import MambaConfiguration
 from model.mamba import MambaLanguageModel
+from tests.model.commands import run
 
 CONFIGURATION = MambaConfiguration(vocab_size=256, d_model=12, n_layer=2, d_state=3, dt_rank=2)
 TIED = MambaConfiguration(vocab_size=40, d_model=8, n_layer=1, tie_embeddings=True)
@@ -267,3 +269,12 @@ def test_bad_command_lines_end_with_code_two(options, word, tmp_path, capsys, mo
 def test_importing_the_package_imports_no_torch():
     program = "import sys, model; model.load_checkpoint; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_random_checkpoints_have_the_preset_s_shape_and_repeat(tmp_path, capsys):
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    for path in (first, second):
+        done = run(random_checkpoint.application, capsys, "--preset", "micro", "--out", path)
+        assert done.returncode == 0
+    assert first.read_bytes() == second.read_bytes()
+    assert load_checkpoint(first).configuration.d_inner == find_preset("micro").d_inner
