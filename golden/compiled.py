@@ -140,6 +140,10 @@ class _CompiledLayer:
 
     def advance(self, residual: Array, window: Integers, state: Integers) -> None:
         """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
+        kernels.add(residual, self.mix(residual, window, state) @ self._out_proj, *self._out)
+
+    def mix(self, residual: Array, window: Integers, state: Integers) -> Array:
+        """Return out_proj's input (b t, e) and advance the state."""
         e, r = self._shape.d_inner, self._shape.dt_rank
         batch = len(state)
         total = (self._norm.apply(residual) @ self._in_proj).reshape(batch, -1, 2 * e)  # b t 2e
@@ -160,7 +164,7 @@ class _CompiledLayer:
         )
         if self._rotation is not None:
             kernels.rotate(gated.reshape(-1, e), *self._rotation)
-        kernels.add(residual, gated.reshape(-1, e) @ self._out_proj, *self._out)
+        return gated.reshape(-1, e)
 
 
 class CompiledBlocks:
@@ -176,6 +180,10 @@ class CompiledBlocks:
         """Run all blocks on ``residual`` (b t, d) float32, changed in place as ``state`` is."""
         for layer, window, hidden in zip(self._layers, state.window, state.scan, strict=True):
             layer.advance(residual, window, hidden)
+
+    def mix(self, residual: Array, state: State) -> Array:
+        """Return what the first block's out_proj reads (b t, e) and advance that block's state."""
+        return self._layers[0].mix(residual, state.window[0], state.scan[0])
 
 
 class CompiledProgram:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from golden.compiled import CompiledBlocks
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, requantize, to_real
 from golden.operations.linear import accumulate
-from golden.program import LayerFormats
+from golden.program import LayerFormats, Program
 from golden.reference import ReferenceExecutor
+from golden.state import State
 from model.network_parameters import LayerParameters
 from model.program_builder import LayerDraft, block_program
 from model.rotation import hadamard_columns
@@ -110,16 +112,29 @@ class LayerQuantizer:
         draft = self._dt_proj(draft)
         return self._out_proj(draft)
 
-    def _run(self, draft: LayerDraft, name: str) -> Integers:
-        """Return the integers of probe ``name`` (b, l, ...) with the draft as it is."""
-        batch, length, d = self._residual.shape
-        program = block_program(
+    def _program(self, draft: LayerDraft) -> Program:
+        """Return a program of the draft as it is whose token i is position i of the residual."""
+        return block_program(
             draft.build(self._scheme),
             self._shape,
             self._scheme,
-            self._residual.reshape(-1, d),
+            self._residual.reshape(-1, self._residual.shape[-1]),
             self._fraction,
         )
+
+    def _mixed(self, draft: LayerDraft) -> Integers:
+        """Return the integers that out_proj will read (b, l, e)."""
+        program = self._program(draft)
+        blocks = CompiledBlocks(program)
+        rows = [
+            blocks.mix(row.astype(np.float32), State.zeros(program, 1)) for row in self._residual
+        ]
+        return np.stack(rows).astype(np.int64)
+
+    def _run(self, draft: LayerDraft, name: str) -> Integers:
+        """Return the integers of probe ``name`` (b, l, ...), one before the scan."""
+        batch, length, _ = self._residual.shape
+        program = self._program(draft)
         found: list[Integers] = []
 
         def probe(stage: str, layer: int, values: Integers) -> None:
@@ -187,9 +202,10 @@ class LayerQuantizer:
         window = np.stack([padded[:, k : k + x.shape[1]] for k in range(taps)])  # K b l e
         if self._choice.refit_strength is not None:
             flat = window.reshape(taps, -1, x.shape[2])  # K p e
-            moments = np.einsum("kpe,jpe->ekj", flat, flat, optimize=True)
             target = _flat(wanted - own.taps_bias)
-            cross = np.einsum("kpe,pe->ek", flat, target, optimize=True)
+            products = [[(one * other).sum(axis=0) for other in flat] for one in flat]
+            moments = np.array(products).transpose(2, 0, 1)  # e K K
+            cross = np.stack([(one * target).sum(axis=0) for one in flat], axis=-1)  # e K
             ridge = 0.02 * np.trace(moments, axis1=1, axis2=2)[:, None] / taps + 1e-9  # e 1
             moments = moments + ridge[..., None] * np.eye(taps)
             fitted = np.linalg.solve(moments, (cross + ridge * own.taps)[..., None])[..., 0]
@@ -214,11 +230,11 @@ class LayerQuantizer:
     def _out_proj(self, draft: LayerDraft) -> tuple[LayerDraft, Integers]:
         """Round out_proj to reach the float residual stream from the integer one."""
         formats, scheme = draft.formats, self._scheme
-        weight, probe = draft.parameters.out_proj, "gated"
+        weight = draft.parameters.out_proj
         if scheme.rotation_bits is not None:
             size = self._shape.d_inner
-            weight, probe = weight @ hadamard_columns(size) / size, "rotated"
-        gated = self._run(draft, probe)  # b l e
+            weight = weight @ hadamard_columns(size) / size
+        gated = self._mixed(draft)  # b l e
         # Channels with finer inputs meet coarser columns: both in the scale of the common exponent.
         columns = np.ldexp(1.0, -formats.gated_channel)
         wanted = self._wanted["residual"] - to_real(self._residual, self._fraction)

@@ -27,7 +27,7 @@ from golden.validation import validate
 from model.quantized_normalization import normalize
 from model.quantized_scan import ScanScales, quantized_scan
 from model.rotation import hadamard_columns
-from model.straight_through import exact_with_gradient_of, fake_quantize
+from model.straight_through import clamp_through, exact_with_gradient_of, fake_quantize
 
 __all__ = ["QuantizedNetwork"]
 
@@ -113,7 +113,9 @@ class _Activation(nn.Module):
             index = (values * 2.0**ACTIVATION_INPUT_FRACTION).long() + self.offset
             exact = self.tables[index].to(values) / scale
         smooth = self.function(values)
-        return exact_with_gradient_of((smooth * scale).clamp(self.low, self.high) / scale, exact)
+        return exact_with_gradient_of(
+            clamp_through(smooth * scale, self.low, self.high) / scale, exact
+        )
 
 
 class _QuantizedLayer(nn.Module):

@@ -4,10 +4,10 @@ Forward runs golden's recurrence on integers, backward differentiates the real o
 
     h = exp(-delta rate) h + delta u B,    y = sum_n C h + D u,
 
-at the rounded values: roundings pass gradients unchanged, saturation is ignored, the rates are
-constants. On a GPU both directions are Triton kernels (:mod:`model.quantized_scan_triton`);
-elsewhere forward is :mod:`golden.operations.scan` itself. Shapes: b rows, l tokens, e channels,
-n states.
+at the rounded values: roundings pass gradients unchanged, a saturated state or output only those
+that lead back inside (:mod:`model.straight_through`), and the rates are constants. On a GPU both
+directions are Triton kernels (:mod:`model.quantized_scan_triton`); elsewhere forward is
+:mod:`golden.operations.scan` itself. Shapes: b rows, l tokens, e channels, n states.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golden.fixed_point import integer_range
 from golden.lookup import decay_lookup
 from golden.operations.scan import ScanConstants, scan_step
 from golden.piecewise import EXPONENT_FRACTION
@@ -104,6 +105,13 @@ def _golden_forward(
     return torch.from_numpy(y).to(u), torch.from_numpy(states).to(u.device)
 
 
+def _inward(gradient: Tensor, integers: Tensor, bits: int) -> Tensor:
+    """Return ``gradient`` without what leads further out where ``integers`` saturate."""
+    low, high = integer_range(bits)
+    above, below = integers >= high, integers <= low
+    return gradient.masked_fill((above & (gradient < 0)) | (below & (gradient > 0)), 0.0)
+
+
 def _plain_backward(
     scales: ScanScales, gradient: Tensor, states: Tensor,
     delta: Tensor, u: Tensor, b: Tensor, c: Tensor,
@@ -120,6 +128,7 @@ def _plain_backward(
         decay = factor[index.clamp(max=len(factor) - 1).long()]  # b e n
         before = history[:, t - 1] if t else torch.zeros_like(flow)
         flow = flow + gradient[:, t, :, None] * c[:, t, None]
+        flow = _inward(flow, states[:, t], scales.golden.state_bits)
         dc[:, t] = (gradient[:, t, :, None] * history[:, t]).sum(1)
         db[:, t] = (flow * own * u[:, t, :, None]).sum(1)
         through = (flow * b[:, t, None]).sum(-1)  # b e
@@ -145,13 +154,13 @@ class _Scan(torch.autograd.Function):
         else:
             y, states = _golden_forward(scales, *arguments)
         ctx.scales = scales
-        ctx.save_for_backward(delta, u, b, c, skip, states)
+        ctx.save_for_backward(delta, u, b, c, skip, states, y)
         return y / scales.y.to(u)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        delta, u, b, c, skip, states = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
+        delta, u, b, c, skip, states, y = ctx.saved_tensors
+        gradient = _inward(gradients[0], y, ctx.scales.golden.output_bits).contiguous()
         arguments = (ctx.scales, gradient, states, delta, u, b, c)
         if u.is_cuda:
             from model.quantized_scan_triton import backward

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from golden.fixed_point import integer_range
+
 if TYPE_CHECKING:
     from model.quantized_scan import ScanScales
 
@@ -67,7 +69,7 @@ def _scan(
 @triton.jit
 def _gradients(
     gradient, states, delta, u, input_map, output_map, rate, table, state_step,
-    ddelta, du, dinput, doutput, length, inner, argument_scale, natural, decay_step,
+    ddelta, du, dinput, doutput, length, inner, argument_scale, natural, decay_step, state_limit,
     N: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the real recurrence, newest step first; maps' ones are partial, (k, b, l, n).
@@ -85,12 +87,12 @@ def _gradients(
     flow = tl.zeros([BLOCK, N], tl.float32)
     partial = block.to(tl.int64) * tl.num_programs(1) * length
     last = (batch.to(tl.int64) + 1) * length - 1
-    state = tl.load(states + last * inner * N + tile).to(tl.float32) * step
+    state = tl.load(states + last * inner * N + tile).to(tl.float32)
     for count in range(length):
         row = last - count
         present = count < length - 1
         before = tl.load(states + (row - 1) * inner * N + tile, mask=present & (tile >= 0), other=0)
-        before = before.to(tl.float32) * step
+        before = before.to(tl.float32)
         d = tl.load(delta + row * inner + e)
         x = tl.load(u + row * inner + e)
         b = tl.load(input_map + row * N + n)
@@ -99,13 +101,22 @@ def _gradients(
         argument = _rounded(d.to(tl.float64)[:, None] * r * argument_scale)
         decay = tl.load(table + tl.minimum(argument, _ARGUMENTS).to(tl.int32)) * decay_step
         flow += g[:, None] * c[None, :]
-        tl.store(doutput + (partial + row) * N + n, tl.sum(g[:, None] * state, axis=0))
+        # A saturated state passes only what leads back inside.
+        flow = tl.where((state >= state_limit) & (flow < 0), 0.0, flow)
+        flow = tl.where((state <= -state_limit - 1) & (flow > 0), 0.0, flow)
+        tl.store(doutput + (partial + row) * N + n, tl.sum(g[:, None] * state * step, axis=0))
         tl.store(dinput + (partial + row) * N + n, tl.sum(flow * (d * x)[:, None], axis=0))
         through = tl.sum(flow * b[None, :], axis=1)
         flow = flow * decay
-        tl.store(ddelta + row * inner + e, through * x - tl.sum(flow * before * speed, axis=1))
+        tl.store(
+            ddelta + row * inner + e, through * x - tl.sum(flow * before * step * speed, axis=1)
+        )
         tl.store(du + row * inner + e, through * d)
         state = before
+
+
+def _limit(bits: int) -> float:
+    return float(integer_range(bits)[1])
 
 
 def forward(
@@ -116,15 +127,11 @@ def forward(
     y = torch.empty(batch, length, inner, device=u.device)
     states = torch.empty(batch, length, inner, n, dtype=torch.int32, device=u.device)
     own = scales.golden
-
-    def limit(bits: int) -> float:
-        return float((1 << (bits - 1)) - 1)
-
     _scan[(inner // _CHANNELS, batch)](
         delta.contiguous(), u.contiguous(), b.contiguous(), c.contiguous(), skip.double(),
         scales.rate, scales.decay_table, scales.update, scales.output, y, states, length, inner,
-        scales.argument, 2.0**-own.decay_bits, limit(own.update_bits), limit(own.state_bits),
-        limit(own.output_bits), N=n, BLOCK=_CHANNELS, num_warps=1,
+        scales.argument, 2.0**-own.decay_bits, _limit(own.update_bits), _limit(own.state_bits),
+        _limit(own.output_bits), N=n, BLOCK=_CHANNELS, num_warps=1,
     )  # fmt: skip
     return y, states
 
@@ -143,6 +150,7 @@ def backward(
         scales.rate, scales.decay_table, 1.0 / scales.state, ddelta, du, dinput, doutput,
         length, inner, scales.argument * scales.delta,
         scales.natural * scales.delta,
-        2.0**-scales.golden.decay_bits, N=n, BLOCK=_CHANNELS, num_warps=1,
+        2.0**-scales.golden.decay_bits, _limit(scales.golden.state_bits),
+        N=n, BLOCK=_CHANNELS, num_warps=1,
     )  # fmt: skip
     return ddelta, du, dinput.sum(0), doutput.sum(0)
