@@ -13,7 +13,7 @@ from golden.random_program import random_program
 FOLDER = Path(__file__).parent / "artifacts"
 RANDOM_PRESETS = ("micro",)
 """Presets without a trained network: their weights are random, from seed 0."""
-TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se")
+TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se", "w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
 """Schemes of the trained language models in :data:`FOLDER`."""
 FRAME_SCHEMES = ("w8a8", "w4a8")
 """Schemes of the trained frame networks in :data:`FOLDER`."""

@@ -58,12 +58,18 @@ def distance(parameters, tokens, scheme, choice=None):
     return float(np.sqrt(np.square(found - exact).mean())), program
 
 
+_DISTANCES = {
+    "w8a8": 0.2, "w4a8": 0.5, "w4a5-se": 0.6,
+    "w8a8-h": 0.2, "w4a8-h": 0.5, "w4a5-se-h": 0.6, "w4a4-h": 1.0,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", TRAINED_SCHEMES)
 def test_integer_logits_follow_the_float_ones(parameters, tokens, name):
     error, program = distance(parameters, tokens, SCHEMES[name])
     deviation = FloatNetwork(parameters).forward(inputs_of(tokens), None).std()
     # w8a8 keeps about 1 % of the logits' power, four bits about 5 %; three times that is a defect.
-    assert error < {"w8a8": 0.2, "w4a8": 0.5, "w4a5-se": 0.6}[name] * deviation
+    assert error < _DISTANCES[name] * deviation
     assert program.scheme.name == name
 
 
