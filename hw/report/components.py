@@ -8,6 +8,17 @@ from collections.abc import Iterable, Mapping
 Cells = dict[str, int]
 """Cells of each type."""
 
+ULTRASCALE_FAMILIES = {
+    "LUT": ("LUT", "INV"),
+    "LUTRAM": ("RAM32", "RAM64", "RAM128", "RAM256", "SRL"),
+    "FF": ("FD",),
+    "CARRY8": ("CARRY",),
+    "DSP48E2": ("DSP48",),
+    "RAMB18": ("RAMB18",),
+    "RAMB36": ("RAMB36",),
+}
+"""Names that the cell types of an UltraScale+ family begin with."""
+
 TOP = "top"
 """Cells that lie in no instance."""
 
@@ -49,3 +60,13 @@ def totals(instances: Mapping[str, Cells]) -> Cells:
     for cells in instances.values():
         total.update(cells)
     return dict(sorted(total.items()))
+
+
+def ultrascale_families(cells: Mapping[str, int]) -> Cells:
+    """Return UltraScale+ cells as papers count them; wide multiplexers are in no count."""
+    found: Counter[str] = Counter()
+    for kind, count in cells.items():
+        for family, beginnings in ULTRASCALE_FAMILIES.items():
+            if kind.startswith(beginnings):
+                found[family] += count
+    return dict(sorted(found.items()))

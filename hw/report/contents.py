@@ -7,9 +7,9 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from hw.report.components import Cells, at_depth, totals
+from hw.report.components import Cells, at_depth, totals, ultrascale_families
 from hw.report.flow import DEVICE_NAME, Netlist, Routed
-from hw.report.targets import ECP5, LIBERTY
+from hw.report.targets import ECP5, LIBERTY, XILINX
 from hw.report.timing import share, signals
 from hw.report.tools import NEXTPNR, YOSYS, package_version
 
@@ -59,6 +59,9 @@ def contents(
     routes : placements and routings, of an ECP5 only
     """
     instances = netlist.instances if packed is None else packed
+    by_type = totals(instances)
+    if netlist.target.kind == XILINX:
+        instances = {path: ultrascale_families(cells) for path, cells in instances.items()}
     found: dict[str, Any] = {
         "version": VERSION,
         **design,
@@ -66,6 +69,7 @@ def contents(
         "tools": {YOSYS: package_version(YOSYS)},
         "inputs_sha256": netlist.identity,
         "cells": totals(instances),
+        "cells_by_type": by_type,
         "components": at_depth(instances, COMPONENT_DEPTH),
         "instances": instances,
     }

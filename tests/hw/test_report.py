@@ -16,7 +16,7 @@ from hw.lanes import default_lanes
 from hw.parameter_memory import MemoryPlan
 from hw.report import flow, pins
 from hw.report.__main__ import application
-from hw.report.components import at_depth, by_instance, component_of, totals
+from hw.report.components import at_depth, by_instance, component_of, totals, ultrascale_families
 from hw.report.contents import contents, lowest_median
 from hw.report.gantt import frame_chart, token_chart
 from hw.report.liberty import cell_areas, gates, nand2_area
@@ -154,6 +154,13 @@ def test_ultrascale_counts_need_no_place_and_route(tiny, tmp_path):
     netlist = flow.synthesize(tiny, "tiny", parse_target("xilinx"), tmp_path / "work")
     assert netlist.cells["FDRE"] == 16
     assert netlist.instances["count"]["FDRE"] == 16
+
+
+def test_ultrascale_cells_are_counted_as_papers_do():
+    cells = {"LUT2": 3, "LUT6": 4, "INV": 1, "FDRE": 5, "FDSE": 1, "RAMB18E2": 2, "MUXF7": 9}
+    cells |= {"RAM32M": 2, "SRL16E": 1, "DSP48E2": 6, "CARRY8": 7, "RAMB36E2": 1}
+    expected = {"CARRY8": 7, "DSP48E2": 6, "FF": 6, "LUT": 8, "LUTRAM": 3}
+    assert ultrascale_families(cells) == expected | {"RAMB18": 2, "RAMB36": 1}
 
 
 def test_gates_of_a_packed_library_are_in_its_smallest_nand2(tiny, tmp_path):
