@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,12 +13,8 @@ import numpy as np
 from golden.vectors import Trace
 from hw.expectation import expected_probe
 from hw.generate import Generated
-from sim.cocotb_runner import SelectiveVerilator, build, simulate
-from sim.monitor import WRAPPER, probe_names, wrapper_verilog
+from sim.compiled_design import CompiledDesign, Record
 from sim.operations import Operation
-
-PROGRESS = "progress.txt"
-"""File of a run's folder that receives each token as soon as it is played."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,29 +91,14 @@ class Outcome:
         return int(max(cycles[-1] for cycles, _ in self.probes.values()) - self.starts[0])
 
 
-class Cosimulation:
-    """A generated design, compiled once and run with any number of stimuli.
+class Cosimulation(CompiledDesign):
+    """A design of the shared organisation, compiled once and run with any number of stimuli.
 
     Parameters
     ----------
     design : folder that :mod:`hw.generate` wrote
     folder : where the simulator is built and its records go
     """
-
-    def __init__(self, design: Path, folder: Path) -> None:
-        self.design, self.folder = design.resolve(), folder.resolve()
-        manifest = json.loads((self.design / "manifest.json").read_text())
-        self.top: str = manifest["top"]
-        self.probe_names = probe_names(self.design / "rtl" / f"{self.top}_engine.v")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        wrapper = self.folder / f"{WRAPPER}.v"
-        wrapper.write_text(wrapper_verilog(self.design))
-        self._simulator: SelectiveVerilator = build(
-            sources=[wrapper, *sorted((self.design / "rtl").glob("*.v"))],
-            top=WRAPPER,
-            directory=self.folder / "build",
-            arguments=["-O3", "--x-assign", "fast", "--x-initial", "fast"],
-        )
 
     def run(
         self,
@@ -137,62 +117,30 @@ class Cosimulation:
         SimulationError
             If the simulation fails.
         """
-        directory = self.folder / name
-        directory.mkdir(exist_ok=True)
-        linked = directory / "mem"
-        linked.unlink(missing_ok=True)
-        linked.symlink_to((images or self.design / "mem").resolve())
-        (directory / "stimulus.json").write_text(json.dumps(asdict(stimulus)))
-        record, outcome = directory / "record.txt", directory / "outcome.json"
-        simulate(
-            # The runner keeps the arguments of a run: a copy lets runs go on side by side.
-            copy.copy(self._simulator),
-            test_module="sim.top_bench",
-            directory=directory,
-            # The bench asserts nothing, and rewriting assertions takes longer than a short run.
-            variables={"COCOTB_REWRITE_ASSERTION_FILES": ""},
-            plusargs={
-                **(plusargs or {}),
-                "record": str(record),
-                "stimulus": str(directory / "stimulus.json"),
-                "outcome": str(outcome),
-                "progress": str(directory / PROGRESS),
-            },
+        content = json.dumps(asdict(stimulus))
+        record, played = self.simulate(
+            "sim.top_bench", content, name, images=images, plusargs=plusargs
         )
-        return self._read(record, json.loads(outcome.read_text()))
+        return _outcome(record, played)
 
-    def _read(self, record: Path, played: dict[str, Any]) -> Outcome:
-        numbers: dict[int, tuple[list[int], list[str]]] = {
-            number: ([], []) for number in range(len(self.probe_names) + 1)
-        }
-        with record.open() as lines:
-            for line in lines:
-                number, cycle, value = line.split()
-                cycles, values = numbers[int(number)]
-                cycles.append(int(cycle))
-                values.append(value)
-        probes = {
-            name: (
-                np.array(numbers[number][0]),
-                np.array([int(value, 16) for value in numbers[number][1]], dtype=object),
-            )
-            for number, name in enumerate(self.probe_names, start=1)
-        }
-        return Outcome(
-            # The recorded cycle is the one in which the token was taken.
-            starts=np.array(numbers[0][0]) + 1,
-            probes=probes,
-            tokens=played["tokens"],
-            last=played["last"],
-            context=played["context"],
-            results=[value for value, _, _ in played["results"]],
-            result_last=[last for _, last, _ in played["results"]],
-            result_context=[context for _, _, context in played["results"]],
-            logits=[value for value, _, _ in played["logits"]],
-            logit_context=[context for _, _, context in played["logits"]],
-            saved=played["saved"],
-            finished=played["finished"],
-        )
+
+def _outcome(record: Record, played: dict[str, Any]) -> Outcome:
+    """Return what the wrapper and the bench recorded."""
+    return Outcome(
+        # The recorded cycle is the one in which the token was taken.
+        starts=record.taken + 1,
+        probes=record.probes,
+        tokens=played["tokens"],
+        last=played["last"],
+        context=played["context"],
+        results=[value for value, _, _ in played["results"]],
+        result_last=[last for _, last, _ in played["results"]],
+        result_context=[context for _, _, context in played["results"]],
+        logits=[value for value, _, _ in played["logits"]],
+        logit_context=[context for _, _, context in played["logits"]],
+        saved=played["saved"],
+        finished=played["finished"],
+    )
 
 
 @dataclass(frozen=True)

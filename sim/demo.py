@@ -21,7 +21,8 @@ from golden.program import Program
 from golden.sampling import Sampler
 from hw.generate import Generated, write_design
 from hw.lanes import default_lanes
-from sim.cosimulation import PROGRESS, Cosimulation, Outcome, Stimulus, differences
+from sim.compiled_design import PROGRESS
+from sim.cosimulation import Cosimulation, Outcome, Stimulus, differences
 
 application = typer.Typer(add_completion=False)
 POLL_SECONDS = 0.2

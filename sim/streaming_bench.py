@@ -16,7 +16,7 @@ from golden.vectors import Trace
 from hw.streaming import StreamingEngine
 from hw.streaming.expectation import expected_events
 
-__all__ = ["StreamingRecording", "compare_streaming", "run_streaming"]
+__all__ = ["StreamingRecording", "compare_streaming", "feature_stream", "run_streaming"]
 
 
 @dataclass
@@ -37,7 +37,7 @@ class StreamingRecording:
     finished: int = 0
 
 
-def _features(trace: Trace, *, cut: int) -> list[tuple[int, int]]:
+def feature_stream(trace: Trace, *, cut: bool) -> list[tuple[int, int]]:
     """Return the stream of (value, last); with ``cut`` frames end before their zero features."""
     values = trace.tokens.reshape(-1).tolist()
     width = trace.tokens.shape[1]
@@ -68,7 +68,7 @@ def run_streaming(
     cut : leave the zeros at the ends of frames to the engine's padding
     """
     recording = StreamingRecording(probes={name: [] for name in engine.probe_widths})
-    stream = _features(trace, cut=cut)
+    stream = feature_stream(trace, cut=cut)
     total = trace.probes["logits"].size
     stalls = random.Random(stall_seed)
     patience = 8 * (engine.plan.latency + engine.plan.frame_interval) * (1 + len(trace.last))

@@ -1,0 +1,105 @@
+"""The generated frame networks on Verilator with cocotb: every probe in value and cycle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.builtin import load_builtin
+from golden.configuration import FrameShape, NetworkShape, find_scheme
+from golden.random_program import random_program
+from golden.vectors import random_stimulus, trace
+from hw.multiplier import Multipliers
+from hw.streaming.choice import choose_streaming
+from hw.streaming.generate import write_streaming_design
+from sim.streaming_cosimulation import (
+    StreamingCosimulation,
+    find_frame_differences,
+    frame_stimulus,
+)
+
+TINY = NetworkShape(
+    vocabulary=5,
+    d_model=6,
+    d_inner=9,
+    d_state=4,
+    d_conv=3,
+    dt_rank=2,
+    n_layer=2,
+    frame=FrameShape(features=5, tokens=4, hidden=7),
+)
+DEEP = replace(TINY, n_layer=3, d_inner=12, frame=FrameShape(features=3, tokens=2, hidden=4))
+CASES = {
+    "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX),
+    "deep-w4a5-se-lut": (DEEP, "w4a5-se", None, Multipliers.LUT),
+    "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX),
+    "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP),
+}
+SLOW = ("mars-w8a8-dsp",)
+
+
+class FrameDesign:
+    """A generated directory and its compiled simulator."""
+
+    def __init__(self, program, plan, kind, folder):
+        self.program = program
+        stimulus = random_stimulus(program, 1, 0)
+        self.made = write_streaming_design(
+            program, plan, stimulus, preset="test", folder=folder / "design", multipliers=kind
+        )
+        self.simulation = StreamingCosimulation(folder / "design", folder / "simulation")
+
+    def check(self, *, frames=4, seed=0, cut=False, stall_seed=None, name="run"):
+        """Play random frames and return what was recorded after comparing all of it."""
+        stream = random_stimulus(self.program, frames, seed)
+        features = stream.tokens.copy()
+        if cut:
+            features[np.random.default_rng(seed).random(len(features)) < 0.5] = 0
+        expected = trace(self.program, features, stream.last)
+        stimulus = frame_stimulus(self.made, expected, stall_seed=stall_seed, cut=cut)
+        outcome = self.simulation.run(stimulus, name)
+        texts = [each.text for each in find_frame_differences(self.made, outcome, expected)]
+        assert texts == []
+        return outcome
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES],
+)
+def design(request, tmp_path_factory):
+    shape, scheme, scan, kind = CASES[request.param]
+    if shape is None:
+        program = load_builtin("mars", find_scheme(scheme))
+    else:
+        program = random_program(shape, find_scheme(scheme), seed=5)
+    plan = choose_streaming(program.shape, program.scheme, scan=scan)
+    return FrameDesign(program, plan, kind, tmp_path_factory.mktemp(request.param))
+
+
+def test_frames_back_to_back_leave_every_frame_interval(design):
+    outcome = design.check(name="full")
+    assert set(outcome.frame_distances) == {design.made.plan.frame_interval}
+    assert set(np.diff(outcome.starts)) == {design.made.plan.interval}
+    if design.program.shape.frame.tokens == 16:
+        assert set(outcome.frame_distances) == {1280}
+    assert outcome.unaligned == 0
+    assert set(outcome.probes) == {*design.made.plan.probes, *design.made.plan.frame_probes}
+
+
+def test_stalls_and_short_frames_change_no_value_and_no_cycle_inside_a_token(design):
+    outcome = design.check(name="stalls", seed=3, stall_seed=11, cut=True)
+    assert max(np.diff(outcome.starts)) > design.made.plan.interval
+    assert outcome.unaligned == 0
+
+
+def test_a_changed_weight_is_noticed(design):
+    """The comparison itself can fail: one bit of one weight memory."""
+    image = design.simulation.design / "mem" / "out_weights.hex"
+    text = image.read_text()
+    image.write_text(text[:-2] + f"{int(text[-2], 16) ^ 4:x}\n")
+    try:
+        with pytest.raises(AssertionError, match="residual, event"):
+            design.check(name="changed")
+    finally:
+        image.write_text(text)
