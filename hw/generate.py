@@ -14,7 +14,6 @@ from rich.console import Console
 from golden import command, vectors
 from golden.builtin import load_builtin
 from golden.configuration import find_scheme
-from golden.errors import InputError
 from golden.program import Program
 from hw.design_files import IMAGE_FOLDER, top_name, write_golden, write_sources
 from hw.lanes import Lanes, chosen_lanes
@@ -25,6 +24,7 @@ from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import (
     StreamingGenerated,
+    refuse_beat,
     refuse_shared_options,
     write_streaming_design,
 )
@@ -140,8 +140,7 @@ def generate(
         plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         usual, write = Multipliers.MIX, partial(write_streaming_design, program, plan)
     else:
-        if beat is not None:
-            raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
+        refuse_beat(beat)
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
         usual, write = Multipliers.DSP, partial(write_design, program, lanes)
     console = Console(stderr=True)

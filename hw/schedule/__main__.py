@@ -16,12 +16,16 @@ from rich.table import Table
 
 from golden import command
 from golden.configuration import NetworkShape, Scheme, find_preset, find_scheme
+from golden.errors import InputError
 from hw.lanes import Lanes, chosen_lanes
 from hw.latencies import latencies
 from hw.manifest import SINGLE_STREAM_TURNAROUND, cycles_generating
 from hw.schedule import Schedule, build_schedule
 from hw.schedule.area import calibration
 from hw.schedule.sweep import Candidate, lane_pairs, sweep
+from hw.streaming.choice import choose_streaming
+from hw.streaming.generate import refuse_beat, refuse_shared_options
+from hw.streaming.report import print_streaming, streaming_report
 
 application = typer.Typer(add_completion=False)
 
@@ -149,6 +153,7 @@ def schedule(
     scheme: Annotated[str, typer.Option(help="quantization scheme")] = "w8a8",
     mac_lanes: Annotated[int | None, typer.Option(help="lanes of the array")] = None,
     scan_lanes: Annotated[int | None, typer.Option(help="lanes of the scan engine")] = None,
+    beat: Annotated[int | None, typer.Option(help="cycles a block of a frame network")] = None,
     contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -156,8 +161,20 @@ def schedule(
         bool, typer.Option("--sweep", help="all lane counts: cycles against estimated area")
     ] = False,
 ) -> None:
-    """Predict the cycles of a token, the array's utilisation by stage and the weight bandwidth."""
+    """Predict the cycles of a token or a frame, and how busy the arrays are."""
     shape = find_preset(preset)
+    if shape.frame is not None:
+        if sweeping:
+            raise InputError(f"preset {preset} has lanes for its beat and nothing to sweep")
+        refuse_shared_options(mac_lanes, contexts)
+        plan = choose_streaming(shape, find_scheme(scheme), scan=scan_lanes, beat=beat)
+        predicted = streaming_report(plan, find_scheme(scheme))
+        if as_json:
+            typer.echo(json.dumps({"preset": preset, **predicted}, indent=2))
+        else:
+            print_streaming(preset, predicted)
+        return
+    refuse_beat(beat)
     if sweeping:
         candidates = swept(shape, find_scheme(scheme), mac_lanes, scan_lanes)
         if as_json:

@@ -18,7 +18,7 @@ from hw.streaming.plan import StreamingPlan
 from hw.streaming.testbench import write_streaming_testbench
 from hw.streaming.top import StreamingAccelerator
 
-__all__ = ["StreamingGenerated", "refuse_shared_options", "write_streaming_design"]
+__all__ = ["StreamingGenerated", "refuse_beat", "refuse_shared_options", "write_streaming_design"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ def refuse_shared_options(mac_lanes: int | None, contexts: int) -> None:
             f"contexts = {contexts}, but every frame of this network starts from zero and "
             "leaves nothing to keep; use 1"
         )
+
+
+def refuse_beat(beat: int | None) -> None:
+    """Raise InputError for a beat of a language model."""
+    if beat is not None:
+        raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
 
 
 def write_streaming_design(

@@ -158,3 +158,27 @@ def test_a_language_model_takes_the_kind_of_its_multipliers(tmp_path):
     assert " * " not in text
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["resources"]["multiplier_kind"] == "lut"
+
+
+def test_schedule_predicts_mars():
+    done = run("schedule", "--preset", "mars", "--scheme", "w4a8", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["predicted_cycles_per_frame"] == 1280
+    assert report["stages"]["x"]["utilisation"] == 1
+    assert report["utilisation"]["arrays"] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("preset", "option", "message"),
+    [
+        ("mars", "--mac-lanes=4", "mac lanes = 4"),
+        ("mars", "--beat=2", "a beat of 2 cycles is too short"),
+        ("mars", "--sweep", "nothing to sweep"),
+        ("micro", "--beat=9", "beat = 9"),
+    ],
+)
+def test_schedule_refuses_what_an_organisation_has_not(preset, option, message):
+    done = run("schedule", "--preset", preset, option)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
