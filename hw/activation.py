@@ -15,7 +15,7 @@ from golden.piecewise import (
     ACTIVATION_SEGMENTS_LOG2,
     LinearTable,
 )
-from hw.multiplier import registered_product
+from hw.multiplier import PIPELINED_PRODUCT, pipelined_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import delayed
 
@@ -35,7 +35,7 @@ class EvenActivation(wiring.Component):
     the offset of ``|i|`` in it; the bracket is 0 for ``|i| >= 16``. Equal to
     :func:`golden.operations.activation.silu` and :func:`~golden.operations.activation.softplus`.
 
-    Latency: ``4 + ParameterMemory.latency`` cycles: magnitude, table, product, correction, sum.
+    Latency: ``5 + ParameterMemory.latency`` cycles: magnitude, table, product (2), correction, sum.
     Throughput: one element a cycle.
 
     Parameters
@@ -87,7 +87,7 @@ class EvenActivation(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from an element at ``i`` to its result at ``o``."""
-        return 4 + self._table.latency
+        return 3 + PIPELINED_PRODUCT + self._table.latency
 
     def elaborate(self, _platform: object) -> Module:
         """Build magnitude, table read, interpolation and the sum with ``relu``."""
@@ -106,18 +106,17 @@ class EvenActivation(wiring.Component):
         return m
 
     def _correction(self, m: Module, magnitude: Signal) -> Signal:
-        """Return the registered correction, two cycles behind the table's data."""
+        """Return the registered correction, three cycles behind the table's data."""
         m.submodules.table = table = self._table
         inside_bits = _OFFSET_BITS + ACTIVATION_SEGMENTS_LOG2
         m.d.comb += table.address.eq(magnitude[_OFFSET_BITS:inside_bits])
         inside: Value = ~magnitude[inside_bits:].any()
-        inside = delayed(m, inside, table.latency + 1, name="inside")
+        inside = delayed(m, inside, table.latency + PIPELINED_PRODUCT, name="inside")
         offset = delayed(m, magnitude[:_OFFSET_BITS], table.latency, name="offset")
         base = table.data[: self._base_bits]
         slope = table.data[self._base_bits :].as_signed()
-        product = registered_product(m, slope, offset, self._multipliers, name="product")
-        product_base = Signal(self._base_bits, reset_less=True)
-        m.d.sync += product_base.eq(base)
+        product = pipelined_product(m, slope, offset, self._multipliers, name="product")
+        product_base = delayed(m, base, PIPELINED_PRODUCT, name="product_base")
         correction = Signal(signed(self._base_bits + 2), reset_less=True)
         m.d.sync += correction.eq(Mux(inside, product_base + product, 0))
         return correction

@@ -12,7 +12,7 @@ from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation import ACTIVATION_OUTPUT_BITS, EvenActivation
-from hw.multiplier import registered_product
+from hw.multiplier import PIPELINED_PRODUCT, pipelined_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import (
     ChannelCounter,
@@ -37,7 +37,7 @@ class DeltaUnit(wiring.Component):
     golden executor's ``_mix``. In step ``t`` of a channel the products of
     ``r = t products .. (t + 1) products - 1`` are formed.
 
-    Latency: ``4 + ceil(log2(products)) + steps + requantizer + softplus + requantizer`` cycles
+    Latency: ``5 + ceil(log2(products)) + steps + requantizer + softplus + requantizer`` cycles
     from ``start`` to channel 0. Throughput: one channel every ``steps`` cycles.
 
     Parameters
@@ -150,7 +150,7 @@ class DeltaUnit(wiring.Component):
     @property
     def _sum_offset(self) -> int:
         """Cycles from ``start`` to the first sum of products: operands, product, adder tree."""
-        return self.dt_offset + 2 + sum_latency(self.products)
+        return self.dt_offset + 1 + PIPELINED_PRODUCT + sum_latency(self.products)
 
     @property
     def latency(self) -> int:
@@ -217,7 +217,7 @@ class DeltaUnit(wiring.Component):
             start = lane * self._weight_bits
             weight = self._weights.data[start : start + self._weight_bits].as_signed()
             products.append(
-                registered_product(
+                pipelined_product(
                     m, self.dt[lane], weight, self._multipliers, name=f"product_{lane}"
                 )
             )

@@ -15,7 +15,7 @@ from golden.piecewise import (
     EXPONENT_SLOPE_FRACTION,
     LinearTable,
 )
-from hw.multiplier import Multipliers, registered_product
+from hw.multiplier import PIPELINED_PRODUCT, Multipliers, pipelined_product
 from hw.pipeline import delayed, select_constant
 from hw.requantizer import ShiftRequantizer
 
@@ -34,7 +34,7 @@ class DecayUnit(wiring.Component):
     integer part ``whole``, segment ``s`` and offset ``d``. Equal to
     :func:`golden.operations.exponent.decay`.
 
-    Latency: ``4 + ShiftRequantizer.latency`` cycles: table, product, mantissa, reduction,
+    Latency: ``5 + ShiftRequantizer.latency`` cycles: table, product (2), mantissa, reduction,
     rounding. Throughput: one element a cycle.
 
     The ``24 - decay_bits`` bits that every shift drops are reduced to a guard and a sticky bit
@@ -90,7 +90,7 @@ class DecayUnit(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from an element at ``i`` to its result at ``o``."""
-        return 4 + self._rounding.latency
+        return 3 + PIPELINED_PRODUCT + self._rounding.latency
 
     def elaborate(self, _platform: object) -> Module:
         """Build interpolation, reduction and the rounding shifter."""
@@ -101,7 +101,7 @@ class DecayUnit(wiring.Component):
         sticky_bits = EXPONENT_SLOPE_FRACTION - self._decay_bits - 1
         reduced = Signal(self._decay_bits + 1 + _KEPT_BELOW, reset_less=True)
         shift = Signal(rounding.shift.shape(), reset_less=True)
-        whole = delayed(m, self.i[EXPONENT_FRACTION:], 3, name="whole")
+        whole = delayed(m, self.i[EXPONENT_FRACTION:], 2 + PIPELINED_PRODUCT, name="whole")
         m.d.sync += [
             reduced.eq(Cat(mantissa[:sticky_bits].any(), mantissa[sticky_bits:])),
             shift.eq(whole + _KEPT_BELOW),
@@ -114,7 +114,7 @@ class DecayUnit(wiring.Component):
         return m
 
     def _mantissa(self, m: Module) -> Signal:
-        """Return the registered mantissa with 24 fraction bits, three cycles behind ``i``."""
+        """Return the registered mantissa with 24 fraction bits, four cycles behind ``i``."""
         base_bits = bits_for(self._table.base, signed=False)
         slope_bits = bits_for(self._table.slope, signed=False)
         segment = self.i[_OFFSET_BITS:EXPONENT_FRACTION]
@@ -126,8 +126,8 @@ class DecayUnit(wiring.Component):
             slope.eq(select_constant(segment, self._table.slope.tolist(), slope_bits)),
             offset.eq(self.i[:_OFFSET_BITS]),
         ]
-        product = registered_product(m, slope, offset, self._multipliers, name="product")
-        product_base = delayed(m, base, 1, name="product_base")
+        product = pipelined_product(m, slope, offset, self._multipliers, name="product")
+        product_base = delayed(m, base, PIPELINED_PRODUCT, name="product_base")
         mantissa = Signal(EXPONENT_SLOPE_FRACTION + 1, reset_less=True)
         raised = product_base.shift_left(EXPONENT_SLOPE_FRACTION - EXPONENT_BASE_FRACTION)
         m.d.sync += mantissa.eq(raised - product)

@@ -14,8 +14,8 @@ from hw.schedule import Latencies
 MEMORY = 2
 """A parameter memory: its block and an output register."""
 REQUANTIZER = 2
-ACTIVATION = 4 + MEMORY
-"""SiLU or softplus: magnitude, table, product, correction, sum."""
+ACTIVATION = 5 + MEMORY
+"""SiLU or softplus: magnitude, table, product (2), correction, sum."""
 ENCODER = 1 + REQUANTIZER
 RECIPROCAL_ROOT = 8
 ROTATION_LAYER = 1 + MEMORY + REQUANTIZER
@@ -47,7 +47,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
     steps = shape.d_state // lanes.scan
     front = _tree(-(-shape.dt_rank // steps)) + steps
     read_out = front + steps + _tree(lanes.scan)
-    scan = 35 + read_out
+    scan = 39 + read_out
     code = REQUANTIZER + 1 if scheme.dual_scale is None else ENCODER
     return Latencies(
         embedding=3 + MEMORY,
@@ -58,13 +58,13 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         activation=ACTIVATION + REQUANTIZER + 1,
         scan_code=ACTIVATION + code,
         scan=scan,
-        scan_delta=15 + front,
-        scan_output=32 + read_out,
-        scan_state=29 + front,
+        scan_delta=17 + front,
+        scan_output=36 + read_out,
+        scan_state=32 + front,
         dt_offset=3,
-        bc_offset=22 + front,
-        scan_u_offset=20 + front,
-        gate_offset=30 + read_out,
+        bc_offset=25 + front,
+        scan_u_offset=23 + front,
+        gate_offset=34 + read_out,
         rotation=_rotation(shape, scheme),
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
         recurrence=7,

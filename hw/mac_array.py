@@ -11,7 +11,17 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.multiplier import Multipliers, registered_product
+from hw.multiplier import (
+    PIPELINED_PRODUCT,
+    Multipliers,
+    pipelined_product,
+    registered_product,
+)
+
+
+def mac_latency(*, pipelined: bool) -> int:
+    """Return the cycles from a group's last element to its first sum: product, sum, shadow."""
+    return (PIPELINED_PRODUCT if pipelined else 1) + 2
 
 
 class MacArray(wiring.Component):
@@ -19,8 +29,8 @@ class MacArray(wiring.Component):
 
     Counting from the cycle c in which an input element's ``first``/``last`` flags are presented
     together with its weight word, the sum of lane i is on ``value`` in cycle
-    ``c_last + latency + i``. Latency: 3. Throughput: P products a cycle; groups may follow each
-    other every ``max(K, rows drained)`` cycles.
+    ``c_last + latency + i``. Latency: 3, or 4 with pipelined products. Throughput: P products a
+    cycle; groups may follow each other every ``max(K, rows drained)`` cycles.
 
     Parameters
     ----------
@@ -28,6 +38,7 @@ class MacArray(wiring.Component):
     weight_bits, input_bits : signed operand widths
     accumulator_bits : signed sum width, proved sufficient by the generator
     multipliers : what multiplies
+    pipelined : give the products two cycles
 
     Members
     -------
@@ -43,8 +54,6 @@ class MacArray(wiring.Component):
         If there is no lane or the accumulator is narrower than one product.
     """
 
-    latency = 3
-
     def __init__(
         self,
         *,
@@ -53,6 +62,7 @@ class MacArray(wiring.Component):
         input_bits: int,
         accumulator_bits: int,
         multipliers: Multipliers = Multipliers.DSP,
+        pipelined: bool = False,
     ) -> None:
         if lanes < 1:
             raise ValueError(f"mac lanes = {lanes} is below 1; give at least one lane")
@@ -63,6 +73,7 @@ class MacArray(wiring.Component):
             )
         self._lanes, self._weight_bits = lanes, weight_bits
         self._accumulator_bits, self._multipliers = accumulator_bits, multipliers
+        self._pipelined = pipelined
         super().__init__(
             {
                 "enable": In(1),
@@ -74,24 +85,30 @@ class MacArray(wiring.Component):
             }
         )
 
+    @property
+    def latency(self) -> int:
+        """Cycles from a group's last element to its first sum."""
+        return mac_latency(pipelined=self._pipelined)
+
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        multiplied = Signal(3)  # enable, first, last beside the registered product
-        complete = Signal()
-        m.d.sync += [
-            multiplied.eq(Cat(self.enable, self.first & self.enable, self.last & self.enable)),
-            complete.eq(multiplied[2]),
-        ]
+        # Enable, first and last beside the registered product.
+        flags = Cat(self.enable, self.first & self.enable, self.last & self.enable)
+        for age in range(self.latency - 2):
+            register = Signal(3, name=f"multiplied_{age}")
+            m.d.sync += register.eq(flags)
+            flags = register
+        multiplied, complete = flags, Signal()
+        m.d.sync += complete.eq(multiplied[2])
+        build = pipelined_product if self._pipelined else registered_product
         shadows = [
             Signal(signed(self._accumulator_bits), name=f"shadow_{lane}", reset_less=True)
             for lane in range(self._lanes)
         ]
         for lane, shadow in enumerate(shadows):
             weight = self.weights.word_select(lane, self._weight_bits).as_signed()
-            product = registered_product(
-                m, self.x, weight, self._multipliers, name=f"product_{lane}"
-            )
+            product = build(m, self.x, weight, self._multipliers, name=f"product_{lane}")
             total = Signal(
                 signed(self._accumulator_bits), name=f"accumulator_{lane}", reset_less=True
             )

@@ -6,27 +6,26 @@ from enum import StrEnum
 
 from amaranth.hdl import Module, Mux, Shape, Signal, Value, signed
 
-__all__ = ["Multipliers", "registered_product"]
+__all__ = ["PIPELINED_PRODUCT", "Multipliers", "pipelined_product", "registered_product"]
 
-MIX_LIMIT = 96
-"""With a mix, products of at most so many partial-product bits are made of logic."""
+PIPELINED_PRODUCT = 2
+"""Latency of :func:`pipelined_product`, whatever multiplies."""
+
+NARROW_BITS = 4
+"""With a mix, a factor of so few bits makes a product cheap and quick enough in logic."""
 
 
 class Multipliers(StrEnum):
     """How products are built; value and cycle are the same for all.
 
     ``dsp`` leaves the product to synthesis, which takes a hardware multiplier for each; ``lut``
-    adds partial products in logic; ``mix`` does so where that costs least: for products of at
-    most :data:`MIX_LIMIT` partial-product bits, a weight of 4 bits times an activation of 8 say.
+    adds partial products in logic; ``mix`` does so where that is cheap and quick: for factors of
+    at most :data:`NARROW_BITS` bits, as INT4 weights, and for products of two cycles.
     """
 
     DSP = "dsp"
     LUT = "lut"
     MIX = "mix"
-
-    def in_logic(self, first: int, second: int) -> bool:
-        """Return whether a product of factors of these widths is made of logic."""
-        return self is Multipliers.LUT or (self is Multipliers.MIX and first * second <= MIX_LIMIT)
 
 
 def _partial_products(first: Value, second: Value) -> list[Value]:
@@ -41,16 +40,38 @@ def _partial_products(first: Value, second: Value) -> list[Value]:
         total: Value | None = None
         for position in range(low, min(low + 2, len(second))):
             masked = Mux(second[position], first, 0) << (position - low)
+            negative = is_signed and position == len(second) - 1
             if total is None:
-                negative = is_signed and position == len(second) - 1
                 total = -masked if negative else masked
-            elif is_signed and position == len(second) - 1:
-                total = total - masked
             else:
-                total = total + masked
+                total = total - masked if negative else total + masked
         assert total is not None  # the range above is never empty
         terms.append(total << low)
     return terms
+
+
+def _sum(terms: list[Value]) -> Value:
+    """Return the sum of the terms, neighbours first so that the adders stay narrow."""
+    while len(terms) > 1:
+        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
+    return terms[0]
+
+
+def _ordered(first: Value, second: Value) -> tuple[Value, Value]:
+    """Return the factors, the narrower one last: its bits select the partial products."""
+    first, second = Value.cast(first), Value.cast(second)
+    return (second, first) if len(second) > len(first) else (first, second)
+
+
+def _product_register(m: Module, first: Value, second: Value, total: Value, name: str) -> Signal:
+    is_signed = first.shape().signed or second.shape().signed
+    width = len(first) + len(second)
+    product = Signal(Shape(width, signed=is_signed), name=name, reset_less=True)
+    # The terms are signed in places where the product is not: two bits more hold them all.
+    exact = Signal(signed(width + 2), name=f"{name}_sum")
+    m.d.comb += exact.eq(total)
+    m.d.sync += product.eq(exact)
+    return product
 
 
 def registered_product(
@@ -64,20 +85,36 @@ def registered_product(
     kind : what multiplies
     name : of the register
     """
-    first, second = Value.cast(first), Value.cast(second)
-    if len(second) > len(first):
-        first, second = second, first
-    is_signed = first.shape().signed or second.shape().signed
-    width = len(first) + len(second)
-    product = Signal(Shape(width, signed=is_signed), name=name, reset_less=True)
-    if not kind.in_logic(len(first), len(second)):
-        m.d.sync += product.eq(first * second)
-        return product
-    terms = _partial_products(first, second)
-    while len(terms) > 1:
-        # Neighbours first, so that the adders stay narrow.
-        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
-    total = Signal(signed(width + 2), name=f"{name}_sum")
-    m.d.comb += total.eq(terms[0])
-    m.d.sync += product.eq(total)
-    return product
+    first, second = _ordered(first, second)
+    narrow = kind is Multipliers.MIX and len(second) <= NARROW_BITS
+    in_logic = kind is Multipliers.LUT or narrow
+    total = _sum(_partial_products(first, second)) if in_logic else first * second
+    return _product_register(m, first, second, total, name)
+
+
+def pipelined_product(
+    m: Module, first: Value, second: Value, kind: Multipliers, *, name: str
+) -> Signal:
+    """Return a register that holds ``first * second`` of two cycles before.
+
+    Logic keeps the sums of neighbouring partial products in between, a hardware multiplier its
+    factors, so that these registers can be placed beside it.
+
+    Parameters
+    ----------
+    first, second : factors, signed or not
+    kind : what multiplies
+    name : of the register
+    """
+    first, second = _ordered(first, second)
+    values = [first, second]
+    if kind is not Multipliers.DSP:
+        values = _partial_products(first, second)
+    registers = []
+    for position, value in enumerate(values):
+        register = Signal(value.shape(), name=f"{name}_part_{position}", reset_less=True)
+        m.d.sync += register.eq(value)
+        registers.append(register)
+    if kind is Multipliers.DSP:
+        return _product_register(m, first, second, registers[0] * registers[1], name)
+    return _product_register(m, first, second, _sum(list(registers)), name)

@@ -9,7 +9,12 @@ from amaranth.lib.wiring import In, Out
 from golden.piecewise import EXPONENT_BITS
 from golden.program import Program
 from hw.exponent import DecayUnit
-from hw.multiplier import Multipliers, registered_product
+from hw.multiplier import (
+    PIPELINED_PRODUCT,
+    Multipliers,
+    pipelined_product,
+    registered_product,
+)
 from hw.pipeline import PlannedRequantizer
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
@@ -133,7 +138,7 @@ class ScanLane(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycle of ``product``."""
-        return self.state_offset + 1
+        return self.state_offset + PIPELINED_PRODUCT
 
     def elaborate(self, _platform: object) -> Module:
         """Build decay, update, their sum and the product with C."""
@@ -146,7 +151,7 @@ class ScanLane(wiring.Component):
         argument_product = registered_product(m, self.delta, self.rate, kind, name="argument")
         update_product = registered_product(m, self.drive, self.b, kind, name="update")
         decayed = registered_product(m, decay.o, self.old, kind, name="decayed")
-        product = registered_product(m, state.o, self.c, kind, name="read")
+        product = pipelined_product(m, state.o, self.c, kind, name="read")
         total = Signal(state.i.shape(), reset_less=True)
         m.d.sync += total.eq(decayed + update.o)
         m.d.comb += [

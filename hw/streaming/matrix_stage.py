@@ -12,13 +12,14 @@ from amaranth.lib.wiring import In, Out
 
 from golden.fixed_point import Integers, bits_for
 from golden.operations.linear import accumulator_bound
-from hw.mac_array import MacArray
+from hw.mac_array import MacArray, mac_latency
+from hw.multiplier import NARROW_BITS
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, magnitude_bits, select_constant
 from hw.projection import lane_words
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["MatrixStage", "StageTiming"]
+__all__ = ["MatrixStage", "StageTiming", "wide_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,14 @@ class StageTiming:
     rows, columns : of the matrix
     lanes : P, rows computed at once
     biased : a bias is added to the sums
+    pipelined : products take two cycles
     """
 
     rows: int
     columns: int
     lanes: int
     biased: bool = False
+    pipelined: bool = False
 
     @property
     def groups(self) -> int:
@@ -56,7 +59,8 @@ class StageTiming:
     def latency(self) -> int:
         """Return the cycles from a group's first element to its first row, less its columns."""
         operands = 1 + VECTOR_LATENCY + 1
-        return operands + MacArray.latency - 1 + self.biased + REQUANTIZER_LATENCY
+        sums = mac_latency(pipelined=self.pipelined) - 1
+        return operands + sums + self.biased + REQUANTIZER_LATENCY
 
     @property
     def row_cycles(self) -> Integers:
@@ -74,7 +78,11 @@ class StageTiming:
 VECTOR_LATENCY = 2
 """Address to element and to weights: a memory and a register."""
 REQUANTIZER_LATENCY = 2
-_COUNT_CYCLE = VECTOR_LATENCY + 1 + MacArray.latency - ParameterMemory.latency
+
+
+def wide_weights(bits: int) -> bool:
+    """Return whether products with such weights take two cycles: in logic one is too short."""
+    return bits > NARROW_BITS
 
 
 class MatrixStage(wiring.Component):
@@ -124,7 +132,11 @@ class MatrixStage(wiring.Component):
     ) -> None:
         rows, columns = weights[0].shape
         self.timing = StageTiming(
-            rows=rows, columns=columns, lanes=lanes, biased=biases is not None
+            rows=rows,
+            columns=columns,
+            lanes=lanes,
+            biased=biases is not None,
+            pipelined=wide_weights(weight_bits),
         )
         self._slots, self._plan = slots, plan
         self._layers, self._row_sets = len(weights), len(shifts)
@@ -198,6 +210,7 @@ class MatrixStage(wiring.Component):
             input_bits=self._input_bits,
             accumulator_bits=self._accumulator_bits,
             multipliers=self._plan.multipliers,
+            pipelined=timing.pipelined,
         )
         element = self._element(m, position)
         weights = self._weight_word(m, reading)
@@ -257,15 +270,15 @@ class MatrixStage(wiring.Component):
     def _drain(self, m: Module, array: MacArray, last: Value, first_group: Value) -> None:
         """Count the rows of a finished group out, add their bias and requantize them.
 
-        ``last`` is high while a group's last element is addressed. Its rows are counted from
-        cycle 4 on, which is two before the first is at the array's output: what their constants
-        take.
+        ``last`` is high while a group's last element is addressed. Its rows are counted from two
+        cycles before the first is at the array's output, which is what their constants take.
         """
         timing = self.timing
+        count = VECTOR_LATENCY + 1 + array.latency - ParameterMemory.latency
         m.submodules.rows = rows = self._rows
         m.submodules.requantizer = requantizer = self._requantizer
-        begin = delayed(m, last, _COUNT_CYCLE - 1, name="begin")
-        renew = delayed(m, last & first_group, _COUNT_CYCLE - 1, name="renew")
+        begin = delayed(m, last, count - 1, name="begin")
+        renew = delayed(m, last & first_group, count - 1, name="renew")
         valid, row = self._count_rows(m, begin, renew, self._row_base(m, last & first_group))
         total: Value = array.value
         shift = rows.data[: self._shift_plan.bits]

@@ -45,6 +45,8 @@ class StreamingLatencies:
     residual, pool, norm : element added to its probe, to the mean, pass to first norm
     rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     hidden_activation : hidden row to the head's input
+    pipelined_blocks, pipelined_ends : whether products with the weights of the blocks, and of
+        embedding and head, take two cycles
     """
 
     convolution: int
@@ -64,6 +66,8 @@ class StreamingLatencies:
     norm: int
     rotation: int
     hidden_activation: int
+    pipelined_blocks: bool
+    pipelined_ends: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +284,7 @@ def plan_streaming(
     """
     assert shape.frame is not None
     d = np.arange(shape.d_model)
-    stages = _stages(shape, lanes)
+    stages = _stages(shape, lanes, late)
     block = _place_block(shape, stages, late, shape.d_state // lanes.scan)
     _check_copies(shape, block, beat, late)
     last_add = block.starts["add"] + BURST_LATENCY + shape.d_model - 1
@@ -324,7 +328,9 @@ def plan_streaming(
     )
 
 
-def _stages(shape: NetworkShape, lanes: StreamingLanes) -> dict[str, StageTiming]:
+def _stages(
+    shape: NetworkShape, lanes: StreamingLanes, late: StreamingLatencies
+) -> dict[str, StageTiming]:
     """Return the arrays by name."""
     assert shape.frame is not None
     d, e, frame = shape.d_model, shape.d_inner, shape.frame
@@ -338,7 +344,14 @@ def _stages(shape: NetworkShape, lanes: StreamingLanes) -> dict[str, StageTiming
         "head": (shape.vocabulary, frame.hidden, lanes.head, True),
     }
     return {
-        name: StageTiming(rows=rows, columns=columns, lanes=count, biased=biased)
+        name: StageTiming(
+            rows=rows,
+            columns=columns,
+            lanes=count,
+            # Only the ends of the network have biases.
+            biased=biased,
+            pipelined=late.pipelined_ends if biased else late.pipelined_blocks,
+        )
         for name, (rows, columns, count, biased) in sizes.items()
     }
 
