@@ -17,7 +17,7 @@ REQUANTIZER = 2
 ACTIVATION = 5 + MEMORY
 """SiLU or softplus: magnitude, table, product (2), correction, sum."""
 ENCODER = 1 + REQUANTIZER
-RECIPROCAL_ROOT = 8
+RECIPROCAL_ROOT = 9
 ROTATION_LAYER = 1 + MEMORY + REQUANTIZER
 """From the first use of a rotation's layer to its row 0."""
 
@@ -47,7 +47,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
     steps = shape.d_state // lanes.scan
     front = _tree(-(-shape.dt_rank // steps)) + steps
     read_out = front + steps + _tree(lanes.scan)
-    scan = 39 + read_out
+    scan = 41 + read_out
     code = REQUANTIZER + 1 if scheme.dual_scale is None else ENCODER
     return Latencies(
         embedding=3 + MEMORY,
@@ -59,15 +59,15 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         scan_code=ACTIVATION + code,
         scan=scan,
         scan_delta=17 + front,
-        scan_output=36 + read_out,
-        scan_state=32 + front,
+        scan_output=38 + read_out,
+        scan_state=34 + front,
         dt_offset=3,
-        bc_offset=25 + front,
+        bc_offset=26 + front,
         scan_u_offset=23 + front,
-        gate_offset=34 + read_out,
+        gate_offset=36 + read_out,
         rotation=_rotation(shape, scheme),
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
-        recurrence=7,
+        recurrence=8,
         logits=0,
         token=1,
         row=5 + MEMORY + REQUANTIZER,

@@ -11,8 +11,9 @@ __all__ = ["PIPELINED_PRODUCT", "Multipliers", "pipelined_product", "registered_
 PIPELINED_PRODUCT = 2
 """Latency of :func:`pipelined_product`, whatever multiplies."""
 
-NARROW_BITS = 4
-"""With a mix, a factor of so few bits makes a product cheap and quick enough in logic."""
+NARROW_BITS = {1: 4, PIPELINED_PRODUCT: 8}
+"""With a mix, a factor of so few bits makes a product of so many cycles cheap and quick enough
+in logic."""
 
 
 class Multipliers(StrEnum):
@@ -20,12 +21,18 @@ class Multipliers(StrEnum):
 
     ``dsp`` leaves the product to synthesis, which takes a hardware multiplier for each; ``lut``
     adds partial products in logic; ``mix`` does so where that is cheap and quick: for factors of
-    at most :data:`NARROW_BITS` bits, as INT4 weights, and for products of two cycles.
+    at most :data:`NARROW_BITS` bits.
     """
 
     DSP = "dsp"
     LUT = "lut"
     MIX = "mix"
+
+    def in_logic(self, factor_bits: int, cycles: int) -> bool:
+        """Return whether a product of ``cycles`` with so narrow a factor is made of logic."""
+        if self is Multipliers.MIX:
+            return factor_bits <= NARROW_BITS[cycles]
+        return self is Multipliers.LUT
 
 
 def _partial_products(first: Value, second: Value) -> list[Value]:
@@ -86,9 +93,10 @@ def registered_product(
     name : of the register
     """
     first, second = _ordered(first, second)
-    narrow = kind is Multipliers.MIX and len(second) <= NARROW_BITS
-    in_logic = kind is Multipliers.LUT or narrow
-    total = _sum(_partial_products(first, second)) if in_logic else first * second
+    if kind.in_logic(len(second), 1):
+        total = _sum(_partial_products(first, second))
+    else:
+        total = first * second
     return _product_register(m, first, second, total, name)
 
 
@@ -107,14 +115,12 @@ def pipelined_product(
     name : of the register
     """
     first, second = _ordered(first, second)
-    values = [first, second]
-    if kind is not Multipliers.DSP:
-        values = _partial_products(first, second)
+    in_logic = kind.in_logic(len(second), PIPELINED_PRODUCT)
+    values = _partial_products(first, second) if in_logic else [first, second]
     registers = []
     for position, value in enumerate(values):
         register = Signal(value.shape(), name=f"{name}_part_{position}", reset_less=True)
         m.d.sync += register.eq(value)
         registers.append(register)
-    if kind is Multipliers.DSP:
-        return _product_register(m, first, second, registers[0] * registers[1], name)
-    return _product_register(m, first, second, _sum(list(registers)), name)
+    total = _sum(list(registers)) if in_logic else registers[0] * registers[1]
+    return _product_register(m, first, second, total, name)

@@ -18,7 +18,8 @@ LOGIC_DEPTH = 128
 
 ROM_VERILOG = f"""\
 // A read-only memory of two cycles: the block memory's register and an output register.
-// A block memory has at least 512 words, so that a few words are cheaper in logic.
+// A block memory has at least 512 words, so that a few words are cheaper in logic: banks of 16
+// words, one look-up table a bit, then the choice of the bank.
 module {ROM_MODULE} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,
@@ -29,18 +30,28 @@ module {ROM_MODULE} #(
     input wire [ADDRESS-1:0] address,
     output reg [WIDTH-1:0] data
 );
-    reg [WIDTH-1:0] word;
-    always @(posedge clk) data <= word;
+    genvar bank;
     generate
         if (DEPTH <= {LOGIC_DEPTH}) begin : logic_memory
+            localparam BANKS = (DEPTH + 15) / 16;
+            localparam LOW = ADDRESS < 4 ? ADDRESS : 4;
             (* rom_style = "logic", ram_style = "logic" *)
             reg [WIDTH-1:0] words [0:DEPTH-1];
+            reg [WIDTH-1:0] chosen [0:BANKS-1];
+            reg [ADDRESS-1:0] last;
             initial $readmemh(IMAGE, words);
-            always @(posedge clk) word <= words[address];
+            for (bank = 0; bank < BANKS; bank = bank + 1) begin : banks
+                wire [ADDRESS+4:0] place = bank * 16 + address[LOW-1:0];
+                always @(posedge clk) chosen[bank] <= words[place < DEPTH ? place : DEPTH - 1];
+            end
+            always @(posedge clk) last <= address;
+            always @(posedge clk) data <= chosen[last >> 4];
         end else begin : block_memory
             reg [WIDTH-1:0] words [0:DEPTH-1];
+            reg [WIDTH-1:0] word;
             initial $readmemh(IMAGE, words);
             always @(posedge clk) word <= words[address];
+            always @(posedge clk) data <= word;
         end
     endgenerate
 endmodule

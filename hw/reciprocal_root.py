@@ -35,9 +35,9 @@ class ReciprocalRoot(wiring.Component):
 
     The steps, one cycle each where not said otherwise: the leading pair of bits; the shift that
     brings it to the top; rounding to the mantissa; the table (2); slope times offset; the line;
-    rounding to the root. The result then stands still until the next total's.
+    rounding; the choice of root and exponent. The result then stands still until the next total's.
 
-    Latency: 8 cycles. Throughput: one total a cycle.
+    Latency: 9 cycles. Throughput: one total a cycle.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ReciprocalRoot(wiring.Component):
         1 in the upper octave.
     """
 
-    latency = 8
+    latency = 9
 
     def __init__(self, *, total_bits: int, table: LinearTable, plan: MemoryPlan) -> None:
         if not 4 <= total_bits <= MAX_TOTAL_BITS:
@@ -103,11 +103,11 @@ class ReciprocalRoot(wiring.Component):
         half = 1 << (_DROPPED_BITS - 1)
         below = line[:_DROPPED_BITS]
         round_up = (below > half) | ((below == half) & line[_DROPPED_BITS])
-        rounded = Signal(RECIPROCAL_FRACTION + 1)
+        rounded = Signal(RECIPROCAL_FRACTION + 1, reset_less=True)
         one = rounded[RECIPROCAL_FRACTION]
         exponent = Signal.like(self.exponent, reset_less=True)
         lift = delayed(m, lift, self.latency - 3, name="lift")
-        m.d.comb += rounded.eq(line[_DROPPED_BITS:] + round_up)
+        m.d.sync += rounded.eq(line[_DROPPED_BITS:] + round_up)
         m.d.sync += exponent.eq(self.max_exponent - lift)
         with m.If(delayed(m, self.valid, self.latency - 1, name="valid")):
             m.d.sync += [

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.configuration import Scheme
 from hw.dual_scale import DualScaleDecoder
-from hw.multiplier import Multipliers, registered_product
+from hw.multiplier import Multipliers, pipelined_product
 from hw.pipeline import index_bits
 from hw.vector_ring import VectorRing
 
@@ -18,7 +18,7 @@ __all__ = ["ScanDrive"]
 class ScanDrive(wiring.Component):
     """Hold the scan input of all channels and form ``drive = delta u``.
 
-    Latency: ``u_latency`` (2) cycles from ``read`` to ``u``, ``latency`` (3) to ``drive``.
+    Latency: ``u_latency`` (2) cycles from ``read`` to ``u``, ``latency`` (4) to ``drive``.
     Throughput: one channel a cycle. Both stay until the next read.
 
     Parameters
@@ -47,7 +47,7 @@ class ScanDrive(wiring.Component):
     """
 
     u_latency = 2
-    latency = 3
+    latency = 4
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class ScanDrive(wiring.Component):
             words.read.eq(self.read),
         ]
         u = Signal(self.u.shape(), reset_less=True)
-        drive = registered_product(m, self.delta, u, self._multipliers, name="drive")
+        drive = pipelined_product(m, self.delta, u, self._multipliers, name="drive")
         m.d.sync += u.eq(self._decoded(m, words.read_value))
         m.d.comb += [self.u.eq(u), self.drive.eq(drive)]
         return m

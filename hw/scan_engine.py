@@ -405,12 +405,13 @@ class ScanEngine(wiring.Component):
         rate_counter = self._counter(
             m, "rate_counter", starts, self._lane_offset - constants.latency, layers
         )
-        # The shift is used one cycle after B, whose step this counter shows one cycle ahead.
+        # The shift is used two cycles after B, whose step this counter shows one cycle ahead.
+        late_channel = delayed(m, update.channel_address, 1, name="update_channel")
         m.d.comb += [
             # Its register and the product's, then the shift meets the product.
-            constants.layer.eq(layers[self._lane_offset]),
+            constants.layer.eq(layers[self._lane_offset + 1]),
             constants.step_address.eq(rate_counter.step_address),
-            constants.channel_address.eq(update.channel_address),
+            constants.channel_address.eq(late_channel),
         ]
         for index, lane in enumerate(self._lanes):
             m.submodules[f"lane_{index}"] = lane

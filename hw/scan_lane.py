@@ -13,7 +13,6 @@ from hw.multiplier import (
     PIPELINED_PRODUCT,
     Multipliers,
     pipelined_product,
-    registered_product,
 )
 from hw.pipeline import PlannedRequantizer
 from hw.requantizer import ShiftRequantizer
@@ -61,7 +60,7 @@ class ScanLane(wiring.Component):
     b : In(signed(activation_bits))
         Cycle ``drive_offset``.
     update_shift : In(unsigned(update_plan.bits))
-        Stored shift of the update, cycle ``drive_offset + 1``.
+        Stored shift of the update, cycle ``drive_offset + 2``.
     old : In(signed(state_bits))
         State before the update, cycle ``old_offset``.
     new : Out(signed(state_bits))
@@ -123,7 +122,7 @@ class ScanLane(wiring.Component):
     @property
     def old_offset(self) -> int:
         """Cycle of ``old``: the decay is known, behind product, requantizer and decay unit."""
-        return 1 + self._argument.latency + self._decay.latency
+        return PIPELINED_PRODUCT + self._argument.latency + self._decay.latency
 
     @property
     def drive_offset(self) -> int:
@@ -133,7 +132,7 @@ class ScanLane(wiring.Component):
     @property
     def state_offset(self) -> int:
         """Cycle of ``new``: product, sum and requantizer after ``old``."""
-        return self.old_offset + 2 + self._state.latency
+        return self.old_offset + PIPELINED_PRODUCT + 1 + self._state.latency
 
     @property
     def latency(self) -> int:
@@ -148,9 +147,9 @@ class ScanLane(wiring.Component):
         m.submodules.update = update = self._update
         m.submodules.state = state = self._state
         kind = self._multipliers
-        argument_product = registered_product(m, self.delta, self.rate, kind, name="argument")
-        update_product = registered_product(m, self.drive, self.b, kind, name="update")
-        decayed = registered_product(m, decay.o, self.old, kind, name="decayed")
+        argument_product = pipelined_product(m, self.delta, self.rate, kind, name="argument")
+        update_product = pipelined_product(m, self.drive, self.b, kind, name="update")
+        decayed = pipelined_product(m, decay.o, self.old, kind, name="decayed")
         product = pipelined_product(m, state.o, self.c, kind, name="read")
         total = Signal(state.i.shape(), reset_less=True)
         m.d.sync += total.eq(decayed + update.o)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from golden.configuration import NetworkShape, Scheme
 from hw.lanes import Lanes
 from hw.latencies import ACTIVATION, RECIPROCAL_ROOT, REQUANTIZER, latencies
-from hw.streaming.matrix_stage import wide_weights
 from hw.streaming.plan import StreamingLatencies
 
 __all__ = ["streaming_latencies"]
 
 _RESIDUAL, _POOL = 3, 6
-_SQUARES = 2
+_SQUARES = 3
 _SCALING = 2 * (1 + REQUANTIZER)
 
 
@@ -36,6 +35,4 @@ def streaming_latencies(shape: NetworkShape, scheme: Scheme, scan_lanes: int) ->
         norm=_POOL + _SQUARES + RECIPROCAL_ROOT + _SCALING,
         rotation=shared.rotation,
         hidden_activation=ACTIVATION + REQUANTIZER,
-        pipelined_blocks=wide_weights(scheme.weight_bits),
-        pipelined_ends=wide_weights(scheme.embedding_bits),
     )

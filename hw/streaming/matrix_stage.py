@@ -13,13 +13,12 @@ from amaranth.lib.wiring import In, Out
 from golden.fixed_point import Integers, bits_for
 from golden.operations.linear import accumulator_bound
 from hw.mac_array import MacArray, mac_latency
-from hw.multiplier import NARROW_BITS
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, magnitude_bits, select_constant
 from hw.projection import lane_words
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["MatrixStage", "StageTiming", "wide_weights"]
+__all__ = ["MatrixStage", "StageTiming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +30,12 @@ class StageTiming:
     rows, columns : of the matrix
     lanes : P, rows computed at once
     biased : a bias is added to the sums
-    pipelined : products take two cycles
     """
 
     rows: int
     columns: int
     lanes: int
     biased: bool = False
-    pipelined: bool = False
 
     @property
     def groups(self) -> int:
@@ -59,7 +56,7 @@ class StageTiming:
     def latency(self) -> int:
         """Return the cycles from a group's first element to its first row, less its columns."""
         operands = 1 + VECTOR_LATENCY + 1
-        sums = mac_latency(pipelined=self.pipelined) - 1
+        sums = mac_latency(pipelined=True) - 1
         return operands + sums + self.biased + REQUANTIZER_LATENCY
 
     @property
@@ -78,11 +75,6 @@ class StageTiming:
 VECTOR_LATENCY = 2
 """Address to element and to weights: a memory and a register."""
 REQUANTIZER_LATENCY = 2
-
-
-def wide_weights(bits: int) -> bool:
-    """Return whether products with such weights take two cycles: in logic one is too short."""
-    return bits > NARROW_BITS
 
 
 class MatrixStage(wiring.Component):
@@ -136,7 +128,6 @@ class MatrixStage(wiring.Component):
             columns=columns,
             lanes=lanes,
             biased=biases is not None,
-            pipelined=wide_weights(weight_bits),
         )
         self._slots, self._plan = slots, plan
         self._layers, self._row_sets = len(weights), len(shifts)
@@ -210,7 +201,7 @@ class MatrixStage(wiring.Component):
             input_bits=self._input_bits,
             accumulator_bits=self._accumulator_bits,
             multipliers=self._plan.multipliers,
-            pipelined=timing.pipelined,
+            pipelined=True,
         )
         element = self._element(m, position)
         weights = self._weight_word(m, reading)

@@ -45,8 +45,6 @@ class StreamingLatencies:
     residual, pool, norm : element added to its probe, to the mean, pass to first norm
     rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     hidden_activation : hidden row to the head's input
-    pipelined_blocks, pipelined_ends : whether products with the weights of the blocks, and of
-        embedding and head, take two cycles
     """
 
     convolution: int
@@ -66,8 +64,6 @@ class StreamingLatencies:
     norm: int
     rotation: int
     hidden_activation: int
-    pipelined_blocks: bool
-    pipelined_ends: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +280,7 @@ def plan_streaming(
     """
     assert shape.frame is not None
     d = np.arange(shape.d_model)
-    stages = _stages(shape, lanes, late)
+    stages = _stages(shape, lanes)
     block = _place_block(shape, stages, late, shape.d_state // lanes.scan)
     _check_copies(shape, block, beat, late)
     last_add = block.starts["add"] + BURST_LATENCY + shape.d_model - 1
@@ -328,9 +324,7 @@ def plan_streaming(
     )
 
 
-def _stages(
-    shape: NetworkShape, lanes: StreamingLanes, late: StreamingLatencies
-) -> dict[str, StageTiming]:
+def _stages(shape: NetworkShape, lanes: StreamingLanes) -> dict[str, StageTiming]:
     """Return the arrays by name."""
     assert shape.frame is not None
     d, e, frame = shape.d_model, shape.d_inner, shape.frame
@@ -348,9 +342,7 @@ def _stages(
             rows=rows,
             columns=columns,
             lanes=count,
-            # Only the ends of the network have biases.
             biased=biased,
-            pipelined=late.pipelined_ends if biased else late.pipelined_blocks,
         )
         for name, (rows, columns, count, biased) in sizes.items()
     }

@@ -13,7 +13,7 @@ from golden.operations.normalization import (
 )
 from golden.program import Program
 from hw.clamp import clamped
-from hw.multiplier import registered_product
+from hw.multiplier import PIPELINED_PRODUCT, pipelined_product, registered_product
 from hw.normalization import norm_weight_words
 from hw.parameter_memory import MemoryPlan, ParameterMemory
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
@@ -223,11 +223,12 @@ class StreamingNorm(wiring.Component):
     ) -> None:
         """Sum the squares of a pass, and scale its elements by the root and the weights."""
         m.submodules.reciprocal_root = root = self._root
-        square_root_of = registered_product(m, value, value, self._multipliers, name="square")
-        square = square_root_of[: 2 * self._bits - 1]
+        square = pipelined_product(m, value, value, self._multipliers, name="square")[
+            : 2 * self._bits - 1
+        ]
         total = Signal(len(root.total))
-        opening = delayed(m, valid & (index == 0), 1, name="opening")
-        squared = delayed(m, valid, 1, name="squared")
+        opening = delayed(m, valid & (index == 0), PIPELINED_PRODUCT, name="opening")
+        squared = delayed(m, valid, PIPELINED_PRODUCT, name="squared")
         with m.If(squared):
             m.d.sync += total.eq(Mux(opening, self._epsilon, total) + square)
         closing = valid & (index == self._size - 1)
@@ -316,5 +317,5 @@ class StreamingNorm(wiring.Component):
         return delayed(m, stored, 1, name="shift")
 
 
-_SUM_CYCLES = 2
+_SUM_CYCLES = PIPELINED_PRODUCT + 1
 """From a pass's last element to its complete sum: square, sum."""
