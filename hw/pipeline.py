@@ -205,27 +205,36 @@ class ChannelCounter(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Build the counters; they hold their last values when done."""
         m = Module()
+        # A start sets them, so they need no reset, which would only lengthen its path.
+        step, channel, channel_address, step_address = (
+            Signal(len(getattr(self, name)), name=f"{name}_count", reset_less=True)
+            for name in ("step", "channel", "channel_address", "step_address")
+        )
         m.d.comb += [
-            self.first.eq(self.valid & (self.step == 0)),
-            self.last.eq(self.valid & (self.step == self._steps - 1)),
+            self.step.eq(step),
+            self.channel.eq(channel),
+            self.channel_address.eq(channel_address),
+            self.step_address.eq(step_address),
+            self.first.eq(self.valid & (step == 0)),
+            self.last.eq(self.valid & (step == self._steps - 1)),
         ]
         with m.If(self.start):
             m.d.sync += [
                 self.valid.eq(1),
-                self.step.eq(0),
-                self.channel.eq(0),
-                self.channel_address.eq(self._layer_base(self._channels)),
-                self.step_address.eq(self._layer_base(self._channels * self._steps)),
+                step.eq(0),
+                channel.eq(0),
+                channel_address.eq(self._layer_base(self._channels)),
+                step_address.eq(self._layer_base(self._channels * self._steps)),
             ]
-        with m.Elif(self.last & (self.channel == self._channels - 1)):
+        with m.Elif(self.last & (channel == self._channels - 1)):
             m.d.sync += self.valid.eq(0)
         with m.Elif(self.valid):
-            m.d.sync += [self.step.eq(self.step + 1), self.step_address.eq(self.step_address + 1)]
+            m.d.sync += [step.eq(step + 1), step_address.eq(step_address + 1)]
             with m.If(self.last):
                 m.d.sync += [
-                    self.step.eq(0),
-                    self.channel.eq(self.channel + 1),
-                    self.channel_address.eq(self.channel_address + 1),
+                    step.eq(0),
+                    channel.eq(channel + 1),
+                    channel_address.eq(channel_address + 1),
                 ]
         return m
 

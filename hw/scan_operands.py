@@ -115,4 +115,4 @@ def _copied(m: Module, rows: Sequence[Signal], begin: Value, name: str) -> list[
 def _select(rows: Sequence[Value], step: Value, count: int) -> Value:
     """Return the ``count`` rows of ``step``, the first lowest; the last ones for later steps."""
     words = [Cat(*rows[start : start + count]) for start in range(0, len(rows), count)]
-    return Array(words)[step]
+    return Array(words)[step] if len(words) > 1 else words[0]

@@ -33,6 +33,8 @@ class StreamBuffer(wiring.Component):
     ----------
     shape : ShapeLike
         Shape of the payload, at least 1 bit wide.
+    distributed : bool
+        Ask synthesis for distributed memory, whose rows appear earlier in the cycle.
     depth : int
         Payloads it holds, at least 2: one alone could not both be taken and replaced every cycle
         behind a registered ``ready``.
@@ -63,7 +65,7 @@ class StreamBuffer(wiring.Component):
         If the depth is below 2 or the payload has no bits.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int) -> None:
+    def __init__(self, shape: ShapeLike, depth: int, *, distributed: bool = False) -> None:
         if not isinstance(depth, int) or isinstance(depth, bool):
             raise TypeError(f"depth must be an integer, not {depth!r}")
         if depth < 2:
@@ -81,7 +83,10 @@ class StreamBuffer(wiring.Component):
         )
         self.take_row = Signal(range(depth))
         self.put_row = Signal(range(depth))
-        self.store = Memory(shape=shape, depth=depth, init=[]) if depth > 2 else None
+        attributes = {"ram_style": "distributed"} if distributed else {}
+        self.store = (
+            Memory(shape=shape, depth=depth, init=[], attrs=attributes) if depth > 2 else None
+        )
         self.second = Signal(shape, reset_less=True)
 
     @property

@@ -182,8 +182,10 @@ class MatrixStage(wiring.Component):
         del platform
         m = Module()
         timing = self.timing
-        busy, position = Signal(), Signal(index_bits(timing.group_cycles))
-        group = Signal(index_bits(timing.groups))
+        # What a start sets needs no reset: that would only lengthen its path.
+        busy = Signal()
+        position = Signal(index_bits(timing.group_cycles), reset_less=True)
+        group = Signal(index_bits(timing.groups), reset_less=True)
         inside = position < timing.columns
         reading = busy & inside
         with m.If(busy):
@@ -250,7 +252,7 @@ class MatrixStage(wiring.Component):
         m.submodules.weights = weights = self._weights
         per_layer = self.timing.groups * self.timing.columns
         bases = [layer * per_layer for layer in range(self._layers)]
-        address = Signal(len(weights.address))
+        address = Signal(len(weights.address), reset_less=True)
         with m.If(self.start):
             m.d.sync += address.eq(select_constant(self.layer, bases, len(address)))
         with m.Elif(reading):
@@ -292,7 +294,8 @@ class MatrixStage(wiring.Component):
         The set is sampled with ``start`` and kept when the first group ends, since the next start
         may come before the rows are counted.
         """
-        row_set, next_set = Signal.like(self.row_set), Signal.like(self.row_set)
+        row_set = Signal.like(self.row_set, reset_less=True)
+        next_set = Signal.like(self.row_set, reset_less=True)
         with m.If(self.start):
             m.d.sync += row_set.eq(self.row_set)
         with m.If(first_last):
@@ -305,9 +308,9 @@ class MatrixStage(wiring.Component):
     ) -> tuple[Signal, Signal]:
         """Return whether a row is counted and which, and address its constants."""
         timing = self.timing
-        valid, row = Signal(), Signal(index_bits(timing.rows))
-        lane = Signal(index_bits(timing.lanes))
-        address = Signal(len(self._rows.address))
+        valid, row = Signal(), Signal(index_bits(timing.rows), reset_less=True)
+        lane = Signal(index_bits(timing.lanes), reset_less=True)
+        address = Signal(len(self._rows.address), reset_less=True)
         advance = [row.eq(row + 1), address.eq(address + 1)]
         with m.If(begin):
             m.d.sync += [valid.eq(1), lane.eq(0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -151,7 +151,9 @@ class PooledHead(wiring.Component):
     def _buffer(self, m: Module, head: MatrixStage) -> None:
         """Queue the outputs; a frame may enter while all frames before it find room."""
         layout = output_layout(self._logit_bits)
-        m.submodules.buffer = buffer = StreamBuffer(layout, max(2, self._frames * self._rows))
+        m.submodules.buffer = buffer = StreamBuffer(
+            layout, max(2, self._frames * self._rows), distributed=True
+        )
         m.d.comb += [
             buffer.i.p.value.eq(head.o_value),
             buffer.i.p.last.eq(head.o_index == self._rows - 1),
@@ -159,8 +161,13 @@ class PooledHead(wiring.Component):
         ]
         wiring.connect(m, buffer.o, wiring.flipped(self.outputs))
         under_way = Signal(range(self._frames + 1))
-        left = Signal()
-        m.d.sync += left.eq(self.outputs.valid & self.outputs.ready & self.outputs.p.last)
+        # Counted, since the memory shows a value too late in the cycle to ask whether it is last.
+        value, left = Signal(range(self._rows)), Signal()
+        last = value == self._rows - 1
+        transfer = self.outputs.valid & self.outputs.ready
+        m.d.sync += left.eq(transfer & last)
+        with m.If(transfer):
+            m.d.sync += value.eq(Mux(last, 0, value + 1))
         following = Signal.like(under_way)
         m.d.comb += following.eq(under_way + self.entered - left)
         m.d.sync += [under_way.eq(following), self.room.eq(following != self._frames)]
