@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from amaranth.hdl import ClockSignal, Instance, Module, Signal
+from amaranth.hdl import Array, ClockSignal, Instance, Module, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 
 ROM_MODULE = "scanwright_rom"
+
+BANK_DEPTH = 4096
+"""Words of a bank. A choice among more block memories, behind whose clock they come late, has
+time only after a register: so a deep memory is banks with registers of their own."""
 
 LOGIC_DEPTH = 128
 """Memories of at most so many words become logic: a block memory would be nearly empty."""
@@ -100,11 +104,12 @@ def pack_fields(values: Sequence[int], width: int) -> int:
 class ParameterMemory(wiring.Component):
     """A read-only memory with registered output.
 
-    Latency: 2 cycles from ``address`` to ``data``. Throughput: one word a cycle.
+    Latency: 2 cycles from ``address`` to ``data``. Throughput: one word a cycle. Beyond
+    :data:`BANK_DEPTH` words ``data`` is the choice among the banks' registers.
 
     Parameters
     ----------
-    name : unique in the design; names the image file
+    name : unique in the design; names the image file, with the bank's number if there are several
     width : bits a word
     words : unsigned contents, at least one word
     plan : where the words live
@@ -128,8 +133,14 @@ class ParameterMemory(wiring.Component):
             raise ValueError(f"parameter memory {name!r} has no words; give at least one")
         if min(contents) < 0 or max(contents) >> width:
             raise ValueError(f"a word of parameter memory {name!r} does not fit {width} bits")
-        self._name, self._width, self._words, self._plan = name, width, contents, plan
-        plan.add(name, width, contents)
+        self._width, self._words, self._plan = width, contents, plan
+        starts = range(0, len(contents), BANK_DEPTH)
+        self._banks = {
+            name if len(starts) == 1 else f"{name}_{number}": contents[start : start + BANK_DEPTH]
+            for number, start in enumerate(starts)
+        }
+        for bank, part in self._banks.items():
+            plan.add(bank, width, part)
         self._address_bits = max(1, (len(contents) - 1).bit_length())
         super().__init__({"address": In(self._address_bits), "data": Out(width)})
 
@@ -137,16 +148,7 @@ class ParameterMemory(wiring.Component):
         del platform
         m = Module()
         if self._plan.image_folder is not None:
-            m.submodules.rom = Instance(
-                ROM_MODULE,
-                p_WIDTH=self._width,
-                p_DEPTH=len(self._words),
-                p_ADDRESS=self._address_bits,
-                p_IMAGE=f"{self._plan.image_folder}/{self._name}.hex",
-                i_clk=ClockSignal(),
-                i_address=self.address,
-                o_data=self.data,
-            )
+            self._connect_banks(m, self._plan.image_folder)
             return m
         m.submodules.words = words = memory.Memory(
             shape=self._width, depth=len(self._words), init=self._words
@@ -157,3 +159,28 @@ class ParameterMemory(wiring.Component):
         m.d.sync += register.eq(port.data)
         m.d.comb += self.data.eq(register)
         return m
+
+    def _connect_banks(self, m: Module, folder: str) -> None:
+        """Add one ROM a bank; the upper address bits, two cycles later, choose among them."""
+        outputs = []
+        for number, (name, part) in enumerate(self._banks.items()):
+            address_bits = max(1, (len(part) - 1).bit_length())
+            output = Signal(self._width, name=f"{name}_data")
+            rom = Instance(
+                ROM_MODULE,
+                p_WIDTH=self._width,
+                p_DEPTH=len(part),
+                p_ADDRESS=address_bits,
+                p_IMAGE=f"{folder}/{name}.hex",
+                i_clk=ClockSignal(),
+                i_address=self.address[:address_bits],
+                o_data=output,
+            )
+            m.submodules["rom" if len(self._banks) == 1 else f"rom_{number}"] = rom
+            outputs.append(output)
+        bank: Value = self.address[(BANK_DEPTH - 1).bit_length() :]
+        for age in range(self.latency if len(outputs) > 1 else 0):
+            register = Signal(len(bank), name=f"bank_{age}", reset_less=True)
+            m.d.sync += register.eq(bank)
+            bank = register
+        m.d.comb += self.data.eq(Array(outputs)[bank] if len(outputs) > 1 else outputs[0])
