@@ -34,14 +34,14 @@ ARRAY_FAULTS = (
         name="accumulator not cleared",
         unit=_ARRAY,
         kind="lane 3 does not start its sum at zero",
-        pattern=r"(?P<site>multiplied\[1\]) \? \d+'h0+ : accumulator_3;",
+        pattern=r"(?P<site>multiplied_0\[1\]) \? \d+'h0+ : accumulator_3;",
         faulty="1'h0",
     ),
     Fault(
         name="sum taken too early",
         unit=_ARRAY,
         kind="the sums leave one product before the last",
-        pattern=rf"{ANONYMOUS} = (?P<site>multiplied\[2\]);",
+        pattern=rf"{ANONYMOUS} = (?P<site>multiplied_0\[2\]);",
         faulty="last & enable",
     ),
     Fault(

@@ -56,7 +56,7 @@ ACTIVATION_FAULTS = (
         name="SiLU's correction added",
         unit=_SILU,
         kind="SiLU adds what it should subtract",
-        pattern=r"= (?P<site>(?P<raised>\$signed\(\{ 1'h0, rectified_5, 11'h000 \}\)) "
+        pattern=r"= (?P<site>(?P<raised>\$signed\(\{ 1'h0, rectified_6, 11'h000 \}\)) "
         r"- \$signed\(correction\));",
         faulty="{raised} + $signed(correction)",
     ),
@@ -64,21 +64,21 @@ ACTIVATION_FAULTS = (
         name="SiLU's cut dropped",
         unit=_SILU,
         kind="the table repeats beyond 16",
-        pattern=r"= (?P<site>inside_3) \?",
+        pattern=r"= (?P<site>inside_4) \?",
         faulty="1'h1",
     ),
     Fault(
         name="SiLU's interpolation dropped",
         unit=_SILU,
         kind="the offset in the segment is read as zero",
-        pattern=r"\{ 1'h0, (?P<site>offset_2) \}",
+        pattern=r"product_part_1 <= (?P<site>offset_2);",
         faulty="7'h00",
     ),
     Fault(
         name="softplus' correction subtracted",
         unit=f"{_STEP}_softplus",
         kind="softplus subtracts what it should add",
-        pattern=r"= (?P<site>(?P<raised>\$signed\(\{ 1'h0, rectified_5, 11'h000 \}\)) "
+        pattern=r"= (?P<site>(?P<raised>\$signed\(\{ 1'h0, rectified_6, 11'h000 \}\)) "
         r"\+ \$signed\(correction\));",
         faulty="{raised} - $signed(correction)",
     ),
@@ -93,7 +93,7 @@ ACTIVATION_FAULTS = (
         name="u shifted as the gate",
         unit=_ACTIVATION,
         kind="u takes the gate's shift",
-        pattern=r"assign shift = (?P<site>is_u_6) \?",
+        pattern=r"assign shift = (?P<site>is_u_7) \?",
         faulty="1'h0",
     ),
     Fault(
@@ -156,8 +156,9 @@ SCAN_FAULTS = (
         name="dt_proj weight sign dropped",
         unit=_STEP,
         kind="the first weight is read as unsigned",
-        pattern=r"= (?P<site>\$signed\(dt\[7:0\]\) \* \$signed\((?P<weight>data\[3:0\])\));",
-        faulty="$signed(dt[7:0]) * $signed({{ 1'h0, {weight} }})",
+        pattern=r"= (?P<site>(?P<dt>\$signed\(product_0_part_0\)) \* "
+        r"\$signed\((?P<weight>product_0_part_1)\));",
+        faulty="{dt} * $signed({{ 1'h0, {weight} }})",
     ),
     Fault(
         name="argument shift off by one",
@@ -178,14 +179,14 @@ SCAN_FAULTS = (
         name="decay's integer part off by one",
         unit=f"{_LANE}_decay",
         kind="the decay is doubled",
-        pattern=r"= whole_3 \+ (?P<site>2'h2);",
+        pattern=r"= whole_4 \+ (?P<site>2'h2);",
         faulty="2'h1",
     ),
     Fault(
         name="decay's slope added",
         unit=f"{_LANE}_decay",
         kind="the line rises in place of falling",
-        pattern=r"= (?P<site>(?P<base>\{ product_base_1, 8'h00 \}) - product);",
+        pattern=r"= (?P<site>(?P<base>\{ product_base_2, 8'h00 \}) - product);",
         faulty="{base} + product",
     ),
     Fault(
