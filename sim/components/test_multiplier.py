@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from hw.multiplier import Multipliers, registered_product
+from hw.multiplier import PIPELINED_PRODUCT, Multipliers, registered_product
 from sim.components.pipes import run_pipe
 
 SHAPES = [Shape(1), Shape(3), Shape(4), Shape(2, signed=True), Shape(5, signed=True)]
@@ -47,7 +47,9 @@ def test_product_is_exact_one_cycle_later(first, second, kind):
 
 
 def test_mix_takes_logic_for_the_narrow_products_only():
-    assert Multipliers.MIX.in_logic(4, 8)
-    assert not Multipliers.MIX.in_logic(18, 18)
-    assert Multipliers.LUT.in_logic(18, 18)
-    assert not Multipliers.DSP.in_logic(1, 1)
+    assert Multipliers.MIX.in_logic(4, 1)
+    assert not Multipliers.MIX.in_logic(5, 1)
+    assert Multipliers.MIX.in_logic(8, PIPELINED_PRODUCT)
+    assert not Multipliers.MIX.in_logic(9, PIPELINED_PRODUCT)
+    assert Multipliers.LUT.in_logic(18, 1)
+    assert not Multipliers.DSP.in_logic(1, PIPELINED_PRODUCT)
