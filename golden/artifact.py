@@ -21,17 +21,9 @@ from golden.command import atomic_write
 from golden.configuration import DualScale, FrameShape, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.fixed_point import Integers, bits_for
+from golden.layer import Layer, LayerFormats, Linear
 from golden.piecewise import LinearTable
-from golden.program import (
-    FeatureEmbedding,
-    Layer,
-    LayerFormats,
-    Linear,
-    PooledHead,
-    Program,
-    Tables,
-    TokenEmbedding,
-)
+from golden.program import FeatureEmbedding, PooledHead, Program, Tables, TokenEmbedding
 from golden.validation import validate
 
 MAGIC = "scanwright-integer-program"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from golden import kernels
 from golden.fixed_point import Integers, integer_range
+from golden.layer import Layer, LayerShifts
 from golden.lookup import (
     decay_lookup,
     dual_scale_lookup,
@@ -24,7 +25,7 @@ from golden.lookup import (
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.operations.normalization import epsilon_integer
-from golden.program import Layer, LayerShifts, Program
+from golden.program import Program
 from golden.state import State
 
 Array = npt.NDArray[Any]

@@ -12,6 +12,7 @@ import numpy as np
 
 from golden.configuration import FrameShape, NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
+from golden.layer import Layer, LayerFormats, Linear
 from golden.operations import hadamard
 from golden.piecewise import (
     activation_table,
@@ -20,16 +21,7 @@ from golden.piecewise import (
     silu_correction,
     softplus_correction,
 )
-from golden.program import (
-    FeatureEmbedding,
-    Layer,
-    LayerFormats,
-    Linear,
-    PooledHead,
-    Program,
-    Tables,
-    TokenEmbedding,
-)
+from golden.program import FeatureEmbedding, PooledHead, Program, Tables, TokenEmbedding
 from golden.validation import validate
 
 

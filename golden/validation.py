@@ -9,9 +9,10 @@ import numpy as np
 from golden.configuration import FrameShape
 from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
+from golden.layer import Layer, LayerFormats, Linear
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
-from golden.program import FeatureEmbedding, Layer, LayerFormats, Linear, Program
+from golden.program import FeatureEmbedding, Program
 
 ACCUMULATOR_BITS = 32
 

@@ -10,9 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.fixed_point import Integers
+from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
-from golden.program import Linear, Program
+from golden.program import Program
 from hw.array_controller import OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
 from hw.event_table import Event

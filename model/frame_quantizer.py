@@ -22,11 +22,12 @@ from golden.fixed_point import (
     to_fixed_point,
     to_real,
 )
+from golden.layer import Layer, Linear
 from golden.operations.activation import silu
 from golden.operations.linear import accumulate
 from golden.operations.normalization import NORMALIZED_FRACTION, epsilon_integer, rms_norm
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
-from golden.program import FeatureEmbedding, Layer, Linear, PooledHead, Program
+from golden.program import FeatureEmbedding, PooledHead, Program
 from golden.random_program import standard_tables
 from golden.validation import validate
 from model.calibration import BlockValues

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from golden.compiled import CompiledBlocks
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, requantize, to_real
+from golden.layer import LayerFormats
 from golden.operations.linear import accumulate
-from golden.program import LayerFormats, Program
+from golden.program import Program
 from golden.reference import ReferenceExecutor
 from golden.state import State
 from model.network_parameters import LayerParameters

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.program import Layer, LayerFormats, Linear, Program, TokenEmbedding
+from golden.layer import Layer, LayerFormats, Linear
+from golden.program import Program, TokenEmbedding
 from golden.random_program import standard_tables
 from golden.validation import validate
 from model.network_parameters import LayerParameters, NetworkParameters

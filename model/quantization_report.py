@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.fixed_point import Integers, integer_range, to_real
+from golden.layer import Layer, LayerFormats, Linear
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION as OUTPUT_FRACTION
-from golden.program import Layer, LayerFormats, Linear, Program
+from golden.program import Program
 from model.float_simulation import FloatNetwork, ScanRounding
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.program_builder import NetworkDraft

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.fixed_point import Integers, integer_range
+from golden.layer import Layer, Linear
 from golden.lookup import dual_scale_lookup, silu_lookup, softplus_lookup, stacked
 from golden.operations.normalization import epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
-from golden.program import Layer, Linear, Program
+from golden.program import Program
 from golden.validation import validate
 from model.quantized_normalization import normalize
 from model.quantized_scan import ScanScales, quantized_scan

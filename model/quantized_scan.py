@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from golden.fixed_point import integer_range
+from golden.layer import LayerFormats
 from golden.lookup import decay_lookup
 from golden.operations.scan import ScanConstants, scan_step
 from golden.piecewise import EXPONENT_FRACTION
-from golden.program import LayerFormats
 
 __all__ = ["ScanScales", "quantized_scan"]
 

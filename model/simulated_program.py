@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.fixed_point import to_real
+from golden.layer import Layer, Linear
 from golden.operations import hadamard
 from golden.operations.normalization import NORMALIZED_FRACTION, epsilon_integer, rms_norm
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
-from golden.program import Layer, Linear, Program
+from golden.program import Program
 from model.scan_input import ScanInput, stored_input
 from model.simulated_scan import RoundingWatch, ScanWidths, SimulatedScan
 from model.unit_tables import UnitTables, look_up

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import integer_range, requantize
+from golden.layer import Linear
 from golden.operations.linear import causal_convolution
-from golden.program import Linear
 from golden.random_program import random_program
 from hw.convolution import CausalConvolution
 from hw.parameter_memory import MemoryPlan, pack_fields

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import saturate
+from golden.layer import SHIFT_LIMITS
 from golden.operations.normalization import epsilon_integer, reciprocal_root, rms_norm
 from golden.piecewise import LinearTable, reciprocal_table
-from golden.program import SHIFT_LIMITS
 from golden.random_program import random_program
 from hw.normalization import ResidualNorm
 from hw.parameter_memory import MemoryPlan

@@ -9,7 +9,8 @@ import numpy as np
 
 from golden import vectors
 from golden.configuration import NetworkShape, find_scheme
-from golden.program import Layer, Linear, Program, TokenEmbedding
+from golden.layer import Layer, Linear
+from golden.program import Program, TokenEmbedding
 from golden.random_program import random_program
 from golden.validation import validate
 from hw.lanes import Lanes

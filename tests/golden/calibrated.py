@@ -12,7 +12,8 @@ import numpy as np
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import fraction_bits_for, to_fixed_point, to_real
-from golden.program import SHIFT_LIMITS, Layer, Linear, Program
+from golden.layer import SHIFT_LIMITS, Layer, Linear
+from golden.program import Program
 from golden.random_program import random_program
 from golden.validation import validate
 from tests.golden import float_network

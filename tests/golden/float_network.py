@@ -10,7 +10,8 @@ import numpy as np
 from scipy.linalg import hadamard
 from scipy.special import expit
 
-from golden.program import Layer, Linear, Program
+from golden.layer import Layer, Linear
+from golden.program import Program
 
 
 def real(values: np.ndarray, fraction_bits) -> np.ndarray:
