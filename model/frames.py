@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +24,7 @@ from golden.errors import InputError
 from model.configuration import MambaConfiguration
 from model.mamba import MambaBlock, RMSNorm, ScanName
 from model.state import MambaState
+from model.taps import silent
 
 __all__ = ["FrameNetwork", "frame_checkpoint_bytes", "load_frame_checkpoint"]
 
@@ -31,10 +32,6 @@ OUTPUT_UNIT = 0.25
 """The head's float outputs count in quarters: near one for labels in metres, folded exactly."""
 FEATURE_LIMIT = 8.0
 """Features saturate here, as their integers do."""
-
-
-def _silent(_name: str, value: Any) -> Any:
-    return value
 
 
 class FrameNetwork(nn.Module):
@@ -93,7 +90,7 @@ class FrameNetwork(nn.Module):
             self.configuration, len(features), device=residual.device, dtype=residual.dtype
         )
         for index, block in enumerate(self.blocks):
-            residual = block(residual, state.convolution[index], state.ssm[index], _silent)
+            residual = block(residual, state.convolution[index], state.ssm[index], silent)
         pooled = self.norm_f(residual.mean(dim=1))  # b d
         hidden = self.dropout(functional.silu(self.hidden(pooled)))  # b H
         return OUTPUT_UNIT * self.head(hidden)  # b V

@@ -30,8 +30,8 @@ and once per model ``residual``, ``norm`` (b, l, d) and ``logits`` (b, l, vocabu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, cast, get_args
+from collections.abc import Iterator
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,11 @@ from torch.nn import functional
 from model.configuration import MambaConfiguration
 from model.scan import parallel_states, read_out, sequential_states, state_step
 from model.state import MambaState
+from model.taps import Stage, Tap, silent, stage
 
-__all__ = ["MambaLanguageModel", "MambaMixer", "RMSNorm", "ScanName", "Tap"]
+__all__ = ["MambaBlock", "MambaLanguageModel", "MambaMixer", "RMSNorm", "ScanName"]
 
-Tap = Callable[[str, Any], Tensor | None]
 ScanName = Literal["parallel", "sequential", "triton"]
-
-_Stage = Callable[[str, Any], Any]
 
 _STEP_MINIMUM, _STEP_MAXIMUM, _STEP_FLOOR = 1e-3, 1e-1, 1e-4
 
@@ -102,7 +100,7 @@ class MambaMixer(nn.Module):
             if projection.bias is not None:
                 projection.bias.zero_()
 
-    def forward(self, hidden: Tensor, convolution: Tensor, ssm: Tensor, tap: _Stage) -> Tensor:
+    def forward(self, hidden: Tensor, convolution: Tensor, ssm: Tensor, tap: Stage) -> Tensor:
         """Map (b, l, d) to (b, l, d); ``selective_scan_ref`` between the projections.
 
         ``convolution`` (b, k-1, e) and ``ssm`` (b, e, n) are read, then overwritten.
@@ -123,7 +121,7 @@ class MambaMixer(nn.Module):
         window = torch.cat([convolution.to(x.dtype), x[:, None]], dim=1)  # b k e
         _overwrite(convolution, window[:, 1:])
         u = functional.silu(self._convolve(window))  # b 1 e
-        delta, input_map, output_map = self._parameters_of_scan(u, _silent)
+        delta, input_map, output_map = self._parameters_of_scan(u, silent)
         transition = -torch.exp(self.A_log.float())  # e n
         state = state_step(
             ssm, u[:, 0].float(), delta[:, 0], transition, input_map[:, 0].float()
@@ -147,7 +145,7 @@ class MambaMixer(nn.Module):
             result = result + self.conv1d.bias.to(window.dtype)
         return result  # b l e
 
-    def _parameters_of_scan(self, u: Tensor, tap: _Stage) -> tuple[Tensor, Tensor, Tensor]:
+    def _parameters_of_scan(self, u: Tensor, tap: Stage) -> tuple[Tensor, Tensor, Tensor]:
         """Return delta (b, l, e) in float32, B and C (b, l, n): paper, algorithm 2, lines 2-4."""
         rank, n = self.configuration.dt_rank, self.configuration.d_state
         dt, input_map, output_map = self.x_proj(u).split([rank, n, n], dim=-1)
@@ -163,7 +161,7 @@ class MambaMixer(nn.Module):
         input_map: Tensor,
         output_map: Tensor,
         ssm: Tensor,
-        tap: _Stage,
+        tap: Stage,
     ) -> Tensor:
         """Selective scan and ``D`` skip in float32, (b, l, e) to (b, l, e) of ``u``'s dtype."""
         transition = -torch.exp(self.A_log.float())  # e n
@@ -196,7 +194,7 @@ class MambaBlock(nn.Module):
         self.mixer = MambaMixer(configuration, scan)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, residual: Tensor, convolution: Tensor, ssm: Tensor, tap: _Stage) -> Tensor:
+    def forward(self, residual: Tensor, convolution: Tensor, ssm: Tensor, tap: Stage) -> Tensor:
         """Return the residual stream (b, l, d) with this block's contribution added."""
         residual = tap("residual", residual)  # b l d
         hidden = tap("norm", self.norm(residual).to(self.mixer.D.dtype))  # b l d
@@ -276,12 +274,12 @@ class MambaLanguageModel(nn.Module):
         state = self.initial_state(tokens.shape[0]) if state is None else state
         residual = self.backbone.embedding(tokens).float()  # b l d
         for index, block in enumerate(self.backbone.blocks):
-            stage = _stage(tap, f"layers.{index}.")
-            residual = block(residual, state.convolution[index], state.ssm[index], stage)  # b l d
-        stage = _stage(tap, "")
-        residual = stage("residual", residual)  # b l d
+            show = stage(tap, f"layers.{index}.")
+            residual = block(residual, state.convolution[index], state.ssm[index], show)  # b l d
+        show = stage(tap, "")
+        residual = show("residual", residual)  # b l d
         hidden = self.backbone.norm_f(residual).to(self.lm_head.weight.dtype)  # b l d
-        return stage("logits", self.lm_head(stage("norm", hidden)))  # b l v
+        return show("logits", self.lm_head(show("norm", hidden)))  # b l v
 
     def step(self, token: Tensor, state: MambaState) -> Tensor:
         """Logits (b, vocabulary) after one more token (b); ``state`` is advanced by it."""
@@ -301,19 +299,3 @@ def _check_tokens(tokens: Tensor, dimensions: int, shape: str) -> None:
 def _overwrite(target: Tensor, value: Tensor) -> None:
     """Store a state; gradients end here, as a state outlives the pass that made it."""
     target.copy_(value.detach())
-
-
-def _silent(_name: str, value: Any) -> Any:
-    return value
-
-
-def _stage(tap: Tap | None, prefix: str) -> _Stage:
-    """Bind ``tap`` to one layer; the result returns the replacement or else what it was shown."""
-    if tap is None:
-        return _silent
-
-    def show(name: str, value: Any) -> Any:
-        replacement = tap(prefix + name, value)
-        return value if replacement is None else replacement
-
-    return show
