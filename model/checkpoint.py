@@ -1,9 +1,9 @@
-"""Reading and writing checkpoints of Mamba-1 language models.
+"""Reading and writing checkpoints of language models of both families.
 
-Read are the public ``state-spaces/mamba-*`` in the original naming and in that of Hugging Face,
-as safetensors or as PyTorch's ``.bin``, in one piece or in shards with an index, and the project's
-own files, which carry their configuration as metadata. Pickles are read with ``weights_only``, so
-no code in them runs. Tensors in half precision are widened to float32.
+Read are the public ``state-spaces/mamba-*`` and ``mamba2-*`` in the original naming and in that of
+Hugging Face, as safetensors or as PyTorch's ``.bin``, in one piece or in shards with an index, and
+the project's own files, which carry their configuration as metadata. Pickles are read with
+``weights_only``, so no code in them runs. Tensors in half precision are widened to float32.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ from model.checkpoint_configuration import (
     read_configuration,
     shape_of_tensors,
 )
-from model.configuration import MambaConfiguration
+from model.configuration import Configuration, configuration_from_fields
 from model.mamba import MambaLanguageModel
+from model.mamba2_configuration import read_mamba2_configuration, shape_of_mamba2_tensors
 
-__all__ = [
-    "CheckpointContent", "check_tensors", "checkpoint_bytes", "expected_tensors",
-    "load_checkpoint", "read_tensors", "ties",
-]  # fmt: skip
+__all__ = ["checkpoint_bytes", "load_checkpoint"]
 
 _HUGGING_FACE_EMBEDDING = "backbone.embeddings.weight"
 _PICKLES = (".bin", ".pt", ".pth")
@@ -65,7 +63,8 @@ def load_checkpoint(path: str | Path) -> MambaLanguageModel:
     ----------
     path : a file (``.safetensors``, ``.bin``, ``.pt``, ``.pth``, or an index ``.index.json`` of
         shards), or a folder that holds one checkpoint. The configuration is taken from the file's
-        metadata, else from a ``config.json`` beside it, else from the tensors' shapes.
+        metadata, else from a ``config.json`` beside it, else from the tensors' shapes, for Mamba-2
+        with one group.
 
     Raises
     ------
@@ -204,31 +203,27 @@ def _widen(path: Path, name: str, tensor: Tensor) -> Tensor:
     return wide
 
 
-def _configuration(content: CheckpointContent) -> tuple[MambaConfiguration, str]:
+def _configuration(content: CheckpointContent) -> tuple[Configuration, str]:
     """Return the configuration and where it comes from."""
-    for name in content.tensors:
-        if name.endswith(("mixer.dt_bias", "mixer.norm.weight")):
-            raise InputError(
-                f"{content.path}: {name} belongs to Mamba-2; load it with "
-                "model.mamba2_checkpoint.load_mamba2, only Mamba-1 becomes an integer program"
-            )
     if "run" in content.metadata:
         raise InputError(f"{content.path} is the state of a training run; name the checkpoint")
     beside = content.path.parent / "config.json"
     if "configuration" in content.metadata:
         try:
             fields = json.loads(content.metadata["configuration"])
-            return MambaConfiguration.from_mapping(fields), "its metadata"
+            return configuration_from_fields(fields), "its metadata"
         except (ValueError, TypeError) as error:
             raise InputError(f"{content.path}: bad configuration: {error}; {_AGAIN}") from error
+    second = any(name.endswith("mixer.dt_bias") for name in content.tensors)
     if beside.is_file():
-        return _tie(content.tensors, read_configuration(beside)), "config.json"
+        read = read_mamba2_configuration if second else read_configuration
+        return _tie(content.tensors, read(beside)), "config.json"
 
     def refuse(reason: str) -> InputError:
         return InputError(f"{content.path}: {reason}; {_AGAIN}, with its config.json")
 
-    inferred = shape_of_tensors(content.tensors, refuse)
-    return _tie(content.tensors, inferred), "the other tensors"
+    infer = shape_of_mamba2_tensors if second else shape_of_tensors
+    return _tie(content.tensors, infer(content.tensors, refuse)), "the other tensors"
 
 
 def ties(tensors: Mapping[str, Tensor]) -> bool:
@@ -237,7 +232,7 @@ def ties(tensors: Mapping[str, Tensor]) -> bool:
     return head is None or embedding is None or torch.equal(head, embedding)
 
 
-def _tie(tensors: Mapping[str, Tensor], configuration: MambaConfiguration) -> MambaConfiguration:
+def _tie(tensors: Mapping[str, Tensor], configuration: Configuration) -> Configuration:
     """Untie a head that differs from the embedding, as transformers does: the data decide."""
     if ties(tensors):
         return configuration

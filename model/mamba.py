@@ -1,8 +1,9 @@
-"""Mamba-1 language model: forward over whole sequences and one token at a time.
+"""Language models of both families, and Mamba-1's mixer: whole sequences or a token at a time.
 
 The arithmetic is that of ``mamba_ssm`` (``Mamba``, ``Block``, ``MambaLMHeadModel``) with the input
-discretized as ``delta B u``. Parameter names are those of the original checkpoints, so that a
-``state_dict`` is a checkpoint. The residual stream is float32 whatever the weights are.
+discretized as ``delta B u``; Mamba-2's mixer is in :mod:`model.mamba2`. Parameter names are those
+of the original checkpoints, so that a ``state_dict`` is a checkpoint. The residual stream is
+float32 whatever the weights are.
 
 Taps. ``forward(tokens, state, tap)`` shows intermediates to ``tap(name, tensor)``; a tensor that
 the tap returns takes the intermediate's place. Names per layer ``i``, as ``layers.{i}.<stage>``:
@@ -24,42 +25,28 @@ the tap returns takes the intermediate's place. Names per layer ``i``, as ``laye
 ``out``        (b, l, d) ``out_proj`` output
 =============  =========================================================================
 
-and once per model ``residual``, ``norm`` (b, l, d) and ``logits`` (b, l, vocabulary).
+(Mamba-2 has its own in its module), and once per model ``residual``, ``norm`` (b, l, d), ``logits``
+(b, l, vocabulary).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.configuration import MambaConfiguration
-from model.scan import parallel_states, read_out, sequential_states, state_step
+from model.configuration import Configuration, MambaConfiguration
+from model.layers import RMSNorm, convolution_weights, convolve, initial_step_bias, overwrite
+from model.mamba2 import Mamba2Mixer
+from model.scan import ScanName, parallel_states, read_out, sequential_states, state_step
 from model.state import MambaState
 from model.taps import Stage, Tap, silent, stage
 
 __all__ = ["MambaBlock", "MambaLanguageModel", "MambaMixer", "RMSNorm", "ScanName"]
-
-ScanName = Literal["parallel", "sequential", "triton"]
-
-_STEP_MINIMUM, _STEP_MAXIMUM, _STEP_FLOOR = 1e-3, 1e-1, 1e-4
-
-
-class RMSNorm(nn.Module):
-    """``x rsqrt(mean x^2 + eps) w`` over the last axis, as ``mamba_ssm``'s ``rms_norm_ref``."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))  # d
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d) to (..., d)."""
-        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class MambaMixer(nn.Module):
@@ -76,9 +63,7 @@ class MambaMixer(nn.Module):
 
             self._fused = selective_scan
         self.in_proj = nn.Linear(d, 2 * e, bias=configuration.use_bias)
-        self.conv1d = nn.Conv1d(
-            e, e, configuration.d_conv, groups=e, bias=configuration.use_conv_bias
-        )
+        self.conv1d = convolution_weights(e, configuration.d_conv, bias=configuration.use_conv_bias)
         self.x_proj = nn.Linear(e, r + 2 * n, bias=False)
         self.dt_proj = nn.Linear(r, e)
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, n + 1)).repeat(e, 1))  # e n
@@ -89,11 +74,9 @@ class MambaMixer(nn.Module):
     @torch.no_grad()
     def _initialize(self) -> None:
         """Official initialization: ``Mamba.__init__``, and ``_init_weights`` of the LM head."""
-        e, rank = self.configuration.d_inner, self.configuration.dt_rank
+        rank = self.configuration.dt_rank
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
-        low, high = math.log(_STEP_MINIMUM), math.log(_STEP_MAXIMUM)
-        step = torch.exp(torch.rand(e) * (high - low) + low).clamp(min=_STEP_FLOOR)  # e
-        self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse softplus
+        self.dt_proj.bias.copy_(initial_step_bias(self.configuration.d_inner))
         # One residual branch per layer: the variance at the end stays that of one branch.
         self.out_proj.weight.div_(math.sqrt(self.configuration.n_layer))
         for projection in (self.in_proj, self.out_proj):
@@ -108,8 +91,8 @@ class MambaMixer(nn.Module):
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # b l e
         x, z = tap("x", x), tap("z", z)
         window = torch.cat([convolution.to(x.dtype), x], dim=1)  # b k-1+l e
-        _overwrite(convolution, window[:, x.shape[1] :])
-        u = tap("u", functional.silu(tap("conv", self._convolve(window))))  # b l e
+        overwrite(convolution, window[:, x.shape[1] :])
+        u = tap("u", functional.silu(tap("conv", convolve(self.conv1d, window))))  # b l e
         delta, input_map, output_map = self._parameters_of_scan(u, tap)
         y = self._scan(u, delta, input_map, output_map, ssm, tap)  # b l e
         gated = tap("gated", tap("y", y) * functional.silu(z))  # b l e
@@ -119,31 +102,16 @@ class MambaMixer(nn.Module):
         """One token, (b, d) to (b, d), as the official ``Mamba.step``; updates the state."""
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # b e
         window = torch.cat([convolution.to(x.dtype), x[:, None]], dim=1)  # b k e
-        _overwrite(convolution, window[:, 1:])
-        u = functional.silu(self._convolve(window))  # b 1 e
+        overwrite(convolution, window[:, 1:])
+        u = functional.silu(convolve(self.conv1d, window))  # b 1 e
         delta, input_map, output_map = self._parameters_of_scan(u, silent)
         transition = -torch.exp(self.A_log.float())  # e n
         state = state_step(
             ssm, u[:, 0].float(), delta[:, 0], transition, input_map[:, 0].float()
         )  # b e n
-        _overwrite(ssm, state)
+        overwrite(ssm, state)
         y = read_out(state[:, None], output_map.float(), u.float(), self.D.float())  # b 1 e
         return self.out_proj(y[:, 0].to(z.dtype) * functional.silu(z))  # b d
-
-    def _convolve(self, window: Tensor) -> Tensor:
-        """Causal depthwise convolution, (b, k-1+l, e) to (b, l, e): ``causal_conv1d_ref``.
-
-        Written as k shifted products: in this layout they need no transposition.
-        """
-        taps = self.configuration.d_conv
-        length = window.shape[1] - taps + 1
-        weight = self.conv1d.weight[:, 0].to(window.dtype)  # e k
-        result = weight[:, 0] * window[:, :length]  # b l e
-        for position in range(1, taps):
-            result = result + weight[:, position] * window[:, position : position + length]
-        if self.conv1d.bias is not None:
-            result = result + self.conv1d.bias.to(window.dtype)
-        return result  # b l e
 
     def _parameters_of_scan(self, u: Tensor, tap: Stage) -> tuple[Tensor, Tensor, Tensor]:
         """Return delta (b, l, e) in float32, B and C (b, l, n): paper, algorithm 2, lines 2-4."""
@@ -173,25 +141,32 @@ class MambaMixer(nn.Module):
                 y, last = self._fused(
                     u, delta, transition, input_map, output_map, self.D.float(), ssm.clone()
                 )
-                _overwrite(ssm, last)
+                overwrite(ssm, last)
                 return y
             history = tapped
         else:
             history = states(*arguments)  # b l e n
-            _overwrite(ssm, history[:, -1])
+            overwrite(ssm, history[:, -1])
             tapped = tap("state", lambda: history)
             history = tapped if isinstance(tapped, Tensor) else history
         y = read_out(history, output_map.float(), u.float(), self.D.float())  # b l e
         return y.to(u.dtype)
 
 
+def make_mixer(configuration: Configuration, scan: ScanName) -> MambaMixer | Mamba2Mixer:
+    """Return the mixer of one block of the configuration's family."""
+    if isinstance(configuration, MambaConfiguration):
+        return MambaMixer(configuration, scan)
+    return Mamba2Mixer(configuration, scan)
+
+
 class MambaBlock(nn.Module):
     """RMSNorm -> mixer -> residual, ``mamba_ssm.modules.block.Block`` with ``residual_in_fp32``."""
 
-    def __init__(self, configuration: MambaConfiguration, scan: ScanName, dropout: float) -> None:
+    def __init__(self, configuration: Configuration, scan: ScanName, dropout: float) -> None:
         super().__init__()
         self.norm = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
-        self.mixer = MambaMixer(configuration, scan)
+        self.mixer = make_mixer(configuration, scan)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, residual: Tensor, convolution: Tensor, ssm: Tensor, tap: Stage) -> Tensor:
@@ -209,7 +184,7 @@ class MambaBlock(nn.Module):
 class MambaBackbone(nn.Module):
     """Embedding, blocks and final norm, ``mamba_ssm.models.mixer_seq_simple.MixerModel``."""
 
-    def __init__(self, configuration: MambaConfiguration, scan: ScanName, dropout: float) -> None:
+    def __init__(self, configuration: Configuration, scan: ScanName, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(configuration.vocab_size, configuration.d_model)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -226,13 +201,13 @@ class MambaBackbone(nn.Module):
 
 
 class MambaLanguageModel(nn.Module):
-    """Token logits from a stack of Mamba-1 blocks, ``mamba_ssm``'s ``MambaLMHeadModel``.
+    """Token logits from a stack of blocks, ``mamba_ssm``'s ``MambaLMHeadModel``.
 
     Parameters
     ----------
-    configuration : the shape
+    configuration : family and shape
     scan : ``parallel`` (log-depth, the default), ``sequential`` (one step after the other) or
-        ``triton`` (fused kernel, needs a GPU); all give the same values up to rounding
+        ``triton`` (fused kernel of Mamba-1, needs a GPU); all give the same values up to rounding
     dropout : probability of dropping an element of a block's output during training
 
     Raises
@@ -243,7 +218,7 @@ class MambaLanguageModel(nn.Module):
 
     def __init__(
         self,
-        configuration: MambaConfiguration,
+        configuration: Configuration,
         *,
         scan: ScanName = "parallel",
         dropout: float = 0.0,
@@ -294,8 +269,3 @@ class MambaLanguageModel(nn.Module):
 def _check_tokens(tokens: Tensor, dimensions: int, shape: str) -> None:
     if tokens.dim() != dimensions or 0 in tokens.shape:
         raise ValueError(f"tokens have shape {tuple(tokens.shape)}, must be {shape} and not empty")
-
-
-def _overwrite(target: Tensor, value: Tensor) -> None:
-    """Store a state; gradients end here, as a state outlives the pass that made it."""
-    target.copy_(value.detach())

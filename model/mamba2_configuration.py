@@ -1,4 +1,4 @@
-"""Shape of a Mamba-2 language model, and how checkpoints describe it.
+"""How checkpoints describe the shape of a Mamba-2 language model.
 
 The ``config.json`` of ``mamba_ssm`` gives ``ssm_cfg`` with the arguments of its ``Mamba2`` layer,
 that of Hugging Face transformers the fields of ``Mamba2Config``; without either the tensors' shapes
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch import Tensor
 
 from golden.errors import InputError
 from model.checkpoint_configuration import EMBEDDING, HEAD, layer_tensor
+from model.configuration import Mamba2Configuration
 
-__all__ = ["Mamba2Configuration", "read_mamba2_configuration", "shape_of_mamba2_tensors"]
+__all__ = ["read_mamba2_configuration", "shape_of_mamba2_tensors"]
 
-_LARGEST = 1 << 20
 # Arguments of ``mamba_ssm``'s ``Mamba2`` that change neither shapes nor a trained model's results.
 _INITIALIZATION = {
     "layer", "dt_min", "dt_max", "dt_init_floor", "A_init_range", "conv_init", "use_mem_eff_path",
@@ -30,74 +29,6 @@ _INITIALIZATION = {
 _SHAPING = {"d_state", "d_conv", "expand", "headdim", "ngroups", "dt_limit", "bias", "conv_bias"}
 # Arguments that only one value of can be loaded.
 _FIXED = {"d_ssm": None, "D_has_hdim": False, "rmsnorm": True, "norm_before_gate": False}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mamba2Configuration:
-    """Sizes and options of a Mamba-2 language model (Dao and Gu, arXiv:2405.21060).
-
-    Parameters
-    ----------
-    vocab_size : number of token values
-    d_model : width of the residual stream (``d``)
-    n_layer : number of blocks
-    d_inner : width inside the mixer (``e``), a multiple of ``head_dim``
-    d_state : states a channel (``n``)
-    d_conv : taps of the causal depthwise convolution (``k``)
-    head_dim : channels a head (``p``); all of a head share A, D and the step size
-    n_groups : groups of heads that share B and C (``g``), a divisor of the number of heads
-    dt_limit : the step size is clamped to this range
-    rms_norm_eps : added to the mean square before the inverse square root
-    tie_embeddings : the head shares the embedding's weights
-    use_conv_bias, use_bias : bias on the convolution, and on ``in_proj`` and ``out_proj``
-
-    Raises
-    ------
-    ValueError
-        With the offending value and the limit that it breaks.
-    """
-
-    vocab_size: int
-    d_model: int
-    n_layer: int
-    d_inner: int
-    d_state: int = 128
-    d_conv: int = 4
-    head_dim: int = 64
-    n_groups: int = 1
-    dt_limit: tuple[float, float] = (0.0, math.inf)
-    rms_norm_eps: float = 1e-5
-    tie_embeddings: bool = False
-    use_conv_bias: bool = True
-    use_bias: bool = False
-
-    def __post_init__(self) -> None:
-        for name in (
-            "vocab_size", "d_model", "n_layer", "d_inner", "d_state", "d_conv", "head_dim",
-            "n_groups",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
-                raise ValueError(f"{name} is {value!r}, must be an integer in 1..{_LARGEST}")
-        if self.d_inner % self.head_dim:
-            raise ValueError(f"d_inner is {self.d_inner}, no multiple of head_dim {self.head_dim}")
-        if self.heads % self.n_groups:
-            raise ValueError(f"n_groups is {self.n_groups}, no divisor of {self.heads} heads")
-        low, high = self.dt_limit
-        if not 0.0 <= low < high:
-            raise ValueError(f"dt_limit is {self.dt_limit}, must rise from 0 or more")
-        if not 0.0 < self.rms_norm_eps < 1.0:
-            raise ValueError(f"rms_norm_eps is {self.rms_norm_eps}, must lie in (0, 1)")
-
-    @property
-    def heads(self) -> int:
-        """Number of heads (``h``)."""
-        return self.d_inner // self.head_dim
-
-    @property
-    def convolved(self) -> int:
-        """Channels of the convolution: x, B and C."""
-        return self.d_inner + 2 * self.n_groups * self.d_state
 
 
 def read_mamba2_configuration(path: Path) -> Mamba2Configuration:
@@ -189,13 +120,12 @@ def _number(bound: Any) -> float:
     return float(bound["__float__"] if isinstance(bound, dict) else bound)
 
 
-def shape_of_mamba2_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Mamba2Configuration:
-    """Infer the shape from tensors in the original naming; one group is assumed.
+def shape_of_mamba2_tensors(
+    tensors: Mapping[str, Tensor], refuse: Callable[[str], InputError]
+) -> Mamba2Configuration:
+    """Infer the shape from tensors in the original naming, with one group.
 
-    Raises
-    ------
-    InputError
-        If a tensor that tells a size is missing or makes no model.
+    ``refuse`` is as in :func:`model.checkpoint_configuration.shape_of_tensors`.
     """
     try:
         vocabulary, width = tensors[EMBEDDING].shape
@@ -216,7 +146,4 @@ def shape_of_mamba2_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Mamba2
             use_bias=mixer + "in_proj.bias" in tensors,
         )
     except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: the tensors make no Mamba-2 model ({error}); export or download the "
-            "checkpoint again, with its config.json"
-        ) from error
+        raise refuse(f"the tensors make no Mamba-2 model ({error})") from error

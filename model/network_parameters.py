@@ -17,8 +17,9 @@ import torch
 from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.operations.normalization import NORM_EPSILON
-from model.configuration import MambaConfiguration
+from model.configuration import Configuration, MambaConfiguration
 from model.mamba import MambaLanguageModel, MambaMixer
+from model.mamba2 import Mamba2Mixer
 
 __all__ = ["LayerParameters", "NetworkParameters", "extract_parameters", "random_network"]
 
@@ -73,7 +74,8 @@ def _array(tensor: torch.Tensor) -> Reals:
     return tensor.detach().cpu().double().numpy()
 
 
-def layer_parameters(mixer: MambaMixer, norm_weight: torch.Tensor) -> LayerParameters:
+def layer_parameters(mixer: MambaMixer | Mamba2Mixer, norm_weight: torch.Tensor) -> LayerParameters:
+    assert isinstance(mixer, MambaMixer)  # _shape refuses others
     bias = mixer.conv1d.bias
     taps = _array(mixer.conv1d.weight)[:, 0]  # e K
     return LayerParameters(
@@ -90,8 +92,13 @@ def layer_parameters(mixer: MambaMixer, norm_weight: torch.Tensor) -> LayerParam
     )
 
 
-def _shape(configuration: MambaConfiguration) -> NetworkShape:
+def _shape(configuration: Configuration) -> NetworkShape:
     """Return the golden shape; refuse what the integer program has no place for."""
+    if not isinstance(configuration, MambaConfiguration):
+        raise InputError(
+            "the checkpoint is a Mamba-2 model, only Mamba-1 becomes an integer program; "
+            "quantize a Mamba-1 checkpoint"
+        )
     if configuration.use_bias:
         raise InputError(
             "the checkpoint has biases in in_proj and out_proj (use_bias); the integer program "

@@ -12,13 +12,18 @@ Shapes: ``u``, ``delta`` are (b, l, e); ``A`` is (e, n) and negative; ``B``, ``C
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["linear_recurrence", "parallel_states", "read_out", "sequential_states", "state_step"]
+__all__ = [
+    "ScanName", "linear_recurrence", "parallel_states", "read_out", "sequential_states",
+    "state_step",
+]  # fmt: skip
+
+ScanName = Literal["parallel", "sequential", "triton"]
 
 _CHUNK = 16
 

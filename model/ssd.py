@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from model.scan import linear_recurrence
 
-__all__ = ["chunked_scan", "scan_step"]
+__all__ = ["chunked_scan", "scan_step", "sequential_scan"]
 
 _CHUNK = 64
 
@@ -34,6 +34,17 @@ def scan_step(
     decay = torch.exp(delta * transition)[..., None, None]  # b h 1 1
     state = decay * state + (delta[..., None] * x)[..., None] * b[:, :, None]  # b h p n
     return torch.einsum("bhpn,bhn->bhp", state, c), state
+
+
+def sequential_scan(
+    x: Tensor, delta: Tensor, transition: Tensor, b: Tensor, c: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`chunked_scan` does, one step after the other; its yardstick."""
+    outputs = []
+    for t in range(x.shape[1]):
+        y, state = scan_step(state, x[:, t], delta[:, t], transition, b[:, t], c[:, t])
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), state
 
 
 def chunked_scan(

@@ -1,4 +1,4 @@
-"""The explicit streaming state of a Mamba-1 language model."""
+"""The explicit streaming state of a language model of either family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from golden.command import atomic_write
 from golden.errors import InputError
-from model.configuration import MambaConfiguration
+from model.configuration import Configuration
 
 __all__ = ["MambaState"]
 
@@ -25,8 +25,9 @@ class MambaState:
 
     Members
     -------
-    convolution : (layer, b, k-1, e), the last ``k-1`` convolution inputs, oldest first
-    ssm : (layer, b, e, n), the scan state, float32
+    convolution : (layer, b, k-1, c), the last ``k-1`` convolution inputs, oldest first; c is e, of
+        Mamba-2 e + 2 g n
+    ssm : the scan state, float32, (layer, b, e, n), of Mamba-2 (layer, b, h, p, n)
     """
 
     convolution: Tensor
@@ -35,7 +36,7 @@ class MambaState:
     @classmethod
     def initial(
         cls,
-        configuration: MambaConfiguration,
+        configuration: Configuration,
         batch: int,
         *,
         device: torch.device | str = "cpu",
@@ -44,12 +45,11 @@ class MambaState:
         """Return the all-zero state of ``batch`` sequences."""
         if batch < 1:
             raise ValueError(f"batch is {batch}, must be at least 1")
-        layers, inner = configuration.n_layer, configuration.d_inner
+        c = configuration
+        window, scan = (c.d_conv - 1, c.convolved), c.scan_shape
         return cls(
-            convolution=torch.zeros(
-                layers, batch, configuration.d_conv - 1, inner, device=device, dtype=dtype
-            ),
-            ssm=torch.zeros(layers, batch, inner, configuration.d_state, device=device),
+            convolution=torch.zeros(c.n_layer, batch, *window, device=device, dtype=dtype),
+            ssm=torch.zeros(c.n_layer, batch, *scan, device=device),
         )
 
     def reset(self) -> None:
@@ -66,7 +66,7 @@ class MambaState:
         atomic_write(path, save({name: getattr(self, name).contiguous() for name in _NAMES}))
 
     @classmethod
-    def load(cls, path: str | Path, configuration: MambaConfiguration) -> MambaState:
+    def load(cls, path: str | Path, configuration: Configuration) -> MambaState:
         """Read a state; ``InputError`` names what does not fit ``configuration``."""
         try:
             tensors = load_file(str(path))
@@ -74,7 +74,7 @@ class MambaState:
             raise InputError(f"cannot read the state {path}: {error}; save it again") from error
         if set(tensors) != set(_NAMES):
             raise InputError(f"{path} holds {sorted(tensors)}, a state holds {sorted(_NAMES)}")
-        batch = tensors["ssm"].shape[1] if tensors["ssm"].dim() == 4 else 1
+        batch = tensors["ssm"].shape[1] if tensors["ssm"].dim() > 1 else 1
         expected = cls.initial(configuration, max(batch, 1))
         for name in _NAMES:
             found, wanted = tuple(tensors[name].shape), tuple(getattr(expected, name).shape)

@@ -245,7 +245,7 @@ class _Output:
                 "sha256_of_documents": corpus.digest,
                 "bytes": {part: len(getattr(corpus, part)) for part in parts},
             },
-            "configuration": dataclasses.asdict(trainer.model.configuration),
+            "configuration": trainer.model.configuration.to_fields(),
             "options": dataclasses.asdict(trainer.options),
             "device": _device_name(trainer.device),
             "torch": torch.__version__,

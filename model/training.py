@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.configuration import MambaConfiguration
+from model.configuration import Configuration
 from model.corpus import SEPARATOR, Corpus
 from model.mamba import MambaLanguageModel, ScanName
 
 __all__ = ["Trainer", "TrainingOptions", "bits_per_byte"]
 
-_PENALIZED = (".x", ".residual", ".gated")
+_PENALIZED = (".x", ".residual", ".gated", ".normed")
 _PENALTY_FREE = 6.0  # root-mean-squares that a value may have at no cost
 _SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 
@@ -140,7 +140,7 @@ class Trainer:
 
     def __init__(
         self,
-        configuration: MambaConfiguration,
+        configuration: Configuration,
         options: TrainingOptions,
         corpus: Corpus,
         device: str,

@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from golden.errors import InputError
-from model.checkpoint import load_checkpoint
-from model.mamba2 import Mamba2LanguageModel
-from model.mamba2_checkpoint import load_mamba2
-from model.mamba2_configuration import Mamba2Configuration
-from model.ssd import chunked_scan, scan_step
+from model.checkpoint import checkpoint_bytes, load_checkpoint
+from model.configuration import Mamba2Configuration, configuration_from_fields
+from model.mamba import MambaLanguageModel
+from model.ssd import chunked_scan, sequential_scan
 
 PEER = Path(__file__).with_name("peer_mamba2.py")
 
@@ -59,7 +58,7 @@ def run_peer(folder, cases):
 def largest_difference(checkpoint, expected):
     wanted = load_file(expected)
     with torch.no_grad():
-        logits = load_mamba2(checkpoint)(wanted["tokens"])  # b l v
+        logits = load_checkpoint(checkpoint)(wanted["tokens"])  # b l v
     assert logits.shape == wanted["logits"].shape
     scale = max(1.0, float(wanted["logits"].abs().max()))
     return float((logits - wanted["logits"]).abs().max()) / scale
@@ -113,18 +112,15 @@ def test_chunks_equal_steps(length, groups):
     x, delta = draw(2, length, 6, 5), draw(2, length, 6).exp()
     b, c = draw(2, length, groups, 4), draw(2, length, groups, 4)
     transition, start = -draw(6).exp(), draw(2, 6, 5, 4)
-    y, last = chunked_scan(x, delta, transition, b, c, start)
-    state = start
-    for t in range(length):
-        own, state = scan_step(state, x[:, t], delta[:, t], transition, b[:, t], c[:, t])
-        assert torch.allclose(y[:, t], own, rtol=0, atol=1e-10)
-    assert torch.allclose(last, state, rtol=0, atol=1e-10)
+    arguments = (x, delta, transition, b, c, start)
+    for found, wanted in zip(chunked_scan(*arguments), sequential_scan(*arguments), strict=True):
+        assert torch.allclose(found, wanted, rtol=0, atol=1e-10)
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return Mamba2LanguageModel(
+    return MambaLanguageModel(
         Mamba2Configuration(
             vocab_size=50, d_model=12, n_layer=2, d_inner=24, d_state=5, head_dim=4, n_groups=2,
             dt_limit=(0.01, 0.5),
@@ -170,7 +166,7 @@ FIELDS = {
 
 def test_a_checkpoint_of_its_own_returns(network, tmp_path):
     write(tmp_path, network, FIELDS)
-    loaded = load_mamba2(tmp_path)
+    loaded = load_checkpoint(tmp_path)
     assert loaded.configuration == network.configuration
     tokens = torch.arange(20)[None]
     with torch.no_grad():
@@ -195,25 +191,37 @@ def test_a_checkpoint_of_its_own_returns(network, tmp_path):
 def test_wrong_configurations_are_one_line(network, tmp_path, fields, words):
     write(tmp_path, network, fields)
     with pytest.raises(InputError) as caught:
-        load_mamba2(tmp_path)
+        load_checkpoint(tmp_path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_each_loader_names_the_other(network, tmp_path):
-    write(tmp_path, network)
-    with pytest.raises(InputError, match=r"model\.mamba2_checkpoint\.load_mamba2"):
+def test_the_checkpoint_of_a_trained_network_carries_its_configuration(network, tmp_path):
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(checkpoint_bytes(network))
+    assert load_checkpoint(path).configuration == network.configuration
+    unlimited = dataclasses.replace(network.configuration, dt_limit=(0.0, math.inf))
+    assert "Infinity" not in unlimited.to_json()
+    assert configuration_from_fields(json.loads(unlimited.to_json())) == unlimited
+
+
+def test_a_configuration_of_the_other_family_is_refused(network, tmp_path):
+    write(tmp_path, network, {"model_type": "mamba", "hidden_size": 12, "vocab_size": 50})
+    with pytest.raises(InputError, match=r"config\.json"):
         load_checkpoint(tmp_path)
-    (tmp_path / "one").mkdir()
-    save_file({"backbone.embedding.weight": torch.zeros(2, 2)}, tmp_path / "one" / "a.safetensors")
-    with pytest.raises(InputError, match="holds no Mamba-2 model"):
-        load_mamba2(tmp_path / "one")
+
+
+def test_triton_is_the_scan_of_mamba1(network):
+    with pytest.raises(ValueError, match="parallel and sequential"):
+        MambaLanguageModel(network.configuration, scan="triton")
 
 
 def test_sizes_are_checked():
     good = Mamba2Configuration(vocab_size=4, d_model=8, n_layer=1, d_inner=16, head_dim=4)
     assert good.dt_limit == (0.0, math.inf)
     assert (good.heads, good.convolved) == (4, 16 + 256)
-    for field, value in (("d_state", 0), ("rms_norm_eps", 2.0), ("d_model", 1.5)):
+    for field, value in (("d_state", 0), ("rms_norm_eps", 2.0)):
         with pytest.raises(ValueError, match=field):
             dataclasses.replace(good, **{field: value})
+    with pytest.raises(TypeError, match="d_model"):
+        dataclasses.replace(good, d_model=1.5)
