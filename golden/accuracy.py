@@ -23,6 +23,7 @@ from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point, to_r
 from golden.operations import dual_scale
 from golden.operations.activation import silu, softplus
 from golden.operations.exponent import decay
+from golden.operations.moving_average import sigmoid
 from golden.operations.normalization import (
     NORM_EPSILON,
     NORMALIZED_FRACTION,
@@ -88,6 +89,13 @@ def silu_error(table: LinearTable) -> float:
     return _largest(result, x / (1.0 + np.exp(-x)))
 
 
+def sigmoid_error(table: LinearTable) -> float:
+    """Return the largest absolute error of the sigmoid over its whole domain."""
+    x = to_real(activation_inputs(), ACTIVATION_INPUT_FRACTION)
+    result = to_real(sigmoid(activation_inputs(), table), ACTIVATION_OUTPUT_FRACTION)
+    return _largest(result, 1.0 / (1.0 + np.exp(-x)))
+
+
 def softplus_error(table: LinearTable) -> float:
     """Return the largest absolute error of softplus over its whole domain."""
     x = to_real(activation_inputs(), ACTIVATION_INPUT_FRACTION)
@@ -146,7 +154,8 @@ def dual_scale_error(dual: DualScale, shift: int = 20) -> float:
 
 def measure() -> list[Measurement]:
     """Measure every unit with the tables that programs of this version carry."""
-    tables, dual = standard_tables(), DualScale()
+    tables, dual = standard_tables(average=True), DualScale()
+    assert tables.sigmoid is not None  # asked for
     results = [
         Measurement(
             unit=f"{name}, {ACTIVATION_OUTPUT_FRACTION} fraction bits",
@@ -158,6 +167,7 @@ def measure() -> list[Measurement]:
         for name, error in (
             ("SiLU", silu_error(tables.silu)),
             ("softplus", softplus_error(tables.softplus)),
+            ("sigmoid", sigmoid_error(tables.sigmoid)),
         )
     ]
     for bits in DECAY_BITS:

@@ -17,13 +17,21 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from golden.average import AverageLayer
 from golden.command import atomic_write
-from golden.configuration import DualScale, FrameShape, NetworkShape, Scheme
+from golden.configuration import DualScale, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.fixed_point import Integers, bits_for
-from golden.layer import Layer, LayerFormats, Linear
+from golden.layer import BlockFormats, Layer, LayerFormats, Linear
 from golden.piecewise import LinearTable
-from golden.program import FeatureEmbedding, PooledHead, Program, Tables, TokenEmbedding
+from golden.program import (
+    FeatureEmbedding,
+    PooledHead,
+    Program,
+    RowProjection,
+    Tables,
+    TokenEmbedding,
+)
 from golden.validation import validate
 
 MAGIC = "scanwright-integer-program"
@@ -154,10 +162,30 @@ class _Tensors:
         return LinearTable(self.get(f"tables.{name}.base"), self.get(f"tables.{name}.slope"))
 
 
+_COMMON_VECTORS = ("x", "u_channel", "scan_u", "gated_channel")
+
+
+def _rebuild_formats(
+    content: dict[str, Any], name: str, tensors: _Tensors, vectors: tuple[str, ...]
+) -> dict[str, Any]:
+    own = {vector: tensors.get(f"{name}.formats.{vector}") for vector in vectors}
+    return content["formats"] | own
+
+
+def _rebuild_average(content: dict[str, Any], name: str, tensors: _Tensors) -> AverageLayer:
+    convolved = "convolution" in content
+    return AverageLayer(
+        norm_weight=tensors.get(f"{name}.norm_weight"),
+        in_proj=tensors.linear(f"{name}.in_proj", bias=False),
+        convolution=tensors.linear(f"{name}.convolution", bias=True) if convolved else None,
+        dt_proj=tensors.linear(f"{name}.dt_proj", bias=True),
+        out_proj=tensors.linear(f"{name}.out_proj", bias=False),
+        formats=BlockFormats(**_rebuild_formats(content, name, tensors, _COMMON_VECTORS)),
+    )
+
+
 def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Layer:
-    formats: dict[str, Any] = dict(content["formats"])
-    for vector in ("x", "u_channel", "scan_u", "state", "scan_output", "gated_channel"):
-        formats[vector] = tensors.get(f"{name}.formats.{vector}")
+    vectors = (*_COMMON_VECTORS, "state", "scan_output")
     return Layer(
         norm_weight=tensors.get(f"{name}.norm_weight"),
         in_proj=tensors.linear(f"{name}.in_proj", bias=False),
@@ -167,7 +195,7 @@ def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Lay
         decay_rate=tensors.get(f"{name}.decay_rate"),
         skip=tensors.get(f"{name}.skip"),
         out_proj=tensors.linear(f"{name}.out_proj", bias=False),
-        formats=LayerFormats(**formats),
+        formats=LayerFormats(**_rebuild_formats(content, name, tensors, vectors)),
     )
 
 
@@ -179,7 +207,13 @@ def _rebuild_front(content: dict[str, Any], tensors: _Tensors) -> TokenEmbedding
         bias=tensors.get("front.bias"),
         fraction=content["fraction"],
         channel=tensors.get("front.channel"),
+        rows=_rebuild_rows(content["rows"], tensors) if "rows" in content else None,
     )
+
+
+def _rebuild_rows(content: dict[str, Any], tensors: _Tensors) -> RowProjection:
+    linear = tensors.linear("front.rows.linear", bias=True)
+    return RowProjection(linear=linear, fraction=content["fraction"])
 
 
 def _rebuild_pooled(content: dict[str, Any], tensors: _Tensors) -> PooledHead:
@@ -187,32 +221,26 @@ def _rebuild_pooled(content: dict[str, Any], tensors: _Tensors) -> PooledHead:
     return PooledHead(hidden=hidden, hidden_fraction=content["hidden_fraction"])
 
 
-def _rebuild_shape(content: dict[str, Any]) -> NetworkShape:
-    frame = FrameShape(**content["frame"]) if "frame" in content else None
-    return NetworkShape(**content | {"frame": frame})
-
-
 def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
     tensors = _Tensors(arrays)
     scheme = dict(content["scheme"])
     if "dual_scale" in scheme:
         scheme["dual_scale"] = DualScale(**scheme["dual_scale"])
-    pooled = "pooled" in content
+    shape, pooled = NetworkShape.of_fields(content["shape"]), "pooled" in content
+    rebuild = _rebuild_layer if shape.average is None else _rebuild_average
     scalars = ("residual_fraction", "final_norm_weight_fraction", "final_norm_fraction")
     return Program(
-        shape=_rebuild_shape(content["shape"]),
+        shape=shape,
         scheme=Scheme(**scheme),
         layers=tuple(
-            _rebuild_layer(layer, f"layers.{index}", tensors)
+            rebuild(layer, f"layers.{index}", tensors)
             for index, layer in enumerate(content["layers"])
         ),
-        tables=Tables(
-            **{name: tensors.table(name) for name in ("silu", "softplus", "exponent", "reciprocal")}
-        ),
+        tables=Tables(**{name: tensors.table(name) for name in content["tables"]}),
         front=_rebuild_front(content["front"], tensors),
         final_norm_weight=tensors.get("final_norm_weight"),
         pooled=_rebuild_pooled(content["pooled"], tensors) if pooled else None,
-        head=tensors.linear("head", bias=pooled),
+        head=tensors.linear("head", bias=shape.frame is not None),
         logit_fraction=content["logit_fraction"],
         provenance=content["provenance"],
         **{name: content[name] for name in scalars},

@@ -6,15 +6,18 @@ for why floating point carries the integers exactly.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from golden import kernels
+from golden.average import AverageLayer, AverageShifts
 from golden.fixed_point import Integers, integer_range
-from golden.layer import Layer, LayerShifts
+from golden.layer import Block, BlockShifts, Layer, LayerShifts
 from golden.lookup import (
+    average_decay_lookup,
     decay_lookup,
     dual_scale_lookup,
     power_of_two,
@@ -25,6 +28,7 @@ from golden.lookup import (
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.operations.normalization import epsilon_integer
+from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from golden.state import State
 
@@ -75,18 +79,16 @@ class _Normalization:
         return out
 
 
-class _CompiledLayer:
-    """One block: its weights in floating point and the constants of its kernels."""
+class _CompiledBlock(ABC):
+    """What all kinds of block have: weights in floating point and the constants of kernels."""
 
-    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+    def __init__(self, program: Program, block: Block, shifts: BlockShifts) -> None:
         shape, scheme, tables = program.shape, program.scheme, program.tables
-        bits, no_bias = scheme.activation_bits, np.zeros(shape.d_inner)
+        bits = scheme.activation_bits
         self._shape = shape
-        self._norm = _Normalization(program, layer.norm_weight, shifts.norm)
-        self._in_proj = _columns(layer.in_proj.weight, bits)
-        self._x_proj = _columns(layer.x_proj.weight, bits)
-        self._dt_proj = _columns(layer.dt_proj.weight, bits)
-        self._out_proj = _columns(layer.out_proj.weight, bits)
+        self._norm = _Normalization(program, block.norm_weight, shifts.norm)
+        self._in_proj = _columns(block.in_proj.weight, bits)
+        self._out_proj = _columns(block.out_proj.weight, bits)
         u_look_up = stacked(lambda shift: silu_lookup(tables.silu, shift, bits), shifts.u)
         dual = scheme.dual_scale
         scan_look_up = u_look_up
@@ -94,22 +96,50 @@ class _CompiledLayer:
             scan_look_up = stacked(
                 lambda shift: dual_scale_lookup(tables.silu, shift, dual), shifts.scan_u
             )
+        self._look_ups = (*u_look_up, *scan_look_up)
+        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+        self._rotation = None
+        if shifts.rotated is not None:
+            order, _ = hadamard.factors(shape.d_inner)
+            matrix = hadamard.block_matrix(order).astype(float)
+            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(bits))
+
+    def advance(self, residual: Array, window: Integers, state: Integers) -> None:
+        """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
+        kernels.add(residual, self.mix(residual, window, state) @ self._out_proj, *self._out)
+
+    def mix(self, residual: Array, window: Integers, state: Integers) -> Array:
+        """Return out_proj's input (b t, e) and advance the state."""
+        norm = self._norm.apply(residual)
+        total = (norm @ self._in_proj).reshape(len(state), -1, self._shape.in_projected)  # b t 2e
+        gated = self._gated(total, window, state).reshape(-1, self._shape.d_inner)  # (b t) e
+        if self._rotation is not None:
+            kernels.rotate(gated, *self._rotation)
+        return gated
+
+    @abstractmethod
+    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
+        """Return the gated values (b, t, e) of in_proj's accumulators and advance the state."""
+
+
+class _CompiledLayer(_CompiledBlock):
+    """One block with a selective scan."""
+
+    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+        super().__init__(program, layer, shifts)
+        scheme, tables = program.scheme, program.tables
+        bits = scheme.activation_bits
+        self._x_proj = _columns(layer.x_proj.weight, bits)
+        self._dt_proj = _columns(layer.dt_proj.weight, bits)
         self._convolution = (
             power_of_two(shifts.x),
             _limit(bits),
             np.ascontiguousarray(layer.convolution.weight.T, dtype=float),
             np.asarray(layer.convolution.bias, dtype=float),
             power_of_two(shifts.convolution),
-            *u_look_up,
-            *scan_look_up,
+            *self._look_ups,
         )
         self._projected = (power_of_two(shifts.projected), _limit(bits))
-        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
-        self._rotation = None
-        if shifts.rotated is not None:
-            block, _ = hadamard.factors(shape.d_inner)
-            matrix = hadamard.block_matrix(block).astype(float)
-            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(bits))
         self._scan = (
             (
                 np.asarray(layer.dt_proj.bias, dtype=float),
@@ -117,7 +147,7 @@ class _CompiledLayer:
                 softplus_lookup(tables.softplus, shifts.delta, scheme.delta_bits),
             ),
             (
-                no_bias,
+                np.zeros(program.shape.d_inner),
                 power_of_two(shifts.z),
                 silu_lookup(tables.silu, shifts.gate, scheme.gate_bits),
             ),
@@ -139,16 +169,9 @@ class _CompiledLayer:
             ),
         )
 
-    def advance(self, residual: Array, window: Integers, state: Integers) -> None:
-        """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
-        kernels.add(residual, self.mix(residual, window, state) @ self._out_proj, *self._out)
-
-    def mix(self, residual: Array, window: Integers, state: Integers) -> Array:
-        """Return out_proj's input (b t, e) and advance the state."""
+    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
         e, r = self._shape.d_inner, self._shape.dt_rank
-        batch = len(state)
-        total = (self._norm.apply(residual) @ self._in_proj).reshape(batch, -1, 2 * e)  # b t 2e
-        u, scan_u = np.empty((2, batch, total.shape[1], e), np.float32)  # b t e
+        u, scan_u = np.empty((2, *total.shape[:2], e), np.float32)  # b t e
         kernels.convolve(total, window, *self._convolution, u, scan_u)
         projected = u.reshape(-1, e) @ self._x_proj  # (b t) (r+2n)
         kernels.requantize(projected, *self._projected)
@@ -158,24 +181,76 @@ class _CompiledLayer:
             dt.reshape(u.shape),
             total,
             scan_u,
-            projected.reshape(batch, -1, projected.shape[1]),
+            projected.reshape(*u.shape[:2], projected.shape[1]),
             state,
             *self._scan,
             gated,
         )
-        if self._rotation is not None:
-            kernels.rotate(gated.reshape(-1, e), *self._rotation)
-        return gated.reshape(-1, e)
+        return gated
+
+
+class _CompiledAverage(_CompiledBlock):
+    """One block with a moving average."""
+
+    def __init__(self, program: Program, layer: AverageLayer, shifts: AverageShifts) -> None:
+        super().__init__(program, layer, shifts)
+        scheme, e, sigmoid = program.scheme, program.shape.d_inner, program.tables.sigmoid
+        assert sigmoid is not None  # guaranteed by golden.validation
+        # Without a convolution x is SiLU's input as it is: a convolution with one tap of one.
+        taps, bias, bits = np.ones((1, e)), np.zeros(e), ACTIVATION_INPUT_BITS
+        shift: Integers = np.zeros(e, np.int64)
+        if layer.convolution is not None and shifts.convolution is not None:
+            taps = np.ascontiguousarray(layer.convolution.weight.T, dtype=float)
+            bias = np.asarray(layer.convolution.bias, dtype=float)
+            bits, shift = scheme.activation_bits, shifts.convolution
+        self._half = len(taps) // 2
+        self._convolution = (
+            power_of_two(shifts.x), _limit(bits), taps, bias, power_of_two(shift), *self._look_ups
+        )  # fmt: skip
+        self._dt_proj = _columns(layer.dt_proj.weight, scheme.activation_bits)
+        self._average = (
+            (
+                np.asarray(layer.dt_proj.bias, dtype=float),
+                power_of_two(shifts.projected),
+                average_decay_lookup(sigmoid, scheme.decay_bits),
+            ),
+            None
+            if shifts.z is None
+            else (
+                np.zeros(e),
+                power_of_two(shifts.z),
+                silu_lookup(program.tables.silu, shifts.gate, scheme.gate_bits),
+            ),
+            power_of_two(shifts.gated),
+            (2.0**scheme.lift, 2.0**-scheme.decay_bits, _limit(scheme.gated_bits)),
+        )
+
+    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
+        del window  # whole frames leave nothing to keep
+        half, (batch, length, rows) = self._half, total.shape
+        # The centred convolution is the causal one, half its taps later; beyond the end x is zero.
+        ahead = np.concatenate([total, np.zeros((batch, half, rows), total.dtype)], axis=1)
+        edge = np.zeros((batch, 2 * half, self._shape.d_inner), np.int64)
+        u, scan_u = np.empty((2, batch, length + half, self._shape.d_inner), np.float32)
+        kernels.convolve(ahead, edge, *self._convolution, u, scan_u)
+        u, scan_u = np.ascontiguousarray(u[:, half:]), np.ascontiguousarray(scan_u[:, half:])
+        argument = (u.reshape(-1, u.shape[2]) @ self._dt_proj).reshape(u.shape)
+        gated = u  # dt_proj has read it; the result takes its memory
+        kernels.average_and_gate(argument, total, scan_u, state, *self._average, gated)
+        return gated
 
 
 class CompiledBlocks:
     """The blocks of any network prepared for speed; it holds constants only, no state."""
 
     def __init__(self, program: Program) -> None:
-        self._layers = [
-            _CompiledLayer(program, layer, shifts)
-            for layer, shifts in zip(program.layers, program.shifts, strict=True)
-        ]
+        self._layers: list[_CompiledBlock]
+        if program.shape.average is None:
+            scans = zip(program.scan_layers, program.scan_shifts, strict=True)
+            self._layers = [_CompiledLayer(program, *own) for own in scans]
+        else:
+            averages = zip(program.average_layers, program.average_shifts, strict=True)
+            self._layers = [_CompiledAverage(program, *own) for own in averages]
 
     def advance(self, residual: Array, state: State) -> None:
         """Run all blocks on ``residual`` (b t, d) float32, changed in place as ``state`` is."""

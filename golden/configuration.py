@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from golden.errors import InputError
 
@@ -38,23 +39,49 @@ def _check_size(name: str, value: object, low: int, high: int = _SIZE_LIMIT) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatchShape:
+    """How overlapping patches of a frame's rows become its tokens: a convolution over time.
+
+    Parameters
+    ----------
+    width : values that a row's features are projected to, C
+    kernel : rows a token sees, P
+    stride : rows from a token's first to the next token's first, S
+    """
+
+    width: int
+    kernel: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        _check_size("width", self.width, 1)
+        _check_size("kernel", self.kernel, 1, _TOKENS_LIMIT)
+        _check_size("stride", self.stride, 1, self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrameShape:
     """What a frame network reads and how its head ends: frames of feature vectors, not text.
 
     Parameters
     ----------
-    features : values a token, F
-    tokens : tokens a frame, T, a power of two because the head takes their mean by a shift
-    hidden : width of the head's hidden layer, H
+    features : values a row of the input, F
+    tokens : tokens a frame, T
+    hidden : width of the layer between the mean over the tokens and the head, H; the mean is a
+        shift, so that T is a power of two then. None: the head reads the norms of all tokens
+    patch : how rows become tokens; None if every row is a token
     """
 
     features: int
     tokens: int
-    hidden: int
+    hidden: int | None = None
+    patch: PatchShape | None = None
 
     def __post_init__(self) -> None:
         _check_size("features", self.features, 1)
         _check_size("tokens", self.tokens, 1, _TOKENS_LIMIT)
+        if self.hidden is None:
+            return
         _check_size("hidden", self.hidden, 1)
         if self.tokens & (self.tokens - 1):
             raise InputError(
@@ -67,10 +94,37 @@ class FrameShape:
         """The shift that divides a sum over a frame's tokens by their number."""
         return self.tokens.bit_length() - 1
 
+    @property
+    def rows(self) -> int:
+        """Rows of features a frame: ``(T - 1) S + P`` with patches, else T."""
+        if self.patch is None:
+            return self.tokens
+        return (self.tokens - 1) * self.patch.stride + self.patch.kernel
+
+    @property
+    def embedded(self) -> int:
+        """Values that become one token: ``P C`` with patches, else F."""
+        return self.features if self.patch is None else self.patch.kernel * self.patch.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageShape:
+    """A mixer that keeps an exponential moving average a channel in place of a selective scan.
+
+    ``s = lambda s + (1 - lambda) u`` with ``lambda = sigmoid(W u + b)``, W of full rank. Its
+    convolution, if any, looks as far ahead as back, so that it needs whole frames.
+
+    Parameters
+    ----------
+    gated : the average is multiplied by ``SiLU(z)``; without it there is no z
+    """
+
+    gated: bool = True
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkShape:
-    """Sizes of a Mamba-1 network, in the symbols of the Mamba paper.
+    """Sizes of a network, in the symbols of the Mamba paper.
 
     A language model reads tokens and gives logits for each; a frame network (``frame`` is not
     None) reads frames of feature vectors and gives one vector of outputs a frame.
@@ -81,10 +135,11 @@ class NetworkShape:
     d_model : width of the residual stream, D
     d_inner : width of the mixer, E
     d_state : state size a channel, N
-    d_conv : taps of the causal depthwise convolution, K
-    dt_rank : rank of the step-size projection, R
+    d_conv : taps of the causal depthwise convolution, K; of a moving average odd, and 1 is none
+    dt_rank : rank of the step-size projection, R; of a moving average E
     n_layer : number of blocks, L
     frame : front and head of a frame network; None for a language model
+    average : a moving average mixes in place of the selective scan, in a frame network; N is 1
     """
 
     vocabulary: int
@@ -95,22 +150,73 @@ class NetworkShape:
     dt_rank: int
     n_layer: int
     frame: FrameShape | None = None
+    average: AverageShape | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name != "frame":
-                low = 2 if field.name in ("vocabulary", "d_conv", "d_model", "d_inner") else 1
+            if field.name not in ("frame", "average"):
+                low = 2 if field.name in ("vocabulary", "d_model", "d_inner") else 1
                 _check_size(field.name, getattr(self, field.name), low)
+        if self.average is None:
+            _check_size("d_conv", self.d_conv, 2)
+            return
+        if self.frame is None:
+            raise InputError("a moving average mixes frames only; give the shape its frame")
+        if self.d_conv % 2 == 0:
+            raise InputError(
+                f"d_conv = {self.d_conv} is even, the convolution of a moving average is centred; "
+                f"use {self.d_conv + 1}"
+            )
+        if self.d_state != 1 or self.dt_rank != self.d_inner:
+            raise InputError(
+                f"d_state = {self.d_state} and dt_rank = {self.dt_rank}, a moving average has one "
+                f"state a channel and a projection of full rank: 1 and {self.d_inner}"
+            )
 
     @property
     def projected(self) -> int:
-        """Rows of x_proj: ``R + 2 N``, in the order dt, B, C."""
-        return self.dt_rank + 2 * self.d_state
+        """Rows that u is projected to: dt, B, C, ``R + 2 N``; of a moving average E."""
+        return self.dt_rank + 2 * self.d_state if self.average is None else self.d_inner
+
+    @property
+    def gated(self) -> bool:
+        """Whether the mixer has a gate."""
+        return self.average is None or self.average.gated
+
+    @property
+    def convolved(self) -> bool:
+        """Whether a convolution stands before the mixer."""
+        return self.d_conv > 1
+
+    @property
+    def in_projected(self) -> int:
+        """Rows of in_proj: x, and z if there is a gate."""
+        return self.d_inner * (1 + self.gated)
 
     @property
     def head_inputs(self) -> int:
-        """Columns of the head: H of a frame network, else D."""
-        return self.frame.hidden if self.frame else self.d_model
+        """Columns of the head: H or T D of a frame network, else D."""
+        if self.frame is None:
+            return self.d_model
+        hidden = self.frame.hidden
+        return self.frame.tokens * self.d_model if hidden is None else hidden
+
+    @classmethod
+    def of_fields(cls, content: dict[str, Any]) -> NetworkShape:
+        """Return the shape whose fields are nested dictionaries, as :func:`asdict` makes them.
+
+        Raises
+        ------
+        TypeError
+            If a field is missing or unknown.
+        """
+        own = dict(content)
+        if (frame := own.get("frame")) is not None:
+            patch = frame.get("patch")
+            own["frame"] = FrameShape(**frame | {"patch": patch and PatchShape(**patch)})
+        if (average := own.get("average")) is not None:
+            own["average"] = AverageShape(**average)
+        return cls(**own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +324,16 @@ class Scheme:
     def gated_bits(self) -> int:
         """Width of a gated value: wider than an activation if it is still to be rotated."""
         return self.activation_bits if self.rotation_bits is None else self.rotation_bits
+
+    @property
+    def average_bits(self) -> int:
+        """Width of a moving average: that of a state, but not less than its input's."""
+        return max(self.state_bits, self.scan_input_bits)
+
+    @property
+    def lift(self) -> int:
+        """Fraction bits that a moving average has more than its input; its range is the same."""
+        return self.average_bits - self.scan_input_bits
 
     @property
     def update_bits(self) -> int:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from golden.compiled import POSITIONS, CompiledBlocks
+from golden.configuration import FrameShape
 from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers, integer_range, requantize, saturate
 from golden.operations.activation import silu
@@ -21,8 +22,15 @@ from golden.reference import Probe, ReferenceBlocks, final_norm, ignore
 from golden.state import State
 
 
+def frame_of(program: Program) -> FrameShape:
+    """Return the shape of a frame; InputError for a language model."""
+    _ = program.feature_embedding
+    assert program.shape.frame is not None  # guaranteed by golden.validation
+    return program.shape.frame
+
+
 def check_features(program: Program, features: IntegerLike) -> Integers:
-    """Return ``features`` as integers (frames, T, F).
+    """Return ``features`` as integers (frames, rows, F); a row is a token without patches.
 
     Raises
     ------
@@ -31,10 +39,10 @@ def check_features(program: Program, features: IntegerLike) -> Integers:
         language model.
     """
     data = np.asarray(features, dtype=np.int64)
-    tokens, width = program.feature_embedding.bias.shape[0], len(program.feature_embedding.channel)
-    if data.ndim != 3 or data.shape[1:] != (tokens, width):
+    rows, width = frame_of(program).rows, len(program.feature_embedding.channel)
+    if data.ndim != 3 or data.shape[1:] != (rows, width):
         raise InputError(
-            f"features have shape {data.shape}, the program reads (frames, {tokens}, {width}); "
+            f"features have shape {data.shape}, the program reads (frames, {rows}, {width}); "
             "give whole frames"
         )
     bits = program.scheme.feature_bits
@@ -47,9 +55,30 @@ def check_features(program: Program, features: IntegerLike) -> Integers:
     return data
 
 
-def embed(program: Program, features: Integers) -> Integers:
-    """Return the residual stream (frames, T, d) of checked features (frames, T, F)."""
+def patches(program: Program, features: Integers, probe: Probe = ignore) -> Integers:
+    """Return the patches (frames, T, P C) of checked features (frames, rows, F).
+
+    ``probe`` receives rows, the projected rows (frames, rows, C).
+    """
+    patch, linear = frame_of(program).patch, program.row_projection.linear
+    assert patch is not None  # guaranteed by golden.validation
+    assert linear.bias is not None
+    total = accumulate(linear.weight, features) + linear.bias  # frames rows C
+    rows = requantize(total, program.row_shift, program.scheme.feature_bits)
+    probe("rows", -1, rows)
+    first = np.arange(frame_of(program).tokens)[:, None] * patch.stride  # T 1
+    chosen = rows[:, first + np.arange(patch.kernel)]  # frames T P C
+    return chosen.reshape(*chosen.shape[:2], -1)
+
+
+def embed(program: Program, features: Integers, probe: Probe = ignore) -> Integers:
+    """Return the residual stream (frames, T, d) of checked features (frames, rows, F).
+
+    ``probe`` receives rows, if the network has patches; see :func:`patches`.
+    """
     front = program.feature_embedding
+    if front.rows is not None:
+        features = patches(program, features, probe)
     total = accumulate(front.projection.weight, features) + front.bias  # frames T d
     return requantize(total, program.feature_shift, program.scheme.residual_bits)
 
@@ -57,26 +86,37 @@ def embed(program: Program, features: Integers) -> Integers:
 def outputs(program: Program, residual: Integers, probe: Probe = ignore) -> Integers:
     """Return the outputs (frames, V) of the last block's residual (frames, T, d).
 
-    ``probe`` receives pooled, norm (frames, d), hidden (frames, H) and logits (frames, V).
+    ``probe`` receives pooled, norm (frames, d), hidden (frames, H) and logits (frames, V), or of a
+    head that reads all tokens norm (frames, T d) and logits.
     """
-    scheme, pooled_head = program.scheme, program.pooled_head
-    shift = residual.shape[1].bit_length() - 1  # T is a power of two
+    head, scheme = program.head, program.scheme
+    if program.pooled is None:
+        hidden = final_norm(program, residual).reshape(len(residual), -1)  # frames (T d)
+        probe("norm", -1, hidden)
+    else:
+        hidden = _pooled(program, residual, probe)  # frames H
+    assert head.bias is not None  # guaranteed by golden.validation
+    total = accumulate(head.weight, hidden) + head.bias  # frames V
+    result = requantize(total, program.head_shift, scheme.logit_bits)
+    probe("logits", -1, result)
+    return result
+
+
+def _pooled(program: Program, residual: Integers, probe: Probe) -> Integers:
+    """Return the hidden layer (frames, H) on the mean of the residual (frames, T, d)."""
+    scheme, linear = program.scheme, program.pooled_head.hidden
+    shift = frame_of(program).tokens_log2
     pooled = requantize(residual.sum(axis=1), shift, scheme.residual_bits)  # frames d
     probe("pooled", -1, pooled)
     norm = final_norm(program, pooled)  # frames d
     probe("norm", -1, norm)
-    linear, head = pooled_head.hidden, program.head
     assert linear.bias is not None  # guaranteed by golden.validation
-    assert head.bias is not None
     total = accumulate(linear.weight, norm) + linear.bias  # frames H
     raw = requantize(total, program.hidden_shift, ACTIVATION_INPUT_BITS)
     activated = silu(raw, program.tables.silu)
     hidden = requantize(activated, program.hidden_output_shift, scheme.activation_bits)
     probe("hidden", -1, hidden)
-    total = accumulate(head.weight, hidden) + head.bias  # frames V
-    result = requantize(total, program.head_shift, scheme.logit_bits)
-    probe("logits", -1, result)
-    return result
+    return hidden
 
 
 def features_of(program: Program, values: np.ndarray) -> Integers:
@@ -112,10 +152,11 @@ class FrameExecutor:
 
         Parameters
         ----------
-        features : (frames, T, F), signed ``feature_bits``
-        probe : receives every named intermediate in the order the hardware computes them: of the
-            tokens (frames, T, ...) the embedding's residual and the blocks' probes, of the frames
-            (frames, ...) pooled, norm, hidden and logits
+        features : (frames, rows, F), signed ``feature_bits``; a row is a token without patches
+        probe : receives every named intermediate in the order the hardware computes them: with
+            patches of the rows (frames, rows, C) rows, of the tokens (frames, T, ...) the
+            embedding's residual and the blocks' probes, of the frames (frames, ...) pooled, norm,
+            hidden and logits
 
         Raises
         ------
@@ -124,7 +165,8 @@ class FrameExecutor:
         """
         data = check_features(self.program, features)
         if probe is not None:
-            state, residual = State.zeros(self.program, len(data)), embed(self.program, data)
+            state = State.zeros(self.program, len(data))
+            residual = embed(self.program, data, probe)
             probe("residual", -1, residual)  # frames T d
             return outputs(self.program, self._reference.forward(residual, state, probe), probe)
         result = np.empty((len(data), self.program.shape.vocabulary), np.int64)

@@ -286,6 +286,52 @@ def scan_and_gate(
 
 
 @_kernel
+def average_and_gate(
+    argument: Array,
+    total: Array,
+    scan_u: Array,
+    state: Array,
+    argument_constants: tuple[Array, ...],
+    z_constants: tuple[Array, ...] | None,
+    gated_scale: Array,
+    limits: tuple[float, float, float],
+    gated: Array,
+) -> None:
+    """Sigmoid, moving average, SiLU of z and gate; advance ``state``.
+
+    Parameters
+    ----------
+    argument : accumulators of dt_proj, (b, t, e)
+    total : accumulators of in_proj, of which z is the second half, (b, t, 2e)
+    scan_u : (b, t, e)
+    state : integers (b, e, 1)
+    argument_constants, z_constants : bias (e,), scale (e,), look-up table; no z without a gate
+    gated_scale : (e,)
+    limits : scale of the input, scale of the weights, limit of gated
+    gated : result, (b, t, e)
+    """
+    batch, length, channels = gated.shape
+    average, decay, gate = np.empty(channels), np.empty(channels), np.ones(channels)
+    entry = np.empty(channels, np.int32)
+    input_scale, decay_scale, gated_limit = limits
+    for i in range(batch):
+        for e in range(channels):
+            average[e] = state[i, e, 0]
+        for t in range(length):
+            _entries(argument[i, t], argument_constants[0], argument_constants[1], entry)
+            _look_up(argument_constants[2], entry, decay)
+            if z_constants is not None:
+                _entries(total[i, t, channels:], z_constants[0], z_constants[1], entry)
+                _look_up(z_constants[2], entry, gate)
+            for e in range(channels):
+                v = scan_u[i, t, e] * input_scale
+                average[e] = np.rint(v + decay[e] * (average[e] - v) * decay_scale)
+                gated[i, t, e] = _narrow(average[e] * gate[e] * gated_scale[e], gated_limit)
+        for e in range(channels):
+            state[i, e, 0] = np.int64(average[e])
+
+
+@_kernel
 def rotate(gated: Array, block: Array, scale: Array, limit: float) -> None:
     """Transform and requantize vectors (p, e) in place as :mod:`golden.operations.hadamard` does.
 

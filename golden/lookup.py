@@ -17,6 +17,7 @@ from golden.fixed_point import IntegerLike, Integers, requantize
 from golden.operations import dual_scale
 from golden.operations.activation import silu, softplus
 from golden.operations.exponent import decay
+from golden.operations.moving_average import average_decay
 from golden.piecewise import ACTIVATION_INPUT_BITS, EXPONENT_BITS, LinearTable
 
 Lookup = npt.NDArray[np.float32]
@@ -61,6 +62,10 @@ def _decay(table: LinearTable, decay_bits: int) -> Integers:
     return decay(np.arange(1 << EXPONENT_BITS), table, decay_bits)
 
 
+def _average_decay(table: LinearTable, decay_bits: int) -> Integers:
+    return average_decay(_inputs(), table, decay_bits)
+
+
 def silu_lookup(table: LinearTable, shift: int, bits: int) -> Lookup:
     """Return the requantized SiLU of every 18-bit input, most negative first, (2**18,)."""
     return _look_up(_silu, table, shift, bits)
@@ -79,6 +84,11 @@ def dual_scale_lookup(table: LinearTable, shift: int, dual: DualScale) -> Lookup
 def decay_lookup(table: LinearTable, decay_bits: int) -> Lookup:
     """Return ``2**-argument`` with ``decay_bits`` fraction bits of every argument, (2**16,)."""
     return _look_up(_decay, table, decay_bits)
+
+
+def average_decay_lookup(table: LinearTable, decay_bits: int) -> Lookup:
+    """Return the sigmoid with ``decay_bits`` fraction bits of every 18-bit input, (2**18,)."""
+    return _look_up(_average_decay, table, decay_bits)
 
 
 def stacked(

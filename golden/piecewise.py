@@ -1,9 +1,10 @@
 """Piecewise-linear tables of the non-linear units, built in float64 and read as integers.
 
-Four functions are tabulated: the even corrections of SiLU and softplus on ``[0, 16)``, ``2**-x``
-on ``[0, 1)`` and ``1/sqrt(m)`` on ``[1, 4)``. The tables travel inside the program, so the golden
-model and the Verilog read the same integers. Each segment's line is the best one in the maximum
-norm for a function of constant curvature: the chord, shifted by half its largest error.
+Five functions are tabulated: the even corrections of SiLU and softplus and ``sigmoid(-|x|)`` on
+``[0, 16)``, ``2**-x`` on ``[0, 1)`` and ``1/sqrt(m)`` on ``[1, 4)``. The tables travel inside the
+program, so the golden model and the Verilog read the same integers. Each segment's line is the
+best one in the maximum norm for a function of constant curvature: the chord, shifted by half its
+largest error.
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ def silu_correction(x: Reals) -> Reals:
     """Return ``relu(x) - SiLU(x) = |x| sigmoid(-|x|)``, an even function (Elfwing et al. 2018)."""
     magnitude = np.abs(x)
     return magnitude * np.exp(-magnitude) / (1.0 + np.exp(-magnitude))
+
+
+def sigmoid_correction(x: Reals) -> Reals:
+    """Return ``sigmoid(-|x|)``, an even function; the sigmoid is it or one less it."""
+    magnitude = np.abs(x)
+    return np.exp(-magnitude) / (1.0 + np.exp(-magnitude))
 
 
 def softplus_correction(x: Reals) -> Reals:

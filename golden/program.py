@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from golden.average import AverageLayer, AverageShifts
 from golden.configuration import NetworkShape, Scheme
 from golden.errors import InputError
 from golden.fixed_point import Integers
@@ -30,12 +31,13 @@ from golden.piecewise import (
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Coefficients of the non-linear units, shared by all layers."""
+    """Coefficients of the non-linear units, shared by all layers; sigmoid of moving averages."""
 
     silu: LinearTable
     softplus: LinearTable
     exponent: LinearTable
     reciprocal: LinearTable
+    sigmoid: LinearTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +55,50 @@ class TokenEmbedding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowProjection:
+    """How each row of a frame is projected before patches of rows become tokens.
+
+    A row becomes ``(linear x) >> row_shift``, rounded half to even and saturated to the width of
+    features.
+
+    Parameters
+    ----------
+    linear : with bias, (C, F)
+    fraction : fraction bits of the result
+    """
+
+    linear: Linear
+    fraction: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureEmbedding:
     """How a frame network's feature vectors enter the residual stream.
 
     Token t of a frame becomes ``(projection x + bias[t]) >> feature_shift``, rounded half to even
-    and saturated to the residual's width.
+    and saturated to the residual's width; x is row t, or with patches the P projected rows from
+    row ``S t`` on, one after the other.
 
     Parameters
     ----------
-    projection : without bias, (d, F)
+    projection : without bias, (d, F), or with patches (d, P C)
     bias : one learned row a position in the frame, in the accumulator's scale, (T, d)
     fraction : fraction bits of the features
     channel : by how many bits a feature is finer than that (the projection's columns are coarser
         by the same power of two, so that one accumulator sums them), (F,)
+    rows : projection of the features in front of patches; None without patches
     """
 
     projection: Linear
     bias: Integers
     fraction: int
     channel: Integers
+    rows: RowProjection | None = None
+
+    @property
+    def projected_fraction(self) -> int:
+        """Fraction bits of what ``projection`` reads."""
+        return self.fraction if self.rows is None else self.rows.fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +122,23 @@ class Program:
     A language model runs token by token: ``front`` (:class:`TokenEmbedding`), blocks, final norm,
     head. A frame network starts every frame from a state of zeros and runs ``front``
     (:class:`FeatureEmbedding`) and the blocks token by token; then, once a frame, the mean of the
-    last residual over the tokens, final norm, ``pooled`` and head.
+    last residual over the tokens, final norm, ``pooled`` and head. Without ``pooled`` the final
+    norm is taken of every token, and the head reads those of all tokens, one after the other.
 
     Parameters
     ----------
     front : what writes the residual stream, by the kind of network
     residual_fraction : fraction bits of the residual stream
     final_norm_weight, final_norm_weight_fraction, final_norm_fraction : norm before the head
-    pooled : hidden layer of a frame network; None for a language model
-    head : (V, d) without bias; of a frame network (V, H) with bias
+    pooled : hidden layer of a frame network whose head has one; else None
+    head : (V, d) without bias; of a frame network (V, H) or (V, T d) with bias
     logit_fraction : fraction bits of the logits
     provenance : where the program came from: seed, data, checkpoint hash (JSON values)
     """
 
     shape: NetworkShape
     scheme: Scheme
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer | AverageLayer, ...]
     tables: Tables
     front: TokenEmbedding | FeatureEmbedding
     residual_fraction: int
@@ -144,16 +172,48 @@ class Program:
 
     @property
     def pooled_head(self) -> PooledHead:
-        """The hidden layer of a frame network; InputError for a language model."""
+        """The hidden layer of a frame network; InputError for a network without."""
         if self.pooled is None:
-            raise InputError("the program is a language model; only frame networks pool tokens")
+            raise InputError("the program's head has no hidden layer and does not pool tokens")
         return self.pooled
+
+    @property
+    def row_projection(self) -> RowProjection:
+        """The projection of a frame's rows; InputError for a network without patches."""
+        rows = self.feature_embedding.rows
+        if rows is None:
+            raise InputError("the program's tokens are no patches of projected rows")
+        return rows
+
+    @property
+    def scan_layers(self) -> tuple[Layer, ...]:
+        """The blocks of a network with a selective scan; InputError for others."""
+        layers = tuple(layer for layer in self.layers if isinstance(layer, Layer))
+        if len(layers) < len(self.layers):
+            raise InputError("the program's blocks have a moving average and no selective scan")
+        return layers
+
+    @property
+    def average_layers(self) -> tuple[AverageLayer, ...]:
+        """The blocks of a network with a moving average; InputError for others."""
+        layers = tuple(layer for layer in self.layers if isinstance(layer, AverageLayer))
+        if len(layers) < len(self.layers):
+            raise InputError("the program's blocks have a selective scan and no moving average")
+        return layers
+
+    @cached_property
+    def row_shift(self) -> Integers:
+        """Bits dropped from the accumulators of a projected row, (C,)."""
+        rows = self.row_projection
+        accumulator = rows.linear.fraction_bits + self.feature_embedding.fraction
+        return checked_shift("rows", accumulator - rows.fraction)
 
     @cached_property
     def feature_shift(self) -> Integers:
         """Bits dropped from the accumulators of a frame network's features, (d,)."""
         front = self.feature_embedding
-        shift = front.projection.fraction_bits + front.fraction - self.residual_fraction
+        accumulator = front.projection.fraction_bits + front.projected_fraction
+        shift = accumulator - self.residual_fraction
         return checked_shift("features", shift)
 
     @cached_property
@@ -168,12 +228,25 @@ class Program:
         shift = ACTIVATION_OUTPUT_FRACTION - self.pooled_head.hidden_fraction
         return int(checked_shift("hidden output", shift))
 
+    @property
+    def shifts(self) -> tuple[LayerShifts, ...] | tuple[AverageShifts, ...]:
+        """The requantizing shifts of every block, checked against the hardware's limits."""
+        return self.scan_shifts if self.shape.average is None else self.average_shifts
+
     @cached_property
-    def shifts(self) -> tuple[LayerShifts, ...]:
-        """The requantizing shifts of every layer, checked against the hardware's limits."""
+    def scan_shifts(self) -> tuple[LayerShifts, ...]:
+        """The shifts of the blocks of a network with a selective scan."""
         return tuple(
             LayerShifts.of(layer, self.shape, self.scheme, self.residual_fraction, index)
-            for index, layer in enumerate(self.layers)
+            for index, layer in enumerate(self.scan_layers)
+        )
+
+    @cached_property
+    def average_shifts(self) -> tuple[AverageShifts, ...]:
+        """The shifts of the blocks of a network with a moving average."""
+        return tuple(
+            AverageShifts.of(layer, self.shape, self.scheme, self.residual_fraction, index)
+            for index, layer in enumerate(self.average_layers)
         )
 
     @cached_property
@@ -189,7 +262,8 @@ class Program:
 
     def scan_constants(self, index: int) -> ScanConstants:
         """Return the constants of layer ``index``'s scan."""
-        layer, shifts, scheme = self.layers[index], self.shifts[index], self.scheme
+        layer, shifts = self.scan_layers[index], self.scan_shifts[index]
+        scheme = self.scheme
         return ScanConstants(
             rate=layer.decay_rate,
             skip=layer.skip,

@@ -10,28 +10,39 @@ from dataclasses import replace
 
 import numpy as np
 
+from golden.average import AverageLayer
 from golden.configuration import FrameShape, NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.layer import Layer, LayerFormats, Linear
+from golden.layer import BlockFormats, Layer, LayerFormats, Linear
 from golden.operations import hadamard
 from golden.piecewise import (
+    ACTIVATION_INPUT_FRACTION,
     activation_table,
     exponent_table,
     reciprocal_table,
+    sigmoid_correction,
     silu_correction,
     softplus_correction,
 )
-from golden.program import FeatureEmbedding, PooledHead, Program, Tables, TokenEmbedding
+from golden.program import (
+    FeatureEmbedding,
+    PooledHead,
+    Program,
+    RowProjection,
+    Tables,
+    TokenEmbedding,
+)
 from golden.validation import validate
 
 
-def standard_tables() -> Tables:
-    """Return the tables that every program of this version carries."""
+def standard_tables(*, average: bool = False) -> Tables:
+    """Return the tables that every program of this version carries, or every ``average`` one."""
     return Tables(
         silu=activation_table(silu_correction),
         softplus=activation_table(softplus_correction),
         exponent=exponent_table(),
         reciprocal=reciprocal_table(),
+        sigmoid=activation_table(sigmoid_correction) if average else None,
     )
 
 
@@ -69,32 +80,40 @@ class _RandomProgram:
         """Bits by which a rotation widens the deviation of a gated value: about sqrt(E)."""
         return hadamard.growth(self._shape.d_inner) // 2 if self._scheme.rotation_bits else 0
 
-    def formats(self, norm_weight: int) -> LayerFormats:
+    def common_formats(self, norm_weight: int, x: Integers, gated: Integers) -> BlockFormats:
         scheme, shape = self._scheme, self._shape
         spare = scheme.activation_bits - 8
         u, u_channel = 5 + spare, self._scales.integers(-1, 2, shape.d_inner)
-        scan_u = 3 + u_channel if scheme.dual_scale else u + u_channel
-        rate = float(shape.d_state) * np.log2(np.e)
         rotated = scheme.rotation_bits is not None
-        return LayerFormats(
+        return BlockFormats(
             norm_weight=norm_weight,
             norm=5 + spare,
-            x=self.jitter(5 + spare),
+            x=x,
             u=u,
             u_channel=u_channel,
-            scan_u=scan_u,
+            scan_u=3 + u_channel if scheme.dual_scale else u + u_channel,
+            gate=scheme.gate_bits - 4,
+            gated=4 + spare - self.spread,
+            gated_channel=gated,
+            rotation=scheme.gated_bits - 4 if rotated else None,
+        )
+
+    def formats(self, norm_weight: int) -> LayerFormats:
+        scheme, spare = self._scheme, self._scheme.activation_bits - 8
+        x, state = self.jitter(5 + spare), self.jitter(scheme.state_bits - 3)
+        scan_output = self.jitter(scheme.scan_output_bits - 4)
+        common = self.common_formats(norm_weight, x, self.jitter(1))
+        rate = float(self._shape.d_state) * np.log2(np.e)
+        return LayerFormats(
+            **vars(common),
             dt=5 + spare,
             b=5 + spare,
             c=5 + spare,
             # The rate is unsigned, so it may use the bit that a signed format spends on the sign.
             decay_rate=int(fraction_bits_for(1.2 * rate, scheme.decay_rate_bits + 1)),
             delta=scheme.delta_bits - 2,
-            state=self.jitter(scheme.state_bits - 3),
-            scan_output=self.jitter(scheme.scan_output_bits - 4),
-            gate=scheme.gate_bits - 4,
-            gated=4 + spare - self.spread,
-            gated_channel=self.jitter(1),
-            rotation=scheme.gated_bits - 4 if rotated else None,
+            state=state,
+            scan_output=scan_output,
         )
 
     def layer(self) -> Layer:
@@ -133,6 +152,33 @@ class _RandomProgram:
             formats=formats,
         )
 
+    def average_layer(self) -> AverageLayer:
+        shape, scheme = self._shape, self._scheme
+        e, bits = shape.d_inner, scheme.weight_bits
+        norm_weight, norm_fraction = self.norm_weight()
+        x = np.full(e, ACTIVATION_INPUT_FRACTION)
+        if shape.convolved:
+            x = self.jitter(scheme.activation_bits - 3)
+        formats = self.common_formats(norm_fraction, x, self.jitter(1))
+        if not shape.gated:
+            formats = replace(formats, gate=0)
+        convolution: Linear | None = None
+        if shape.convolved:
+            taps = self.linear(e, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
+            convolution = self._with_bias(taps, formats.x, 0.5)
+        return AverageLayer(
+            norm_weight=norm_weight,
+            in_proj=self.linear(shape.in_projected, shape.d_model, bits, gain=1.5),
+            convolution=convolution,
+            dt_proj=self._with_bias(self.linear(e, e, bits, gain=3.0), formats.u, 2.0),
+            out_proj=self.linear(shape.d_model, e, bits, gain=2.0**-self.spread),
+            formats=formats,
+        )
+
+    def _with_bias(self, linear: Linear, fraction: int | Integers, size: float) -> Linear:
+        bias = self._random.uniform(-size, size, len(linear.weight))
+        return replace(linear, bias=to_fixed_point(bias, linear.fraction_bits + fraction, 32))
+
 
 def _biased(
     linear: Linear, input_fraction: int, random: np.random.Generator, size: float
@@ -157,15 +203,25 @@ def _feature_embedding(
     """Return a front for features of deviation one, with four deviations of range."""
     random = np.random.default_rng(seed + 1)
     fraction = scheme.feature_bits - 3
-    channel = random.integers(-1, 2, frame.features)
-    weight = random.normal(0.0, frame.features**-0.5, (shape.d_model, frame.features))
-    integers, exponent = quantize_rows(weight * np.exp2(-channel), scheme.embedding_bits)
+    channel, rows = random.integers(-1, 2, frame.features), None
+    columns, inputs = np.exp2(-channel), frame.features
+    if frame.patch is not None:
+        weight = random.normal(0.0, inputs**-0.5, (frame.patch.width, inputs)) * columns
+        integers, exponent = quantize_rows(weight, scheme.embedding_bits)
+        linear = Linear(weight=integers, fraction_bits=exponent)
+        rows = RowProjection(
+            linear=_biased(linear, fraction, random, 0.5), fraction=scheme.feature_bits - 3
+        )
+        columns, inputs = np.ones(frame.embedded), frame.embedded
+    weight = random.normal(0.0, inputs**-0.5, (shape.d_model, inputs)) * columns
+    integers, exponent = quantize_rows(weight, scheme.embedding_bits)
     bias = random.normal(0.0, 0.5, (frame.tokens, shape.d_model))
     return FeatureEmbedding(
         projection=Linear(weight=integers, fraction_bits=exponent),
-        bias=to_fixed_point(bias, exponent + fraction, 32),
+        bias=to_fixed_point(bias, exponent + (rows.fraction if rows else fraction), 32),
         fraction=fraction,
         channel=channel,
+        rows=rows,
     )
 
 
@@ -184,23 +240,25 @@ def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Progra
         front = _token_embedding(shape, scheme, residual_fraction, seed)
     else:
         front = _feature_embedding(shape, frame, scheme, seed)
-    layers = tuple(draw.layer() for _ in range(shape.n_layer))
+    layer = draw.layer if shape.average is None else draw.average_layer
+    layers = tuple(layer() for _ in range(shape.n_layer))
     final_norm_weight, final_fraction = draw.norm_weight()
-    if frame is not None:
+    if frame is not None and frame.hidden is not None:
         hidden = draw.linear(frame.hidden, shape.d_model, scheme.embedding_bits, gain=1.5)
         pooled = PooledHead(
             hidden=_biased(hidden, final_norm_fraction, biases, 0.5),
             hidden_fraction=scheme.activation_bits - 3,
         )
     head = draw.linear(shape.vocabulary, shape.head_inputs, scheme.embedding_bits)
-    if pooled is not None:
-        head = _biased(head, pooled.hidden_fraction, biases, 0.5)
+    if frame is not None:
+        inputs = final_norm_fraction if pooled is None else pooled.hidden_fraction
+        head = _biased(head, inputs, biases, 0.5)
     return validate(
         Program(
             shape=shape,
             scheme=scheme,
             layers=layers,
-            tables=standard_tables(),
+            tables=standard_tables(average=shape.average is not None),
             front=front,
             residual_fraction=residual_fraction,
             final_norm_weight=final_norm_weight,

@@ -14,7 +14,8 @@ from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers, requantize
 from golden.operations import dual_scale, hadamard
 from golden.operations.activation import silu, softplus
-from golden.operations.linear import accumulate, causal_convolution
+from golden.operations.linear import accumulate, causal_convolution, centred_convolution
+from golden.operations.moving_average import average_decay, moving_average
 from golden.operations.normalization import epsilon_integer, rms_norm
 from golden.operations.scan import selective_scan
 from golden.piecewise import ACTIVATION_INPUT_BITS
@@ -114,10 +115,14 @@ class ReferenceBlocks:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
-        self._scan = [program.scan_constants(i) for i in range(program.shape.n_layer)]
+        layers = range(program.shape.n_layer if program.shape.average is None else 0)
+        self._scan = [program.scan_constants(i) for i in layers]
 
     def forward(self, residual: Integers, state: State, probe: Probe) -> Integers:
-        """Return the residual (b, l, d) after all blocks and advance ``state`` in place."""
+        """Return the residual (b, l, d) after all blocks and advance ``state`` in place.
+
+        A moving average with a convolution needs whole sequences, as it looks ahead.
+        """
         for index in range(self.program.shape.n_layer):
             residual = self._layer(index, residual, state, probe)
         return residual
@@ -137,15 +142,21 @@ class ReferenceBlocks:
         )  # b l d
         probe("norm", index, norm)
         total = accumulate(layer.in_proj.weight, norm)  # b l 2e
-        x = requantize(total[..., :e], shifts.x, bits)  # b l e
+        x_bits = bits if program.shape.convolved else ACTIVATION_INPUT_BITS
+        x = requantize(total[..., :e], shifts.x, x_bits)  # b l e
         probe("x", index, x)
-        z = requantize(total[..., e:], shifts.z, ACTIVATION_INPUT_BITS)  # b l e
-        mixed, state.window[index] = self._convolution(index, x, state.window[index])
-        probe("convolution", index, mixed)
+        mixed = x
+        if program.shape.convolved:
+            mixed, state.window[index] = self._convolution(index, x, state.window[index])
+            probe("convolution", index, mixed)
         u, scan_u = self._scan_input(index, mixed, probe)  # b l e
-        gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)  # b l e
-        probe("gate", index, gate)
-        y, state.scan[index] = self._mix(index, u, scan_u, state.scan[index], probe)  # b l e
+        gate: Integers | int = 1
+        if shifts.z is not None:
+            z = requantize(total[..., e:], shifts.z, ACTIVATION_INPUT_BITS)  # b l e
+            gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)
+            probe("gate", index, gate)
+        mix = self._mix if program.shape.average is None else self._average
+        y, state.scan[index] = mix(index, u, scan_u, state.scan[index], probe)  # b l e
         gated = requantize(y * gate, shifts.gated, scheme.gated_bits)  # b l e
         probe("gated", index, gated)
         if shifts.rotated is not None:
@@ -161,9 +172,15 @@ class ReferenceBlocks:
     def _convolution(self, index: int, x: Integers, window: Integers) -> tuple[Integers, Integers]:
         """Return SiLU's input (b, l, e) and the next window (b, K - 1, e)."""
         convolution = self.program.layers[index].convolution
-        assert convolution.bias is not None  # guaranteed by golden.validation
-        total, window = causal_convolution(window, x, convolution.weight, convolution.bias)
         shift = self.program.shifts[index].convolution
+        # guaranteed by golden.validation
+        assert convolution is not None
+        assert convolution.bias is not None
+        assert shift is not None
+        if self.program.shape.average is None:
+            total, window = causal_convolution(window, x, convolution.weight, convolution.bias)
+        else:
+            total = centred_convolution(x, convolution.weight, convolution.bias)
         return requantize(total, shift, ACTIVATION_INPUT_BITS), window
 
     def _scan_input(self, index: int, mixed: Integers, probe: Probe) -> tuple[Integers, Integers]:
@@ -185,7 +202,7 @@ class ReferenceBlocks:
     ) -> tuple[Integers, Integers]:
         """Return y (b, l, e) and the state (b, e, n): projections, discretization and scan."""
         program, scheme, shape = self.program, self.program.scheme, self.program.shape
-        layer, shifts = program.layers[index], program.shifts[index]
+        layer, shifts = program.scan_layers[index], program.scan_shifts[index]
         projected = requantize(
             accumulate(layer.x_proj.weight, u), shifts.projected, scheme.activation_bits
         )  # b l (r+2n)
@@ -204,3 +221,22 @@ class ReferenceBlocks:
         y, scan_state = selective_scan(scan_state, delta, scan_u, b, c, self._scan[index])
         probe("scan_output", index, y)
         return y, scan_state
+
+    def _average(
+        self, index: int, u: Integers, scan_u: Integers, state: Integers, probe: Probe
+    ) -> tuple[Integers, Integers]:
+        """Return the moving averages (b, l, e) and the state (b, e, 1) after them."""
+        program, scheme = self.program, self.program.scheme
+        layer, shifts = program.average_layers[index], program.average_shifts[index]
+        assert layer.dt_proj.bias is not None  # guaranteed by golden.validation
+        assert program.tables.sigmoid is not None
+        total = accumulate(layer.dt_proj.weight, u) + layer.dt_proj.bias  # b l e
+        argument = requantize(total, shifts.projected, ACTIVATION_INPUT_BITS)
+        probe("projected", index, argument)
+        decay = average_decay(argument, program.tables.sigmoid, scheme.decay_bits)  # b l e
+        probe("decay", index, decay)
+        averages, last = moving_average(
+            state[..., 0], decay, scan_u << scheme.lift, scheme.decay_bits
+        )  # b l e
+        probe("state", index, averages)
+        return averages, last[..., None]

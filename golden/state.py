@@ -27,8 +27,10 @@ class State:
     def zeros(cls, program: Program, batch: int) -> State:
         """Return the state at the start of a sequence."""
         shape = program.shape
+        # A moving average's convolution looks ahead over whole frames and keeps nothing.
+        past = shape.d_conv - 1 if shape.average is None else 0
         return cls(
-            np.zeros((shape.n_layer, batch, shape.d_conv - 1, shape.d_inner), np.int64),
+            np.zeros((shape.n_layer, batch, past, shape.d_inner), np.int64),
             np.zeros((shape.n_layer, batch, shape.d_inner, shape.d_state), np.int64),
         )
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from golden.average import AverageLayer
 from golden.configuration import FrameShape
 from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
-from golden.layer import Layer, LayerFormats, Linear
+from golden.layer import Block, BlockFormats, Layer, Linear
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
+from golden.piecewise import ACTIVATION_INPUT_FRACTION
 from golden.program import FeatureEmbedding, Program
 
 ACCUMULATOR_BITS = 32
@@ -64,7 +66,7 @@ def _check_tokens_front(program: Program) -> None:
         )
 
 
-def _check_rotation(program: Program, formats: LayerFormats, name: str) -> None:
+def _check_rotation(program: Program, formats: BlockFormats, name: str) -> None:
     """Check that a rotated layer has a format for it and a size that can be rotated."""
     scheme = program.scheme
     if (formats.rotation is None) != (scheme.rotation_bits is None):
@@ -76,35 +78,54 @@ def _check_rotation(program: Program, formats: LayerFormats, name: str) -> None:
         hadamard.factors(program.shape.d_inner)
 
 
+def _check_rows(program: Program, frame: FrameShape) -> None:
+    """Check the projection of the rows of a network with patches."""
+    scheme, rows = program.scheme, program.feature_embedding.rows
+    if (rows is None) != (frame.patch is None):
+        raise InputError(
+            "the program has patches without a projection of their rows, or the other way round; "
+            "regenerate the artifact with model.quantize"
+        )
+    if rows is None or frame.patch is None:
+        return
+    if rows.linear.bias is None:
+        raise InputError("the projection of rows lacks its bias; store zeros instead")
+    sizes = (frame.patch.width, frame.features)
+    _check_linear("rows", rows.linear, sizes, scheme.embedding_bits, scheme.feature_bits)
+    _ = program.row_shift
+
+
 def _check_features_front(program: Program, frame: FrameShape) -> None:
     """Check projection and position bias of a frame network."""
     scheme, d, front = program.scheme, program.shape.d_model, program.feature_embedding
     _check("features.channel", front.channel, (frame.features,), 8)
     _check("features.bias", front.bias, (frame.tokens, d), ACCUMULATOR_BITS)
+    _check_rows(program, frame)
     # The largest bias of any position stands for all of them in the accumulator's bound.
     largest = np.abs(front.bias).max(axis=0)
     linear = replace(front.projection, bias=largest)
-    _check_linear(
-        "features", linear, (d, frame.features), scheme.embedding_bits, scheme.feature_bits
-    )
+    sizes = (d, frame.embedded)
+    _check_linear("features", linear, sizes, scheme.embedding_bits, scheme.feature_bits)
+    _ = program.feature_shift
 
 
 def _check_frame(program: Program, frame: FrameShape) -> None:
     """Check front and head of a frame network."""
-    scheme, shape = program.scheme, program.shape
-    if not isinstance(program.front, FeatureEmbedding) or program.pooled is None:
+    scheme, shape, pooled = program.scheme, program.shape, program.pooled
+    front = isinstance(program.front, FeatureEmbedding)
+    if not front or (pooled is None) != (frame.hidden is None):
         raise InputError(
-            "the program's shape is a frame network's, but its front or head is a language "
-            "model's; regenerate the artifact with model.quantize"
+            "the program's shape is a frame network's, but its front or head is another "
+            "network's; regenerate the artifact with model.quantize"
         )
-    hidden, head = program.pooled.hidden, program.head
-    if hidden.bias is None or head.bias is None:
+    if program.head.bias is None or (pooled is not None and pooled.hidden.bias is None):
         raise InputError("a frame network lacks the bias of hidden or head; store zeros instead")
     bits, inputs = scheme.embedding_bits, scheme.activation_bits
     _check_features_front(program, frame)
-    _check_linear("hidden", hidden, (frame.hidden, shape.d_model), bits, inputs)
-    _check_linear("head", head, (shape.vocabulary, frame.hidden), bits, inputs)
-    _ = program.feature_shift, program.hidden_shift, program.hidden_output_shift
+    if pooled is not None and frame.hidden is not None:
+        _check_linear("hidden", pooled.hidden, (frame.hidden, shape.d_model), bits, inputs)
+        _ = program.hidden_shift, program.hidden_output_shift
+    _check_linear("head", program.head, (shape.vocabulary, shape.head_inputs), bits, inputs)
 
 
 def _check_language_model(program: Program) -> None:
@@ -120,28 +141,15 @@ def _check_language_model(program: Program) -> None:
     _check_linear("head", program.head, sizes, scheme.embedding_bits, scheme.activation_bits)
 
 
-def _check_layer(program: Program, layer: Layer, name: str) -> None:
-    shape, scheme = program.shape, program.scheme
-    d, e, n = shape.d_model, shape.d_inner, shape.d_state
+def _check_block(program: Program, block: Block, name: str) -> None:
+    """Check what every kind of block has."""
+    shape, scheme, formats = program.shape, program.scheme, block.formats
+    d, e = shape.d_model, shape.d_inner
     inputs, weights = scheme.activation_bits, scheme.weight_bits
-    _check(f"{name}.norm_weight", layer.norm_weight, (d,), scheme.norm_weight_bits)
-    _check_linear(f"{name}.in_proj", layer.in_proj, (2 * e, d), weights, inputs)
-    _check_linear(
-        f"{name}.convolution",
-        layer.convolution,
-        (e, shape.d_conv),
-        scheme.convolution_weight_bits,
-        inputs,
-    )
-    _check_linear(f"{name}.x_proj", layer.x_proj, (shape.projected, e), weights, inputs)
-    _check_linear(f"{name}.dt_proj", layer.dt_proj, (e, shape.dt_rank), weights, inputs)
-    _check_linear(f"{name}.out_proj", layer.out_proj, (d, e), weights, inputs)
-    _check(f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False)
-    _check(f"{name}.skip", layer.skip, (e,), scheme.skip_bits)
-    if layer.convolution.bias is None or layer.dt_proj.bias is None:
-        raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
-    formats = layer.formats
-    for tensor in ("x", "u_channel", "scan_u", "state", "scan_output", "gated_channel"):
+    _check(f"{name}.norm_weight", block.norm_weight, (d,), scheme.norm_weight_bits)
+    _check_linear(f"{name}.in_proj", block.in_proj, (shape.in_projected, d), weights, inputs)
+    _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs)
+    for tensor in ("x", "u_channel", "scan_u", "gated_channel"):
         _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
     u = formats.u + formats.u_channel
     if scheme.dual_scale is None and np.any(formats.scan_u != u):
@@ -152,6 +160,29 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
             "must be equal"
         )
     _check_rotation(program, formats, name)
+
+
+def _check_convolution(program: Program, convolution: Linear, name: str) -> None:
+    shape, scheme = program.shape, program.scheme
+    sizes = (shape.d_inner, shape.d_conv)
+    bits, inputs = scheme.convolution_weight_bits, scheme.activation_bits
+    _check_linear(f"{name}.convolution", convolution, sizes, bits, inputs)
+
+
+def _check_layer(program: Program, layer: Layer, name: str) -> None:
+    """Check what a block with a selective scan has besides."""
+    shape, scheme, formats = program.shape, program.scheme, layer.formats
+    e, n = shape.d_inner, shape.d_state
+    inputs, weights = scheme.activation_bits, scheme.weight_bits
+    _check_convolution(program, layer.convolution, name)
+    _check_linear(f"{name}.x_proj", layer.x_proj, (shape.projected, e), weights, inputs)
+    _check_linear(f"{name}.dt_proj", layer.dt_proj, (e, shape.dt_rank), weights, inputs)
+    _check(f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False)
+    _check(f"{name}.skip", layer.skip, (e,), scheme.skip_bits)
+    if layer.convolution.bias is None or layer.dt_proj.bias is None:
+        raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
+    for tensor in ("state", "scan_output"):
+        _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
     scan_sum = (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n + int(
         np.abs(layer.skip).max()
     ) * (1 << (scheme.scan_input_bits - 1))
@@ -160,6 +191,46 @@ def _check_layer(program: Program, layer: Layer, name: str) -> None:
             f"{name}'s read-out can reach {scan_sum}, the limit is "
             f"{(1 << (ACCUMULATOR_BITS - 1)) - 1}; use fewer state bits"
         )
+
+
+def _check_average(program: Program, layer: AverageLayer, name: str) -> None:
+    """Check what a block with a moving average has besides."""
+    shape, scheme, e = program.shape, program.scheme, program.shape.d_inner
+    if (layer.convolution is None) == shape.convolved:
+        raise InputError(
+            f"{name} lacks a convolution or has one that its shape does not; d_conv is "
+            f"{shape.d_conv}, and 1 is none"
+        )
+    if layer.dt_proj.bias is None or (layer.convolution and layer.convolution.bias is None):
+        raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
+    if layer.convolution is not None:
+        _check_convolution(program, layer.convolution, name)
+    elif np.any(layer.formats.x != ACTIVATION_INPUT_FRACTION):
+        raise InputError(
+            f"{name}'s x has other than {ACTIVATION_INPUT_FRACTION} fraction bits, but without a "
+            "convolution it is SiLU's input"
+        )
+    sizes = (e, e)
+    _check_linear(
+        f"{name}.dt_proj", layer.dt_proj, sizes, scheme.weight_bits, scheme.activation_bits
+    )
+
+
+def _check_layers(program: Program) -> None:
+    """Check the blocks, which must all be of the kind that the shape says."""
+    if program.shape.average is None:
+        for index, layer in enumerate(program.scan_layers):
+            _check_block(program, layer, f"layers.{index}")
+            _check_layer(program, layer, f"layers.{index}")
+        return
+    if program.tables.sigmoid is None:
+        raise InputError(
+            "the program lacks the table of the sigmoid, which a moving average needs; "
+            "regenerate the artifact with model.quantize"
+        )
+    for index, average in enumerate(program.average_layers):
+        _check_block(program, average, f"layers.{index}")
+        _check_average(program, average, f"layers.{index}")
 
 
 def validate(program: Program) -> Program:
@@ -183,8 +254,7 @@ def validate(program: Program) -> Program:
     _check(
         "final_norm_weight", program.final_norm_weight, (shape.d_model,), scheme.norm_weight_bits
     )
-    for index, layer in enumerate(program.layers):
-        _check_layer(program, layer, f"layers.{index}")
+    _check_layers(program)
     # The derived shifts raise on their own when they leave the hardware's range.
     _ = program.shifts, program.head_shift, program.final_norm_shift
     return program

@@ -21,7 +21,7 @@ import numpy as np
 from golden.artifact import file_digest, narrowest
 from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers, saturate
-from golden.frames import check_features, embed, outputs
+from golden.frames import check_features, embed, frame_of, outputs
 from golden.program import Program
 from golden.reference import ReferenceBlocks, ReferenceExecutor, check_tokens
 from golden.state import State
@@ -39,16 +39,19 @@ class Trace:
 
     Parameters
     ----------
-    tokens : (l,), or the features of a frame network, (l, F)
+    tokens : (l,), or the features of a frame network, one row each, (l, F)
     last : 1 where a sequence ends, as TLAST does, and so at the end of every frame, (l,)
     context : which of the independent streams the token belongs to, (l,)
     probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
         Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
         (arg-max, l); of a frame network, once a frame, pooled (frames d), norm (frames d), hidden
-        (frames H) and logits (frames V) in place of the last three. Inside, in the order of
+        (frames H) and logits (frames V) in place of the last three, without hidden layer norm
+        (frames T d) and logits; of one with patches rows (l C). Inside, in the order of
         computation: norm (l d), x, convolution, u, scan_u (stored words), gate (l e), projected
         (l r+2n), delta, scan_output, gated and, if the scheme rotates, rotated (l e), residual
-        (l d), and if asked for state (after the token, l e n).
+        (l d), and if asked for state (after the token, l e n). A moving average has no
+        convolution or gate if its shape has none, and decay (l e) in place of delta and
+        scan_output. Probes of a network with patches have one entry a token, not a row.
     window : convolution inputs left at the end, oldest first, (layers, contexts, K - 1, e)
     state : recurrent state left at the end, (layers, contexts, e, n)
     """
@@ -101,7 +104,7 @@ def random_stimulus(program: Program, length: int, seed: int, contexts: int = 1)
         raise InputError(f"contexts = {contexts}: choose 1 or more, for a frame network 1")
     random = np.random.default_rng(seed)
     if program.shape.frame is not None:
-        count, width = length * program.shape.frame.tokens, program.shape.frame.features
+        count, width = length * program.shape.frame.rows, program.shape.frame.features
         bits = program.scheme.feature_bits
         features = saturate(np.rint(random.normal(0.0, 2.0 ** (bits - 3), (count, width))), bits)
         ends = frame_ends(program, count)
@@ -116,9 +119,9 @@ def random_stimulus(program: Program, length: int, seed: int, contexts: int = 1)
 
 
 def frame_ends(program: Program, count: int) -> Integers:
-    """Return TLAST of ``count`` tokens of a frame network: 1 at the last token of every frame."""
-    tokens = program.feature_embedding.bias.shape[0]
-    return (np.arange(count) % tokens == tokens - 1).astype(np.int64)
+    """Return TLAST of ``count`` rows of a frame network: 1 at the last row of every frame."""
+    rows = frame_of(program).rows
+    return (np.arange(count) % rows == rows - 1).astype(np.int64)
 
 
 def text_stimulus(text: str) -> Stimulus:
@@ -246,17 +249,17 @@ def _initial_state(
 
 
 def _whole_frames(program: Program, features: Integers, last: IntegerLike | None) -> Integers:
-    """Return a stream (l, F) that ends each frame as ``last`` says, as (frames, T, F)."""
-    tokens, width = program.feature_embedding.bias.shape[0], len(program.feature_embedding.channel)
+    """Return a stream (l, F) that ends each frame as ``last`` says, as (frames, rows, F)."""
+    rows, width = frame_of(program).rows, frame_of(program).features
     count = len(features) if features.ndim == 2 else 0
-    if not count or count % tokens or features.shape[1] != width:
+    if not count or count % rows or features.shape[1] != width:
         raise InputError(
-            f"features have shape {features.shape}, the program reads whole frames of {tokens} "
-            f"tokens, each {width} values: (l, {width})"
+            f"features have shape {features.shape}, the program reads whole frames of {rows} "
+            f"rows, each {width} values: (l, {width})"
         )
     if last is not None and not np.array_equal(np.asarray(last) != 0, frame_ends(program, count)):
-        raise InputError(f"last must be 1 at every {tokens}th token, the end of a frame, else 0")
-    return check_features(program, features.reshape(-1, tokens, width))
+        raise InputError(f"last must be 1 at every {rows}th row, the end of a frame, else 0")
+    return check_features(program, features.reshape(-1, rows, width))
 
 
 def _trace_frames(
@@ -270,12 +273,14 @@ def _trace_frames(
     def collect(name: str, layer: int, values: Integers) -> None:
         pieces.setdefault(_probe_name(name, layer), []).append(values)
 
-    ends = []
-    stretches = frames.shape[1] if with_state else 1
-    for residual in np.split(embed(program, frames), stretches, axis=1):  # frames t d
+    ends, embedded = [], embed(program, frames, collect)  # frames T d
+    # The scan leaves its states one token at a time; a moving average shows them all.
+    token_wise = with_state and program.shape.average is None
+    stretches = embedded.shape[1] if token_wise else 1
+    for residual in np.split(embedded, stretches, axis=1):  # frames t d
         collect("residual", -1, residual)
         ends.append(blocks.forward(residual, state, collect))
-        if with_state:
+        if token_wise:
             for layer, values in enumerate(state.scan):
                 collect("state", layer, values[:, None].copy())
     probes = {

@@ -94,7 +94,9 @@ class CausalConvolution(wiring.Component):
         self._multipliers = plan.multipliers
         self._weight_bits = scheme.convolution_weight_bits
         self._window_bits = (shape.d_conv - 1) * self._bits
-        self._shift_plan = ShiftPlan.covering([shifts.convolution for shifts in program.shifts])
+        self._shift_plan = ShiftPlan.covering(
+            [shifts.convolution for shifts in program.scan_shifts]
+        )
         self._bias_bits, words = _pack_parameters(program, self._shift_plan)
         self._parameters = ParameterMemory(
             name="convolution",
@@ -104,7 +106,7 @@ class CausalConvolution(wiring.Component):
         )
         bound = max(
             accumulator_bound(taps.weight, self._bits, taps.bias)
-            for taps in (layer.convolution for layer in program.layers)
+            for taps in (layer.convolution for layer in program.scan_layers)
         )
         self._requantizer = PlannedRequantizer(
             plan=self._shift_plan,
@@ -228,7 +230,7 @@ def _split(packed: Value, bits: int) -> list[Value]:
 def _pack_parameters(program: Program, shift_plan: ShiftPlan) -> tuple[int, list[int]]:
     """Return the bias's width and one word for each layer and channel: taps, bias, shift."""
     biases = []
-    for number, layer in enumerate(program.layers):
+    for number, layer in enumerate(program.scan_layers):
         if layer.convolution.bias is None:
             raise ValueError(f"layer {number}'s convolution has bias None, must have one; use 0")
         biases.append(layer.convolution.bias)
@@ -236,7 +238,7 @@ def _pack_parameters(program: Program, shift_plan: ShiftPlan) -> tuple[int, list
     weight_bits = program.scheme.convolution_weight_bits
     taps_bits = program.shape.d_conv * weight_bits
     words = []
-    for layer, bias, shifts in zip(program.layers, biases, program.shifts, strict=True):
+    for layer, bias, shifts in zip(program.scan_layers, biases, program.scan_shifts, strict=True):
         stored = shift_plan.stored(shifts.convolution)
         for taps, offset, shift in zip(layer.convolution.weight, bias, stored, strict=True):
             word = pack_fields(taps, weight_bits) | pack_fields([offset], bias_bits) << taps_bits

@@ -71,7 +71,7 @@ class DeltaUnit(wiring.Component):
         shape, scheme = program.shape, program.scheme
         self._layers = shape.n_layer
         self.products = -(-shape.dt_rank // steps)
-        projections = [layer.dt_proj for layer in program.layers]
+        projections = [layer.dt_proj for layer in program.scan_layers]
         self._accumulator_bits = magnitude_bits(
             max(
                 accumulator_bound(linear.weight, scheme.activation_bits, linear.bias)
@@ -98,7 +98,7 @@ class DeltaUnit(wiring.Component):
         )
 
     def _build_requantizers(self) -> None:
-        shifts = self._program.shifts
+        shifts = self._program.scan_shifts
         self._raw_plan = ShiftPlan.covering(layer.dt for layer in shifts)
         self._raw = PlannedRequantizer(
             plan=self._raw_plan,
@@ -129,7 +129,7 @@ class DeltaUnit(wiring.Component):
             plan=plan,
         )
         self._bias_bits = bits_for(biases)
-        amounts = [self._raw_plan.stored(layer.dt) for layer in self._program.shifts]
+        amounts = [self._raw_plan.stored(layer.dt) for layer in self._program.scan_shifts]
         self._constants = ParameterMemory(
             name="scan_dt_constants",
             width=self._bias_bits + self._raw_plan.bits,
@@ -166,7 +166,9 @@ class DeltaUnit(wiring.Component):
         m.submodules.narrow = delta = self._delta
         accumulator, shift = self._project(m)
         delta_shift = Signal(delta.shift.shape())
-        layer_shifts = [self._delta_plan.stored(layer.delta)[0] for layer in self._program.shifts]
+        layer_shifts = [
+            self._delta_plan.stored(layer.delta)[0] for layer in self._program.scan_shifts
+        ]
         # In step with softplus's results: channel 0's comes this long after its start.
         wait = self.latency - delta.latency - 1
         layer = delayed(m, self.layer, wait, name="result_layer")

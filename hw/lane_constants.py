@@ -58,9 +58,11 @@ class LaneConstants(wiring.Component):
     latency = ParameterMemory.latency
 
     def __init__(self, *, program: Program, scan_lanes: int, plan: MemoryPlan) -> None:
-        rates = np.stack([layer.decay_rate for layer in program.layers]).reshape(-1, scan_lanes)
-        channels = len(program.layers) * program.shape.d_inner
-        shifts = self._shifts = program.shifts
+        rates = np.stack([layer.decay_rate for layer in program.scan_layers]).reshape(
+            -1, scan_lanes
+        )
+        channels = len(program.scan_layers) * program.shape.d_inner
+        shifts = self._shifts = program.scan_shifts
         self.argument_plan = ShiftPlan.covering(layer.argument for layer in shifts)
         self.update_plan = ShiftPlan.covering(layer.update for layer in shifts)
         self.rate_bits = bits_for(rates, signed=False)
@@ -78,7 +80,7 @@ class LaneConstants(wiring.Component):
         )
         super().__init__(
             {
-                "layer": In(index_bits(len(program.layers))),
+                "layer": In(index_bits(len(program.scan_layers))),
                 "argument_shift": Out(unsigned(self.argument_plan.bits)),
                 "step_address": In(index_bits(len(rates))),
                 "rates": Out(data.ArrayLayout(unsigned(self.rate_bits), scan_lanes)),

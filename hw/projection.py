@@ -60,7 +60,9 @@ def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
     """Return (name, layer, weight, shift) in the order of execution."""
     e = program.shape.d_inner
     matrices = []
-    for index, (layer, shifts) in enumerate(zip(program.layers, program.shifts, strict=True)):
+    for index, (layer, shifts) in enumerate(
+        zip(program.scan_layers, program.scan_shifts, strict=True)
+    ):
         in_proj: Linear = layer.in_proj
         matrices += [
             ("in_x", index, in_proj.weight[:e], shifts.x),
@@ -68,7 +70,7 @@ def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
             ("in_z", index, in_proj.weight[e:], shifts.z),
             ("out", index, layer.out_proj.weight, shifts.out),
         ]
-    return [*matrices, ("head", len(program.layers), program.head.weight, program.head_shift)]
+    return [*matrices, ("head", len(program.scan_layers), program.head.weight, program.head_shift)]
 
 
 def lane_words(weight: Integers, lanes: int, bits: int) -> list[int]:

@@ -76,17 +76,17 @@ class ScanReadout(wiring.Component):
         self._program, self._lanes, self._slots = program, scan_lanes, slots
         self._multipliers = plan.multipliers
         self._steps = shape.d_state // scan_lanes
-        skips = np.stack([layer.skip for layer in program.layers])
+        skips = np.stack([layer.skip for layer in program.scan_layers])
         products = (shape.d_state << (scheme.activation_bits - 1)) << (scheme.state_bits - 1)
         skipped = int(np.abs(skips).max()) << (scheme.scan_input_bits - 1)
         self._accumulator_bits = magnitude_bits(products + skipped)
-        self._output_plan = ShiftPlan.covering(layer.scan_output for layer in program.shifts)
+        self._output_plan = ShiftPlan.covering(layer.scan_output for layer in program.scan_shifts)
         self._output = PlannedRequantizer(
             plan=self._output_plan,
             input_width=self._accumulator_bits,
             output_width=scheme.scan_output_bits,
         )
-        self._gated_plan = ShiftPlan.covering(layer.gated for layer in program.shifts)
+        self._gated_plan = ShiftPlan.covering(layer.gated for layer in program.scan_shifts)
         self._gated = PlannedRequantizer(
             plan=self._gated_plan,
             input_width=scheme.scan_output_bits + scheme.gate_bits,
@@ -114,10 +114,10 @@ class ScanReadout(wiring.Component):
     def _build_constants(self, plan: MemoryPlan) -> None:
         """Pack skip, output shift and gated shift of every (layer, e)."""
         program = self._program
-        skips = np.concatenate([layer.skip for layer in program.layers])
+        skips = np.concatenate([layer.skip for layer in program.scan_layers])
         self._skip_bits = bits_for(skips)
         words = []
-        for layer, shifts in zip(program.layers, program.shifts, strict=True):
+        for layer, shifts in zip(program.scan_layers, program.scan_shifts, strict=True):
             outputs = self._output_plan.stored(shifts.scan_output)
             gateds = self._gated_plan.stored(shifts.gated)
             for skip, output, gated in zip(layer.skip, outputs, gateds, strict=True):

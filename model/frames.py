@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golden.configuration import FrameShape, NetworkShape
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from model.configuration import MambaConfiguration
 from model.mamba import MambaBlock, RMSNorm, ScanName
@@ -47,15 +47,18 @@ class FrameNetwork(nn.Module):
     Raises
     ------
     ValueError
-        If the shape has no frame.
+        If the shape has no frame with a hidden layer.
     """
 
     def __init__(
         self, shape: NetworkShape, *, scan: ScanName = "parallel", dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if shape.frame is None:
-            raise ValueError("the shape has no frame; language models are in model.mamba")
+        width = None if shape.frame is None else shape.frame.hidden
+        if shape.frame is None or width is None:
+            raise ValueError(
+                "the shape has no frame with a hidden layer; language models are in model.mamba"
+            )
         self.shape, self.frame = shape, shape.frame
         self.configuration = MambaConfiguration(
             vocab_size=shape.vocabulary,
@@ -72,9 +75,9 @@ class FrameNetwork(nn.Module):
             MambaBlock(self.configuration, scan, dropout) for _ in range(shape.n_layer)
         )
         self.norm_f = RMSNorm(shape.d_model, self.configuration.rms_norm_eps)
-        self.hidden = nn.Linear(shape.d_model, self.frame.hidden)
+        self.hidden = nn.Linear(shape.d_model, width)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.frame.hidden, shape.vocabulary)
+        self.head = nn.Linear(width, shape.vocabulary)
 
     @property
     def blocks(self) -> Iterator[MambaBlock]:
@@ -117,7 +120,7 @@ def load_frame_checkpoint(path: Path) -> FrameNetwork:
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["shape"])
-        shape = NetworkShape(**content | {"frame": FrameShape(**content["frame"])})
+        shape = NetworkShape.of_fields(content)
         network = FrameNetwork(shape)
         network.load_state_dict(load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

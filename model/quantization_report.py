@@ -110,7 +110,7 @@ class _Rounding:
             return value
         if name == "residual":
             return _round(value, program.residual_fraction, scheme.residual_bits)
-        formats = program.layers[layer].formats
+        formats = program.scan_layers[layer].formats
         if name == "scan_u":
             return self._scan_input(value, formats.scan_u)
         if self._stage == "rotated":
@@ -167,7 +167,7 @@ def _variants(
     program: Program, network: NetworkParameters
 ) -> Iterator[tuple[str, Callable[[list[Array]], float]]]:
     """Yield every stage with the function that measures it on windows of text."""
-    layers = list(zip(network.layers, program.layers, strict=True))
+    layers = list(zip(network.layers, program.scan_layers, strict=True))
 
     def rounded(names: tuple[str, ...]) -> NetworkParameters:
         changed = tuple(_with_weights(own, layer, names) for own, layer in layers)
@@ -194,7 +194,7 @@ def _variants(
     yield "head", other(dataclasses.replace(network, head=_real(program.head)))
     yield from ((name, weights((name,))) for name in _TABLE_STAGES)
     yield from ((name, activation(name)) for name in _ACTIVATIONS)
-    scheme, numbered = program.scheme, dict(enumerate(program.layers))
+    scheme, numbered = program.scheme, dict(enumerate(program.scan_layers))
     yield "decay", recurrence({i: ScanRounding(scheme.decay_bits) for i in numbered})
     yield (
         "state",

@@ -125,7 +125,11 @@ class _QuantizedLayer(nn.Module):
     def __init__(self, program: Program, index: int) -> None:
         super().__init__()
         scheme, shape = program.scheme, program.shape
-        layer, shifts, tables = program.layers[index], program.shifts[index], program.tables
+        layer, shifts, tables = (
+            program.scan_layers[index],
+            program.scan_shifts[index],
+            program.tables,
+        )
         self.shape, self.scheme, self.program, self.index = shape, scheme, program, index
         formats, bits = layer.formats, scheme.activation_bits
         self.epsilon = epsilon_integer(shape.d_model, program.residual_fraction)
@@ -187,7 +191,7 @@ class _QuantizedLayer(nn.Module):
 
     def _scales(self, device: torch.device) -> ScanScales:
         if device not in self._scan_scales:
-            formats = self.program.layers[self.index].formats
+            formats = self.program.scan_layers[self.index].formats
             constants = self.program.scan_constants(self.index)
             self._scan_scales[device] = ScanScales.of(constants, formats, device)
         return self._scan_scales[device]
@@ -336,7 +340,8 @@ class QuantizedNetwork(nn.Module):
         """Return the validated program of the trained integers."""
         program, front = self.program, self.program.token_embedding
         layers = tuple(
-            own.written_to(layer) for own, layer in zip(self.blocks, program.layers, strict=True)
+            own.written_to(layer)
+            for own, layer in zip(self.blocks, program.scan_layers, strict=True)
         )
         return validate(
             dataclasses.replace(

@@ -242,7 +242,7 @@ class SimulatedProgram:
                 SimulatedScan(program, layer, widths, self._tables, watched(index)("scan_output")),
                 watched(index),
             )
-            for index, layer in enumerate(program.layers)
+            for index, layer in enumerate(program.scan_layers)
         ]
         shape, scheme = program.shape, program.scheme
         front = program.token_embedding

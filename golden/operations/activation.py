@@ -16,7 +16,7 @@ from golden.piecewise import (
 _OFFSET_BITS = ACTIVATION_DOMAIN_LOG2 + ACTIVATION_INPUT_FRACTION - ACTIVATION_SEGMENTS_LOG2
 
 
-def _correction(x: Integers, table: LinearTable) -> Integers:
+def even_correction(x: Integers, table: LinearTable) -> Integers:
     """Return the even correction at ``|x|`` with 23 fraction bits; zero from 16 on."""
     magnitude = np.abs(x)
     segment = magnitude >> _OFFSET_BITS
@@ -33,10 +33,10 @@ def _rectified(x: Integers) -> Integers:
 def silu(x: IntegerLike, table: LinearTable) -> Integers:
     """Return ``x sigmoid(x)`` for inputs with 12 fraction bits, with 23 fraction bits."""
     data = np.asarray(x, dtype=np.int64)
-    return _rectified(data) - _correction(data, table)
+    return _rectified(data) - even_correction(data, table)
 
 
 def softplus(x: IntegerLike, table: LinearTable) -> Integers:
     """Return ``log(1 + exp(x))`` for inputs with 12 fraction bits, with 23 fraction bits."""
     data = np.asarray(x, dtype=np.int64)
-    return _rectified(data) + _correction(data, table)
+    return _rectified(data) + even_correction(data, table)

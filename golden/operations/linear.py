@@ -34,6 +34,23 @@ def accumulate(weight: Integers, x: IntegerLike) -> Integers:
     return np.asarray(data @ weight.T, dtype=np.int64)
 
 
+def centred_convolution(x: IntegerLike, weight: Integers, bias: Integers) -> Integers:
+    """Return the accumulators (b, l, e) of the depthwise convolution that looks both ways.
+
+    Equal to the causal one (K - 1) / 2 tokens later; beyond either end x is zero.
+
+    Parameters
+    ----------
+    x : whole sequences, (b, l, e)
+    weight : oldest tap first, (e, K), K odd
+    bias : in the accumulator's scale, (e,)
+    """
+    data, half = np.asarray(x, dtype=np.int64), weight.shape[1] // 2
+    edge = np.zeros((len(data), half, data.shape[2]), np.int64)
+    ahead = np.concatenate([data, edge], axis=1)
+    return causal_convolution(edge, ahead, weight, bias)[0]
+
+
 def causal_convolution(
     window: Integers, x: IntegerLike, weight: Integers, bias: Integers
 ) -> tuple[Integers, Integers]:

@@ -36,6 +36,7 @@ def fewest_lanes(name: str, rows: int, columns: int, cycles: int) -> int:
 def shortest_beat(shape: NetworkShape, scan_lanes: int) -> int:
     """Return the fewest cycles a beat may have: one element a cycle everywhere."""
     assert shape.frame is not None
+    assert shape.frame.hidden is not None
     layers, tokens = shape.n_layer, shape.frame.tokens
     return max(
         shape.d_inner * (shape.d_state // scan_lanes),
@@ -67,6 +68,11 @@ def choose_streaming(
             "the streaming organisation needs a frame network, whose inputs are known ahead; "
             "use the shared organisation for a language model"
         )
+    if shape.average is not None or shape.frame.patch is not None or shape.frame.hidden is None:
+        raise InputError(
+            "the streaming organisation has selective scans, tokens that are rows, and heads with "
+            "a hidden layer; the network has another mixer, patches, or another head"
+        )
     scan = shape.d_state if scan is None else scan
     if scan < 1 or shape.d_state % scan:
         raise InputError(
@@ -94,6 +100,8 @@ def _lanes(shape: NetworkShape, scan: int, beat: int) -> StreamingLanes:
     """Return the fewest lanes of every array."""
     assert shape.frame is not None
     frame, d, e = shape.frame, shape.d_model, shape.d_inner
+    hidden_rows = frame.hidden
+    assert hidden_rows is not None
     token, whole = shape.n_layer * beat, frame.tokens * shape.n_layer * beat
     return StreamingLanes(
         front=fewest_lanes("the feature embedding", d, frame.features, token),
@@ -101,7 +109,7 @@ def _lanes(shape: NetworkShape, scan: int, beat: int) -> StreamingLanes:
         z=fewest_lanes("in_proj", e, d, beat),
         projected=fewest_lanes("x_proj", shape.projected, e, beat),
         out=fewest_lanes("out_proj", d, e, beat),
-        hidden=fewest_lanes("the hidden layer", frame.hidden, d, whole),
-        head=fewest_lanes("the head", shape.vocabulary, frame.hidden, whole),
+        hidden=fewest_lanes("the hidden layer", hidden_rows, d, whole),
+        head=fewest_lanes("the head", shape.vocabulary, hidden_rows, whole),
         scan=scan,
     )

@@ -126,7 +126,7 @@ class StreamingEngine(wiring.Component):
         """Make the arrays of embedding and block; their weights hold all layers."""
         program, plan, front = self._program, self.plan, self._front
         scheme, e = program.scheme, program.shape.d_inner
-        layers, shifts = program.layers, program.shifts
+        layers, shifts = program.scan_layers, program.scan_shifts
         array = partial(MatrixStage, plan=self._realisation)
         block = partial(array, weight_bits=scheme.weight_bits, input_bits=scheme.activation_bits)
         self._stages = {

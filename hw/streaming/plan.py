@@ -327,15 +327,16 @@ def plan_streaming(
 def _stages(shape: NetworkShape, lanes: StreamingLanes) -> dict[str, StageTiming]:
     """Return the arrays by name."""
     assert shape.frame is not None
-    d, e, frame = shape.d_model, shape.d_inner, shape.frame
+    d, e, frame, hidden = shape.d_model, shape.d_inner, shape.frame, shape.frame.hidden
+    assert hidden is not None
     sizes = {
         "front": (d, frame.features, lanes.front, True),
         "x": (e, d, lanes.x, False),
         "z": (e, d, lanes.z, False),
         "projected": (shape.projected, e, lanes.projected, False),
         "out": (d, e, lanes.out, False),
-        "hidden": (frame.hidden, d, lanes.hidden, True),
-        "head": (shape.vocabulary, frame.hidden, lanes.head, True),
+        "hidden": (hidden, d, lanes.hidden, True),
+        "head": (shape.vocabulary, hidden, lanes.head, True),
     }
     return {
         name: StageTiming(

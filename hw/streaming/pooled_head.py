@@ -62,6 +62,7 @@ class PooledHead(wiring.Component):
         pooled, bits = program.pooled, scheme.activation_bits
         assert pooled is not None  # the streaming plan refuses others
         assert shape.frame is not None
+        assert shape.frame.hidden is not None
         assert pooled.hidden.bias is not None  # guaranteed by golden.validation
         assert program.head.bias is not None
         self._rows, self._hidden_rows = shape.vocabulary, shape.frame.hidden

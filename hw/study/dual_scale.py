@@ -74,12 +74,12 @@ class Unpacker(wiring.Component):
 
 def scan_lane(program: Program) -> ScanLane:
     """Return one lane of the program's scan engine."""
-    rates = np.stack([layer.decay_rate for layer in program.layers])
+    rates = np.stack([layer.decay_rate for layer in program.scan_layers])
     return ScanLane(
         program=program,
         rate_bits=bits_for(rates, signed=False),
-        argument_plan=ShiftPlan.covering(shifts.argument for shifts in program.shifts),
-        update_plan=ShiftPlan.covering(shifts.update for shifts in program.shifts),
+        argument_plan=ShiftPlan.covering(shifts.argument for shifts in program.scan_shifts),
+        update_plan=ShiftPlan.covering(shifts.update for shifts in program.scan_shifts),
     )
 
 

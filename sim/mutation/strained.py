@@ -89,7 +89,7 @@ def strained_program() -> Program:
             program,
             front=_embedding(program),
             head=head,
-            layers=tuple(_strained_layer(layer, i) for i, layer in enumerate(program.layers)),
+            layers=tuple(_strained_layer(layer, i) for i, layer in enumerate(program.scan_layers)),
         )
     )
 

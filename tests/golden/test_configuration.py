@@ -18,15 +18,15 @@ MICRO = asdict(PRESETS["micro"])
 FRAME = asdict(PRESETS["mars"].frame)
 
 
-@pytest.mark.parametrize("field", [name for name in MICRO if name != "frame"])
+@pytest.mark.parametrize("field", [name for name in MICRO if isinstance(MICRO[name], int)])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, (1 << 20) + 1])
 def test_size_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"{field} = {value!r} is not an integer in"):
         NetworkShape(**MICRO | {field: value})
 
 
-@pytest.mark.parametrize("field", FRAME)
-@pytest.mark.parametrize("value", [0, -1, 2.0, "8", None, (1 << 20) + 1])
+@pytest.mark.parametrize("field", ["features", "tokens", "hidden"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, "8", (1 << 20) + 1])
 def test_frame_size_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"{field} = {value!r} is not an integer in"):
         FrameShape(**FRAME | {field: value})

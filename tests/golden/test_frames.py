@@ -155,8 +155,8 @@ HIDDEN = PROGRAM.pooled.hidden
             "features can accumulate up to 21",
         ),
         (with_front(fraction=50), "shift of features spans .* outside -12..31"),
-        (replace(PROGRAM, front=LANGUAGE.front), "front or head is a language model's"),
-        (replace(PROGRAM, pooled=None), "front or head is a language model's"),
+        (replace(PROGRAM, front=LANGUAGE.front), "front or head is another network's"),
+        (replace(PROGRAM, pooled=None), "front or head is another network's"),
         (replace(PROGRAM, head=replace(PROGRAM.head, bias=None)), "lacks the bias of hidden or"),
         (
             replace(PROGRAM, pooled=replace(PROGRAM.pooled, hidden=PROGRAM.head)),
@@ -237,11 +237,11 @@ def test_vector_files_of_frames_are_regenerated(tmp_path):
 @pytest.mark.parametrize(
     ("features", "last", "message"),
     [
-        (np.zeros((15, 20)), None, "whole frames of 16 tokens, each 20 values"),
+        (np.zeros((15, 20)), None, "whole frames of 16 rows, each 20 values"),
         (np.zeros((16, 19)), None, "whole frames"),
         (np.zeros(16), None, "whole frames"),
         (np.zeros((0, 20)), None, "whole frames"),
-        (np.zeros((16, 20)), [1] * 16, "last must be 1 at every 16th token"),
+        (np.zeros((16, 20)), [1] * 16, "last must be 1 at every 16th row"),
     ],
 )
 def test_streams_that_are_no_frames_are_refused(features, last, message):
