@@ -1,26 +1,35 @@
-"""Trains a program's integers: ``python -m model.qat --scheme NAME --artifact FILE --out FILE``."""
+"""Trains a program's integers: ``python -m model.qat --artifact FILE --out FOLDER``."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
 
 from golden import command
 from golden.artifact import file_digest, load_program, save_program
 from golden.errors import InputError
+from golden.program import Program
+from golden.reference import ReferenceExecutor
 from model.checkpoint import checkpoint_bytes
 from model.mamba import MambaLanguageModel, ScanName
-from model.quantization_training import QuantizationTrainer, QuantizationTraining
+from model.quantization_run import QuantizationRun
+from model.quantization_training import QuantizationTrainer, QuantizationTraining, TrainingText
 from model.quantized_network import QuantizedNetwork
-from model.sources import find_network, find_tokens
+from model.sources import TokenSource, find_network, find_tokens
+from model.teacher_text import sample_text
 
 application = typer.Typer(add_completion=False)
+
+_PROGRESS_UNITS = 10_000
 
 
 def _float_network(model: MambaLanguageModel, device: str) -> MambaLanguageModel:
@@ -31,62 +40,103 @@ def _float_network(model: MambaLanguageModel, device: str) -> MambaLanguageModel
     return network.eval().to(device)
 
 
-def _train(trainer: QuantizationTrainer) -> float:
-    """Run the trainer with a bar; return the mean loss of the last tenth, bits a token."""
-    steps = trainer.options.steps
+def _text(
+    tokens: TokenSource, teacher: MambaLanguageModel, options: QuantizationTraining, count: int
+) -> TrainingText:
+    """Return the training text and at least ``count`` tokens of the teacher's own."""
+    if options.generated == 0.0:
+        return TrainingText(real=tokens.train, generated=tokens.train)
+    length = 2 * options.length
+    rows = -(-count // length)
+    own = sample_text(teacher, rows=rows, length=length, seed=options.seed)
+    return TrainingText(real=tokens.train, generated=own)
+
+
+def _check(network: nn.Module, program: Program, stream: np.ndarray, length: int) -> None:
+    """Compare the logits of ``network`` on this device with the golden model's, for equality."""
+    tokens = stream[:length].astype(np.int64)[None]
+    wanted, _ = ReferenceExecutor(program).forward(tokens)
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        found = network(torch.from_numpy(tokens).to(device)).double().cpu().numpy()
+    if not np.array_equal(found, np.ldexp(wanted.astype(float), -program.logit_fraction)):
+        raise InputError(
+            f"the trained network does not compute the golden model's integers on {device}; "
+            "train on the CPU, and report this"
+        )
+
+
+def _train(run: QuantizationRun, every: int) -> None:
+    """Run the trainer with a bar, judging it every so many steps and at both ends."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    trainer = run.trainer
     losses: list[torch.Tensor] = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task("training", total=steps)
-        for step, loss in enumerate(trainer.run()):
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("training", total=_PROGRESS_UNITS)
+        if not run.curve:
+            progress.console.print(json.dumps(run.evaluate([])))
+        for loss in trainer.run():
             losses.append(loss)
-            if step % 50 == 0:  # reading a loss waits for the device
-                progress.update(task, completed=step, description=f"loss {float(loss):.4f}")
-        progress.update(task, completed=steps)
-    return float(torch.stack(losses[-max(1, steps // 10) :]).mean())
+            if trainer.step % every == 0:
+                progress.console.print(json.dumps(run.evaluate(losses)))
+                losses = []
+            if trainer.step % 20 == 0:  # reading a loss waits for the device
+                done = round(trainer.progress * _PROGRESS_UNITS)
+                text = f"step {trainer.step} loss {float(loss):.4f} bits"
+                progress.update(task, completed=done, description=text)
+        if losses:
+            progress.console.print(json.dumps(run.evaluate(losses)))
 
 
 @application.command()
 def qat(
     artifact: Annotated[Path, typer.Option(help="program to start from, of model.quantize")],
-    out: Annotated[Path, typer.Option(help="artifact to write")],
+    out: Annotated[Path, typer.Option(help="folder for the program, its curve and the run")],
     preset: Annotated[str, typer.Option(help="the float network, or a name for it")] = "bytelm",
     checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,
     data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
-    steps: Annotated[int, typer.Option(help="updates")] = 2000,
+    steps: Annotated[int | None, typer.Option(help="budget in updates")] = None,
+    minutes: Annotated[float | None, typer.Option(help="budget in minutes")] = None,
     batch: Annotated[int, typer.Option(help="windows an update")] = 32,
     length: Annotated[int, typer.Option(help="tokens a window")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="in ranges of a weight's format")] = 1e-3,
+    scan_rate: Annotated[float, typer.Option(help="of the scan's parameters, as a factor")] = 0.3,
     distillation: Annotated[float, typer.Option(help="share of the float network's word")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="of the predictions compared")] = 1.0,
+    generated: Annotated[float, typer.Option(help="share of the float network's own text")] = 0.5,
+    generated_tokens: Annotated[int, typer.Option(min=1, help="how much of it")] = 1 << 23,
+    averaging: Annotated[float, typer.Option(help="moving average of the weights")] = 0.998,
+    validate_every: Annotated[int, typer.Option(min=1, help="updates between judgements")] = 250,
     seed: Annotated[int, typer.Option(help="of the batches")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     *,
+    compiled: Annotated[bool, typer.Option("--compile", help="use torch.compile")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
     control: Annotated[
-        bool, typer.Option("--control", help="train the float network as long; --out is of it")
+        bool, typer.Option("--control", help="train the float network in the program's stead")
     ] = False,
 ) -> None:
     """Train the integers of a program to predict what its float network predicts.
 
-    Formats and widths stay, and the result is a program as any other. The control is the float
-    network after the same updates on the same text: what training alone is worth.
+    Formats and widths stay, and the result is a program as any other; the folder gets the one that
+    did best on validation text. The control is the float network after the same updates on the
+    same text: what training alone is worth.
     """
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device {device!r} is not available here; choose cpu or a machine's cuda")
     options = QuantizationTraining(
-        seed=seed, steps=steps, batch=batch, length=length, learning_rate=learning_rate,
-        distillation=distillation,
+        seed=seed, steps=steps, minutes=minutes, batch=batch, length=length,
+        learning_rate=learning_rate, scan_rate=scan_rate, distillation=distillation,
+        temperature=temperature, generated=generated, averaging=averaging,
     )  # fmt: skip
     program = load_program(artifact)
     source = find_network(preset, checkpoint, seed)
-    vocabulary = program.shape.vocabulary
-    tokens = find_tokens(vocabulary, data, corpus_file, seed, length=16 * length)
+    tokens = find_tokens(program.shape.vocabulary, data, corpus_file, seed, length=16 * length)
     teacher = _float_network(source.model, device)
-    provenance = {
+    provenance: dict[str, object] = {
         "source": "model.qat",
         "start": {**program.provenance, "sha256": file_digest(artifact)},
         "options": dataclasses.asdict(options),
@@ -94,16 +144,35 @@ def qat(
         **source.description,
         **tokens.description,
     }
+    text = _text(tokens, teacher, options, generated_tokens)
+    network: nn.Module
     if control:
         network = _float_network(source.model, device)
-        loss = _train(QuantizationTrainer(network, teacher, tokens.train, options, device))
-        command.atomic_write(out, checkpoint_bytes(network.cpu()))
-        typer.echo(f"{out}: loss {loss:.4f} bits a token at the end of training")
-        return
-    quantized = QuantizedNetwork(program, torch.float32).to(device)
-    loss = _train(QuantizationTrainer(quantized, teacher, tokens.train, options, device))
-    digest = save_program(quantized.cpu().build(provenance), out)
-    typer.echo(f"{out}: loss {loss:.4f} bits a token at the end of training, SHA-256 {digest}")
+    else:
+        network = QuantizedNetwork(program, torch.float32).to(device)
+        _check(network, program, tokens.validation, length)
+
+    def write(trained: nn.Module, origin: dict[str, object]) -> None:
+        if control:
+            content = checkpoint_bytes(cast("MambaLanguageModel", trained))
+            command.atomic_write(out / f"{preset}.safetensors", content)
+        else:
+            save_program(cast("QuantizedNetwork", trained).build(origin), out / artifact.name)
+
+    trainer = QuantizationTrainer(network, teacher, text, options, device, compiled=compiled)
+    run = QuantizationRun(out, trainer, tokens.validation, write, provenance)
+    if resume:
+        run.resume()
+    _train(run, validate_every)
+    if not control:
+        built = load_program(out / artifact.name)
+        trained = QuantizedNetwork(built, torch.float32).to(device)
+        _check(trained, built, tokens.validation, length)
+    best, first = run.best, run.curve[0]
+    typer.echo(
+        f"{out}: {first['validation']:.4f} bits a token on validation text before training, "
+        f"{best['validation']:.4f} at step {best['step']:.0f}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from golden.operations.normalization import epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.program import Program
 from golden.validation import validate
-from model.quantized_normalization import normalize
+from model.quantized_normalization import Normalization
 from model.quantized_scan import ScanScales, quantized_scan
 from model.rotation import hadamard_columns
 from model.straight_through import clamp_through, exact_with_gradient_of, fake_quantize
@@ -119,6 +119,12 @@ class _Activation(nn.Module):
         )
 
 
+def _normalization(program: Program) -> Normalization:
+    scale = 2.0**program.residual_fraction
+    epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
+    return Normalization(program.tables.reciprocal, scale, epsilon)
+
+
 class _QuantizedLayer(nn.Module):
     """One Mamba-1 block of a program."""
 
@@ -132,8 +138,8 @@ class _QuantizedLayer(nn.Module):
         )
         self.shape, self.scheme, self.program, self.index = shape, scheme, program, index
         formats, bits = layer.formats, scheme.activation_bits
-        self.epsilon = epsilon_integer(shape.d_model, program.residual_fraction)
         self.residual_scale = 2.0**program.residual_fraction
+        self.normalization = _normalization(program)
         self.norm_weight = _Stored(layer.norm_weight, formats.norm_weight, scheme.norm_weight_bits)
         self.in_proj = _matrix(layer.in_proj, scheme.weight_bits)
         self.taps = _matrix(layer.convolution, scheme.convolution_weight_bits)
@@ -200,9 +206,7 @@ class _QuantizedLayer(nn.Module):
         """Return the residual stream (b, l, d) after the block."""
         scheme, index, bits = self.scheme, self.index, self.scheme.activation_bits
         e = self.shape.d_inner
-        norm = normalize(
-            residual, self.residual_scale, self.epsilon, self.program.tables.reciprocal
-        )
+        norm = self.normalization(residual)
         norm = fake_quantize(norm * self.norm_weight.real(), self.norm_scale, bits).to(residual)
         watch("norm", index, norm)
         mixed = norm @ self.in_proj.real().to(norm).T  # b l 2e
@@ -300,6 +304,7 @@ class QuantizedNetwork(nn.Module):
         self.layers = nn.ModuleList(
             _QuantizedLayer(program, index) for index in range(program.shape.n_layer)
         )
+        self.normalization = _normalization(program)
         self.final_norm_weight = _Stored(
             program.final_norm_weight, program.final_norm_weight_fraction, scheme.norm_weight_bits
         )
@@ -318,14 +323,8 @@ class QuantizedNetwork(nn.Module):
         watch("residual", -1, residual)
         for layer in self.blocks:
             residual = layer(residual, watch)
-        norm = normalize(
-            residual,
-            2.0**program.residual_fraction,
-            epsilon_integer(program.shape.d_model, program.residual_fraction),
-            program.tables.reciprocal,
-        )
         norm = fake_quantize(
-            norm * self.final_norm_weight.real(),
+            self.normalization(residual) * self.final_norm_weight.real(),
             2.0**program.final_norm_fraction,
             scheme.activation_bits,
         ).to(self.dtype)  # b l d

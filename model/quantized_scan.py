@@ -144,15 +144,10 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any, scales: ScanScales, delta: Tensor, u: Tensor, b: Tensor, c: Tensor, skip: Tensor
     ) -> Tensor:
-        channel = scales.u.to(u)
         own_skip = skip * scales.c * (scales.state / scales.u).to(skip)
-        arguments = (delta * scales.delta, u * channel, b * scales.b, c * scales.c, own_skip)
-        if u.is_cuda:
-            from model.quantized_scan_triton import forward
-
-            y, states = forward(scales, *arguments)
-        else:
-            y, states = _golden_forward(scales, *arguments)
+        y, states = _golden_forward(
+            scales, delta * scales.delta, u * scales.u.to(u), b * scales.b, c * scales.c, own_skip
+        )
         ctx.scales = scales
         ctx.save_for_backward(delta, u, b, c, skip, states, y)
         return y / scales.y.to(u)
@@ -160,14 +155,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         delta, u, b, c, skip, states, y = ctx.saved_tensors
-        gradient = _inward(gradients[0], y, ctx.scales.golden.output_bits).contiguous()
-        arguments = (ctx.scales, gradient, states, delta, u, b, c)
-        if u.is_cuda:
-            from model.quantized_scan_triton import backward
-
-            ddelta, du, db, dc = backward(*arguments)
-        else:
-            ddelta, du, db, dc = _plain_backward(*arguments)
+        gradient = _inward(gradients[0], y, ctx.scales.golden.output_bits)
+        ddelta, du, db, dc = _plain_backward(ctx.scales, gradient, states, delta, u, b, c)
         return None, ddelta, du + gradient * skip, db, dc, (gradient * u).sum((0, 1))
 
 
@@ -179,5 +168,9 @@ def quantized_scan(
     ``delta``, ``u`` (b, l, e), ``b``, ``c`` (b, l, n) and ``skip`` (e,) are real values that their
     formats hold exactly.
     """
+    if u.is_cuda:
+        from model.quantized_scan_triton import quantized_scan as fused
+
+        return fused(scales, delta, u, b, c, skip)
     result: Tensor = _Scan.apply(scales, delta, u, b, c, skip)
     return result

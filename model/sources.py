@@ -92,15 +92,16 @@ def find_frame_network(preset: str, checkpoint: Path | None) -> FrameSource:
 
 @dataclass(frozen=True)
 class TokenSource:
-    """Tokens to calibrate on and to judge by.
+    """Tokens to calibrate on, to choose by and to judge by.
 
     Parameters
     ----------
-    train, held_out : one stream each
+    train, validation, held_out : one stream each
     description : provenance, JSON values
     """
 
     train: np.ndarray
+    validation: np.ndarray
     held_out: np.ndarray
     description: dict[str, object]
 
@@ -116,7 +117,8 @@ def find_tokens(
     if vocabulary == BYTE_VALUES:
         corpus: Corpus = read_corpus(data, corpus_file)
         origin: dict[str, object] = {"data": corpus.name, "data_sha256": corpus.digest}
-        return TokenSource(corpus.train, corpus.held_out, origin)
+        return TokenSource(corpus.train, corpus.validation, corpus.held_out, origin)
     random = np.random.default_rng(seed)
-    streams = random.integers(0, vocabulary, (2, length))
-    return TokenSource(streams[0], streams[1], {"data": "random tokens", "data_seed": seed})
+    train, held_out, validation = (random.integers(0, vocabulary, length) for _ in range(3))
+    description = {"data": "random tokens", "data_seed": seed}
+    return TokenSource(train, validation, held_out, description)

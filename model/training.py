@@ -84,13 +84,13 @@ class TrainingOptions:
 
 
 @torch.no_grad()
-def bits_per_byte(model: MambaLanguageModel, stream: np.ndarray, window: int) -> float:
-    """Mean negative log2 probability of every byte of ``stream``.
+def bits_per_byte(model: nn.Module, stream: np.ndarray, window: int) -> float:
+    """Mean negative log2 probability of every byte of ``stream``; ``model`` maps (b, l) to logits.
 
     The stream is cut into windows without overlap; each starts from the zero state with a
     separator as its first input, so that its first byte is predicted as well.
     """
-    device = model.lm_head.weight.device
+    device = next(model.parameters()).device
     batch = max(1, (4096 if device.type == "cpu" else 65536) // window)  # bounds the memory
     was_training = model.training
     model.eval()

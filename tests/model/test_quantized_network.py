@@ -1,6 +1,7 @@
 """The network that is trained equals the golden model, and its gradients those of the real one."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -16,6 +17,11 @@ from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
 from model.checkpoint import checkpoint_bytes, load_checkpoint
 from model.network_parameters import random_network
+from model.quantization_training import (
+    QuantizationTrainer,
+    QuantizationTraining,
+    TrainingText,
+)
 from model.quantized_network import QuantizedNetwork
 from model.quantized_scan import ScanScales, quantized_scan
 from model.straight_through import exact_with_gradient_of, fake_quantize
@@ -183,34 +189,104 @@ def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
 
 
-def test_command_trains_a_program_and_a_float_control(tmp_path):
+def trainer(**options):
+    """Return a trainer of a small program; its text is random."""
+    program = random_program(SHAPE, SCHEMES["w4a8"], seed=6)
+    text = np.random.default_rng(7).integers(0, SHAPE.vocabulary, 400)
+    chosen = QuantizationTraining(batch=2, length=8, warmup=1, steps=6, **options)
+    teacher = random_network(SHAPE, seed=6)
+    streams = TrainingText(real=text[:200], generated=text[200:])
+    return QuantizationTrainer(QuantizedNetwork(program), teacher, streams, chosen, "cpu")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one():
+    whole, half, rest = trainer(), trainer(), trainer()
+    losses = [float(loss) for loss in whole.run()]
+    run = half.run()
+    for _ in range(3):
+        next(run)
+    rest.restore(half.tensors(), half.step, half.seconds)
+    assert [float(loss) for loss in rest.run()] == losses[3:]
+    for network in ("network", "average"):
+        pairs = zip(
+            getattr(whole, network).parameters(), getattr(rest, network).parameters(), strict=True
+        )
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_gradient_far_above_its_usual_size_is_scaled_down_and_a_broken_one_dropped():
+    training = trainer()
+    run = training.run()
+    next(run)
+    first, second, *_ = training.network.parameters()
+    usual = training.usual.clone()
+    first.grad.fill_(100.0)
+    second.grad[0] = float("nan")
+    training._clip()
+    assert float(first.grad.norm()) == pytest.approx(3.0 * float(usual[0]), rel=1e-5)
+    assert not second.grad.any()
+    assert training.usual[1] == usual[1]
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return what runs the training command on a small random network, and its files."""
     checkpoint, start = tmp_path / "net.safetensors", tmp_path / "start.safetensors"
     checkpoint.write_bytes(checkpoint_bytes(random_network(SHAPE, seed=3)))
     save_program(random_program(SHAPE, SCHEMES["w4a8-h"], seed=3), start)
 
     def run(*arguments):
+        common = ("--preset", "own", "--checkpoint", checkpoint, "--artifact", start)
+        size = ("--batch", 2, "--length", 16, "--generated-tokens", 64, "--validate-every", 2)
         return subprocess.run(
-            [sys.executable, "-m", "model.qat", *map(str, arguments)],
+            [sys.executable, "-m", "model.qat", *map(str, (*common, *size, *arguments))],
             capture_output=True,
             text=True,
             check=False,
         )
 
-    common = ("--preset", "own", "--checkpoint", checkpoint, "--artifact", start)
-    short = ("--steps", 2, "--batch", 2, "--length", 16)
-    out, control = tmp_path / "out.safetensors", tmp_path / "control.safetensors"
-    done = run(*common, *short, "--out", out)
+    return run
+
+
+def test_command_keeps_the_best_program_and_goes_on(command, tmp_path):
+    out, long = tmp_path / "out", tmp_path / "long"
+    done = command("--steps", 4, "--out", long)
     assert done.returncode == 0, done.stderr
-    assert load_program(out).provenance["source"] == "model.qat"
-    done = run(*common, *short, "--out", control, "--distillation", 0, "--control")
+    report = json.loads((long / "training.json").read_text())
+    assert [entry["step"] for entry in report["curve"]] == [0, 2, 4]
+    assert report["best"] == min(report["curve"], key=lambda entry: entry["validation"])
+    provenance = load_program(long / "start.safetensors").provenance
+    assert (provenance["source"], provenance["best"]) == ("model.qat", report["best"])
+    # A finished run that goes on has nothing left to do.
+    done = command("--steps", 4, "--out", long, "--resume")
     assert done.returncode == 0, done.stderr
-    assert load_checkpoint(control).configuration.d_model == SHAPE.d_model
-    for bad, message in (
+    assert json.loads((long / "training.json").read_text()) == report
+    done = command("--steps", 4, "--out", out, "--resume")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "resume.safetensors does not exist" in done.stderr
+    done = command("--steps", 5, "--out", long, "--resume")
+    assert done.returncode == 2
+    assert "started from something else" in done.stderr
+
+
+def test_command_trains_a_float_control(command, tmp_path):
+    done = command("--steps", 2, "--out", tmp_path, "--distillation", 0, "--control")
+    assert done.returncode == 0, done.stderr
+    trained = load_checkpoint(tmp_path / "own.safetensors")
+    assert trained.configuration.d_model == SHAPE.d_model
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
         (("--steps", 0), "steps is 0; give a positive number"),
-        (("--device", "abacus"), "device 'abacus' is not available"),
-        (("--distillation", 2), "distillation is 2.0, outside 0..1"),
-    ):
-        done = run(*common, *bad, "--out", tmp_path / "none")
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert message in done.stderr
-        assert not (tmp_path / "none").exists()
+        ((), "give exactly one of --steps and --minutes"),
+        (("--steps", 1, "--device", "abacus"), "device 'abacus' is not available"),
+        (("--steps", 1, "--distillation", 2), "distillation is 2.0, outside 0..1"),
+    ],
+)
+def test_command_refuses_with_one_line(command, tmp_path, bad, message):
+    done = command(*bad, "--out", tmp_path / "none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "none").exists()
