@@ -212,7 +212,9 @@ class QuantizationTrainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resumed run needs besides step and seconds, as named tensors."""
-        result = {f"network.{k}": v for k, v in self.network.named_parameters()}
+        result: dict[str, Tensor] = {
+            f"network.{name}": value for name, value in self.network.named_parameters()
+        }
         result |= {f"average.{k}": v for k, v in self.average.named_parameters()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             result |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
