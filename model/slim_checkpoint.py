@@ -8,6 +8,7 @@ as metadata, and with the same tensor names.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from golden.errors import InputError
 from model.slim import SlimNetwork
 from model.slim_configuration import SlimConfiguration
 
-__all__ = ["load_slim_checkpoint", "slim_checkpoint_bytes"]
+__all__ = ["load_slim_checkpoint", "read_notes", "slim_checkpoint_bytes"]
 
 _SIZES = {
     "Din": "features", "K": "window", "proj_dim": "projection", "d_model": "d_model",
@@ -32,16 +33,18 @@ _POOLS = {"": "flat", "avg": "mean", "max": "max"}
 _FLAT, _POOL = "backbone.output_layer_flat.", "backbone.output_layer_pool."
 _PICKLES = (".pt", ".pth", ".bin")
 _AGAIN = "export it again"
+_ENTRY = "network"
 
 
-def slim_checkpoint_bytes(network: SlimNetwork, metadata: Mapping[str, str] | None = None) -> bytes:
+def slim_checkpoint_bytes(network: SlimNetwork, notes: Mapping[str, str] | None = None) -> bytes:
     """Return the content of a checkpoint file; the same weights give the same bytes.
 
-    ``metadata`` is kept beside the configuration, under other names than ``configuration``.
+    ``notes`` are kept beside the configuration; :func:`read_notes` returns them.
     """
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
-    notes = dict(metadata or {}) | {"configuration": network.configuration.to_json()}
-    return bytes(save(tensors, notes))
+    content = {"configuration": dataclasses.asdict(network.configuration), "notes": notes or {}}
+    # One entry: safetensors writes several in any order.
+    return bytes(save(tensors, {_ENTRY: json.dumps(content, sort_keys=True)}))
 
 
 def load_slim_checkpoint(path: str | Path) -> SlimNetwork:
@@ -75,11 +78,19 @@ def load_slim_checkpoint(path: str | Path) -> SlimNetwork:
     return network.eval()
 
 
+def read_notes(path: Path) -> dict[str, str]:
+    """Return the notes of a checkpoint that loads; the sources' files have none."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return dict(json.loads((file.metadata() or {})[_ENTRY])["notes"])
+
+
 def _read_safetensors(path: Path) -> tuple[SlimConfiguration, dict[str, Tensor]]:
     """Return configuration and tensors of a file of the project."""
     try:
         with safe_open(path, framework="pt") as file:
-            fields = json.loads((file.metadata() or {})["configuration"])
+            fields = json.loads((file.metadata() or {})[_ENTRY])["configuration"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return SlimConfiguration.from_mapping(fields), tensors
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,13 +95,9 @@ class SlimConfiguration:
         """Tokens of a window, ``T``; frames that fill no further patch are not looked at."""
         return (self.window - self.patch) // self.stride + 1
 
-    def to_json(self) -> str:
-        """Return the fields as one line of JSON with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
     @classmethod
     def from_mapping(cls, fields: Mapping[str, Any]) -> SlimConfiguration:
-        """Build from a mapping such as parsed ``to_json`` text; unknown fields are refused."""
+        """Build from a mapping of fields by name; unknown ones are refused."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:

@@ -1,0 +1,131 @@
+"""What ``python -m model.positioning train`` does: files, progress bar and record.
+
+Writes ``<preset>.safetensors``, the moving average of the weights that was best on the validation
+lines, whenever a better one is found, and ``<preset>.training.json`` at the end. The test parts are
+not looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from golden.command import atomic_write
+from golden.errors import InputError
+from model.positioning.dataset import Dataset, read_dataset
+from model.positioning.training import PositioningOptions, PositioningTrainer
+from model.slim_checkpoint import slim_checkpoint_bytes
+from model.slim_configuration import SlimConfiguration, slim_preset
+
+__all__ = ["train_positioning"]
+
+_PROGRESS_UNITS = 1000
+
+
+def train_positioning(
+    preset: str, chosen: dict[str, Any], data: Path, device: str, out: Path, every: int
+) -> dict[str, Any]:
+    """Train the network ``preset`` on a prepared folder and return the record that is written.
+
+    Parameters
+    ----------
+    chosen : options of :class:`PositioningOptions` that differ from their defaults
+    data : a folder of ``prepare``
+    device : ``cpu`` or ``cuda``
+    out : folder to write
+    every : steps between measurements of the validation lines
+
+    Raises
+    ------
+    InputError
+        If preset, options or data cannot be used, or the training diverges.
+    """
+    configuration, options = _choose(preset, chosen)
+    dataset = read_dataset(data)
+    train, validate = dataset.windows("train"), dataset.windows("validate")
+    trainer = PositioningTrainer(configuration, options, train, validate, device)
+    save = _Saver(out / f"{preset}.safetensors", dataset, trainer)
+    curve = _loop(trainer, every, save)
+    record = {
+        "unit": "metres",
+        "origin": dataset.origin,
+        "validation_error": trainer.best_error,
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        "windows": {"train": len(train.ends), "validate": len(validate.ends)},
+        "steps": trainer.step,
+        "configuration": dataclasses.asdict(configuration),
+        "options": dataclasses.asdict(options),
+        "constants_sha256": dataset.manifest["constants_sha256"],
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "torch": torch.__version__,
+        "curve": curve,
+    }
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    atomic_write(out / f"{preset}.training.json", text.encode())
+    return record
+
+
+def _choose(preset: str, chosen: dict[str, Any]) -> tuple[SlimConfiguration, PositioningOptions]:
+    try:
+        return slim_preset(preset), PositioningOptions(**chosen)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Saver:
+    """Writes the best weights, so that a killed run loses little."""
+
+    path: Path
+    dataset: Dataset
+    trainer: PositioningTrainer
+
+    def __call__(self) -> None:
+        notes = {
+            "origin": self.dataset.origin,
+            "constants_sha256": self.dataset.manifest["constants_sha256"],
+        }
+        atomic_write(self.path, slim_checkpoint_bytes(self.trainer.best, notes))
+
+
+def _loop(trainer: PositioningTrainer, every: int, save: _Saver) -> list[dict[str, float]]:
+    """Train with a progress bar and return the curve."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    curve: list[dict[str, float]] = []
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("training", total=_PROGRESS_UNITS)
+        last = None
+        for loss in trainer.run():
+            last = loss
+            if trainer.step % every == 0:
+                _measure(trainer, loss, curve, save)
+                text = f"step {trainer.step} validate {curve[-1]['validate']:.4f} m"
+                done = round(trainer.progress * _PROGRESS_UNITS)
+                progress.update(task, completed=done, description=text)
+        if last is not None and (not curve or curve[-1]["step"] != trainer.step):
+            _measure(trainer, last, curve, save)
+    return curve
+
+
+def _measure(
+    trainer: PositioningTrainer, loss: torch.Tensor, curve: list[dict[str, float]], save: _Saver
+) -> None:
+    """Append to the curve and save a network that is better than those before."""
+    before, train = trainer.best_error, float(loss)
+    validate = trainer.validate()
+    if not math.isfinite(train + validate):
+        raise InputError(
+            f"training diverged at step {trainer.step} (loss {train}): lower --learning-rate"
+        )
+    curve.append({"step": trainer.step, "train": train, "validate": validate})
+    if trainer.best_error < before:
+        save()

@@ -1,0 +1,212 @@
+"""The training loop of a positioning network: what is computed, without files or command line.
+
+Recipe: AdamW with warm-up and a cosine decay over the budget, the mean Euclidean error as the loss
+(the figure that is judged), noise on the features, dropped antennas, dropout, and a moving average
+of the weights; the average that is best on the validation lines is kept. Batches and noise follow
+from (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.positioning.dataset import Windows
+from model.positioning.radio import ANTENNAS, TAPS
+from model.slim import SlimNetwork
+from model.slim_configuration import SlimConfiguration
+
+__all__ = ["PositioningOptions", "PositioningTrainer", "predict", "window_frames"]
+
+_SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
+_ROUND = 0.01  # m; the loss is quadratic below
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositioningOptions:
+    """What a training run is asked to do.
+
+    Exactly one of ``steps`` and ``minutes`` is the budget over which the rate decays to zero.
+
+    Parameters
+    ----------
+    seed, batch : of the run
+    learning_rate, weight_decay, warmup, clip, averaging : of the optimizer; warm-up in steps
+    dropout : on block outputs
+    noise : deviation of the noise on the standardized features
+    antenna_dropout : probability of losing all features of an antenna, in a whole window
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    warmup: int = 300
+    clip: float = 1.0
+    averaging: float = 0.999
+    dropout: float = 0.05
+    noise: float = 0.1
+    antenna_dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give exactly one of steps and minutes")
+        for name in ("steps", "minutes", "batch", "learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} is {value}, must be positive and finite")
+        for name in ("seed", "weight_decay", "warmup", "noise"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
+        for name in ("averaging", "dropout", "antenna_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1)")
+
+
+def window_frames(frames: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Return the windows (b, K, F) of ``frames`` (n, F) that end in rows ``ends`` (b)."""
+    rows = ends[:, None] + torch.arange(1 - window, 1, device=ends.device)  # b K
+    return frames[rows].float()
+
+
+@torch.no_grad()
+def predict(network: SlimNetwork, windows: Windows, batch: int = 2048) -> Tensor:
+    """Return the places (windows, 2) that the network finds, in metres, on the CPU."""
+    device = network.head.conv.weight.device
+    frames = torch.from_numpy(windows.features).to(device)
+    was_training = network.training
+    network.eval()
+    outputs = [
+        network(window_frames(frames, ends, network.configuration.window)).cpu()
+        for ends in torch.from_numpy(windows.ends).to(device).split(batch)
+    ]
+    network.train(was_training)
+    return torch.cat(outputs)
+
+
+def mean_error(network: SlimNetwork, windows: Windows) -> float:
+    """Return the mean Euclidean error in metres."""
+    error = predict(network, windows).numpy() - windows.labels
+    return float(np.linalg.norm(error, axis=1).mean())
+
+
+class PositioningTrainer:
+    """A positioning network in training: weights, moving average, optimizer, best average.
+
+    Parameters
+    ----------
+    configuration, options : what to train and how
+    train, validate : frames and windows
+    device : ``cpu`` or ``cuda``
+    """
+
+    def __init__(
+        self,
+        configuration: SlimConfiguration,
+        options: PositioningOptions,
+        train: Windows,
+        validate: Windows,
+        device: str,
+    ) -> None:
+        torch.manual_seed(options.seed)
+        torch.set_float32_matmul_precision("high")
+        self.options, self.device, self.validation = options, device, validate
+        network = SlimNetwork(configuration, dropout=options.dropout)
+        with torch.no_grad():
+            assert network.head.conv.bias is not None  # the head has one
+            network.head.conv.bias.copy_(torch.from_numpy(train.labels.mean(axis=0)))
+        self.network = network.to(device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
+        self.best = copy.deepcopy(self.average)
+        self.best_error = math.inf
+        decayed = [p for p in network.parameters() if p.dim() > 1]
+        kept = [p for p in network.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=device == "cuda"
+        )
+        self._frames = torch.from_numpy(train.features).to(device)
+        self._places = torch.from_numpy(train.places).to(device)
+        self._ends = torch.from_numpy(train.ends).to(device)
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._started = time.monotonic()
+        self.step = 0
+
+    @property
+    def progress(self) -> float:
+        """Used share of the budget."""
+        if self.options.steps is not None:
+            return self.step / self.options.steps
+        assert self.options.minutes is not None  # one of the two is given
+        return (time.monotonic() - self._started) / (60.0 * self.options.minutes)
+
+    def run(self) -> Iterator[Tensor]:
+        """Train to the end of the budget; yields each step's loss in metres, on device."""
+        while (progress := self.progress) < 1.0:
+            loss = self._train_step(progress)
+            self.step += 1
+            yield loss
+
+    def validate(self) -> float:
+        """Return the average's mean error on the validation lines in metres; keep the best."""
+        error = mean_error(self.average, self.validation)
+        if error < self.best_error:
+            self.best_error = error
+            self.best.load_state_dict(self.average.state_dict())
+        return error
+
+    def _train_step(self, progress: float) -> Tensor:
+        options = self.options
+        torch.manual_seed(options.seed * _SEED_STRIDE + self.step)
+        rate = min(1.0, (self.step + 1) / max(options.warmup, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.learning_rate * rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        ends = self._ends[self._batch()]
+        self.network.train()
+        features = window_frames(self._frames, ends, self.network.configuration.window)
+        outputs = self.network(self._disturbed(features))  # b 2
+        squares = (outputs - self._places[ends]).square().sum(dim=1)
+        loss = (squares + _ROUND**2).sqrt().mean() - _ROUND
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
+        self.optimizer.step()
+        # Early on the average must forget the initial weights faster than its horizon.
+        decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
+                list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay
+            )
+        return loss.detach()
+
+    def _disturbed(self, features: Tensor) -> Tensor:
+        """Return features (b, K, F) with noise, and without the antennas that are lost."""
+        options, batch = self.options, len(features)
+        if options.noise:
+            features = features + options.noise * torch.randn_like(features)
+        if options.antenna_dropout:
+            lost = torch.rand(batch, ANTENNAS, device=self.device) < options.antenna_dropout
+            parts = lost[:, None, :, None].expand(-1, TAPS, -1, 2).flatten(1)  # b 2000
+            features = features.masked_fill(torch.cat([parts, lost], dim=1)[:, None], 0.0)
+        return features
+
+    def _batch(self) -> Tensor:
+        """Return the windows of this step; every epoch shuffles them anew, leaving a rest out."""
+        rows, batch = len(self._ends), min(self.options.batch, len(self._ends))
+        epoch, index = divmod(self.step, rows // batch)
+        if index == 0 or not len(self._order):
+            generator = torch.Generator().manual_seed(self.options.seed * _SEED_STRIDE + epoch)
+            self._order = torch.randperm(rows, generator=generator).to(self.device)
+        return self._order[index * batch : (index + 1) * batch]
