@@ -26,9 +26,11 @@ from model.quantization_training import QuantizationTrainer, QuantizationTrainin
 from model.quantized_network import QuantizedNetwork
 from model.sources import TokenSource, find_network, find_tokens
 from model.teacher_text import sample_text
+from model.ternary_peer import rounded, with_ternary_weights
 
 application = typer.Typer(add_completion=False)
 
+NETWORKS = ("program", "float", "ternary-float")
 _PROGRESS_UNITS = 10_000
 
 
@@ -110,21 +112,24 @@ def qat(
     generated_tokens: Annotated[int, typer.Option(min=1, help="how much of it")] = 1 << 23,
     averaging: Annotated[float, typer.Option(help="moving average of the weights")] = 0.998,
     validate_every: Annotated[int, typer.Option(min=1, help="updates between judgements")] = 250,
+    network: Annotated[
+        str, typer.Option(help=f"what is trained: {', '.join(NETWORKS)}")
+    ] = "program",
     seed: Annotated[int, typer.Option(help="of the batches")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     *,
     compiled: Annotated[bool, typer.Option("--compile", help="use torch.compile")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
-    control: Annotated[
-        bool, typer.Option("--control", help="train the float network in the program's stead")
-    ] = False,
 ) -> None:
     """Train the integers of a program to predict what its float network predicts.
 
     Formats and widths stay, and the result is a program as any other; the folder gets the one that
-    did best on validation text. The control is the float network after the same updates on the
-    same text: what training alone is worth.
+    did best on validation text. In the program's stead the float network can be trained by the same
+    updates on the same text, which is what training alone is worth, or the float network with
+    BitNet's ternary weights, the peer of ternary programs; their folder gets a checkpoint.
     """
+    if network not in NETWORKS:
+        raise InputError(f"unknown network {network!r}; choose one of {', '.join(NETWORKS)}")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device {device!r} is not available here; choose cpu or a machine's cuda")
     options = QuantizationTraining(
@@ -141,33 +146,36 @@ def qat(
         "start": {**program.provenance, "sha256": file_digest(artifact)},
         "options": dataclasses.asdict(options),
         "device": device,
+        "network": network,
         **source.description,
         **tokens.description,
     }
     text = _text(tokens, teacher, options, generated_tokens)
-    network: nn.Module
-    if control:
-        network = _float_network(source.model, device)
-    else:
-        network = QuantizedNetwork(program, torch.float32).to(device)
-        _check(network, program, tokens.validation, length)
+    trained: nn.Module = {
+        "program": lambda: QuantizedNetwork(program, torch.float32).to(device),
+        "float": lambda: _float_network(source.model, device),
+        "ternary-float": lambda: with_ternary_weights(_float_network(source.model, device)),
+    }[network]()
+    if network == "program":
+        _check(trained, program, tokens.validation, length)
 
-    def write(trained: nn.Module, origin: dict[str, object]) -> None:
-        if control:
-            content = checkpoint_bytes(cast("MambaLanguageModel", trained))
-            command.atomic_write(out / f"{preset}.safetensors", content)
-        else:
-            save_program(cast("QuantizedNetwork", trained).build(origin), out / artifact.name)
+    def write(best: nn.Module, origin: dict[str, object]) -> None:
+        if network == "program":
+            save_program(cast("QuantizedNetwork", best).build(origin), out / artifact.name)
+            return
+        plain = cast("MambaLanguageModel", best)
+        plain = rounded(plain) if network == "ternary-float" else plain
+        command.atomic_write(out / f"{preset}.safetensors", checkpoint_bytes(plain))
 
-    trainer = QuantizationTrainer(network, teacher, text, options, device, compiled=compiled)
+    trainer = QuantizationTrainer(trained, teacher, text, options, device, compiled=compiled)
     run = QuantizationRun(out, trainer, tokens.validation, write, provenance)
     if resume:
         run.resume()
     _train(run, validate_every)
-    if not control:
+    if network == "program":
         built = load_program(out / artifact.name)
-        trained = QuantizedNetwork(built, torch.float32).to(device)
-        _check(trained, built, tokens.validation, length)
+        own = QuantizedNetwork(built, torch.float32).to(device)
+        _check(own, built, tokens.validation, length)
     best, first = run.best, run.curve[0]
     typer.echo(
         f"{out}: {first['validation']:.4f} bits a token on validation text before training, "

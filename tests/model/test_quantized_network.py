@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from golden.operations.dual_scale import decode, unpack
 from golden.operations.scan import scan_step
 from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
+from model import qat
 from model.checkpoint import checkpoint_bytes, load_checkpoint
 from model.network_parameters import random_network
 from model.quantization_training import (
@@ -25,6 +24,7 @@ from model.quantization_training import (
 from model.quantized_network import QuantizedNetwork
 from model.quantized_scan import ScanScales, quantized_scan
 from model.straight_through import exact_with_gradient_of, fake_quantize
+from tests.model.commands import run as run_command
 
 SHAPE = NetworkShape(
     vocabulary=48, d_model=12, d_inner=20, d_state=4, d_conv=3, dt_rank=2, n_layer=2
@@ -229,7 +229,7 @@ def test_a_gradient_far_above_its_usual_size_is_scaled_down_and_a_broken_one_dro
 
 
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, capsys):
     """Return what runs the training command on a small random network, and its files."""
     checkpoint, start = tmp_path / "net.safetensors", tmp_path / "start.safetensors"
     checkpoint.write_bytes(checkpoint_bytes(random_network(SHAPE, seed=3)))
@@ -238,12 +238,7 @@ def command(tmp_path):
     def run(*arguments):
         common = ("--preset", "own", "--checkpoint", checkpoint, "--artifact", start)
         size = ("--batch", 2, "--length", 16, "--generated-tokens", 64, "--validate-every", 2)
-        return subprocess.run(
-            [sys.executable, "-m", "model.qat", *map(str, (*common, *size, *arguments))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_command(qat.application, capsys, *common, *size, *arguments)
 
     return run
 
@@ -270,10 +265,22 @@ def test_command_keeps_the_best_program_and_goes_on(command, tmp_path):
 
 
 def test_command_trains_a_float_control(command, tmp_path):
-    done = command("--steps", 2, "--out", tmp_path, "--distillation", 0, "--control")
+    done = command("--steps", 2, "--out", tmp_path, "--distillation", 0, "--network", "float")
     assert done.returncode == 0, done.stderr
     trained = load_checkpoint(tmp_path / "own.safetensors")
     assert trained.configuration.d_model == SHAPE.d_model
+
+
+def test_command_trains_the_ternary_peer(command, tmp_path):
+    done = command("--steps", 2, "--out", tmp_path, "--network", "ternary-float")
+    assert done.returncode == 0, done.stderr
+    trained = load_checkpoint(tmp_path / "own.safetensors")
+    for block in trained.backbone.blocks:
+        for name in ("in_proj", "x_proj", "dt_proj", "out_proj"):
+            levels = getattr(block.mixer, name).weight.unique()
+            assert len(levels) == 3
+            assert levels[0] == -levels[2]
+        assert len(block.mixer.conv1d.weight.unique()) > 3
 
 
 @pytest.mark.parametrize(
@@ -282,6 +289,10 @@ def test_command_trains_a_float_control(command, tmp_path):
         (("--steps", 0), "steps is 0; give a positive number"),
         ((), "give exactly one of --steps and --minutes"),
         (("--steps", 1, "--device", "abacus"), "device 'abacus' is not available"),
+        (
+            ("--steps", 1, "--network", "net"),
+            "unknown network 'net'; choose one",
+        ),
         (("--steps", 1, "--distillation", 2), "distillation is 2.0, outside 0..1"),
     ],
 )
