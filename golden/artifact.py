@@ -22,7 +22,15 @@ from golden.command import atomic_write
 from golden.configuration import DualScale, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.fixed_point import Integers, bits_for
-from golden.layer import BlockFormats, Layer, LayerFormats, Linear
+from golden.layer import (
+    BlockFormats,
+    HeadSelection,
+    Layer,
+    LayerFormats,
+    Linear,
+    ProjectedSelection,
+    Selection,
+)
 from golden.piecewise import LinearTable
 from golden.program import (
     FeatureEmbedding,
@@ -47,10 +55,14 @@ def _flatten(prefix: str, value: object, tensors: Tensors) -> Any:
         tensors[prefix] = value
         return None
     if dataclasses.is_dataclass(value):
-        kept = {
-            field.name: _flatten(f"{prefix}.{field.name}", getattr(value, field.name), tensors)
-            for field in dataclasses.fields(value)
-        }
+        kept: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            own = getattr(value, field.name)
+            if isinstance(own, Selection):
+                # What a family adds to a block stands beside what all of them have.
+                kept |= _flatten(prefix, own, tensors)
+            else:
+                kept[field.name] = _flatten(f"{prefix}.{field.name}", own, tensors)
         return {name: item for name, item in kept.items() if item is not None}
     if isinstance(value, tuple):
         return [_flatten(f"{prefix}.{i}", item, tensors) for i, item in enumerate(value)]
@@ -184,14 +196,29 @@ def _rebuild_average(content: dict[str, Any], name: str, tensors: _Tensors) -> A
     )
 
 
+def _rebuild_selection(content: dict[str, Any], name: str, tensors: _Tensors) -> Selection:
+    if "x_proj" in content:
+        return ProjectedSelection(
+            x_proj=tensors.linear(f"{name}.x_proj", bias=False),
+            dt_proj=tensors.linear(f"{name}.dt_proj", bias=True),
+        )
+    return HeadSelection(
+        dt_bias=tensors.get(f"{name}.dt_bias"),
+        gate_norm_weight=tensors.get(f"{name}.gate_norm_weight"),
+        **{
+            field: content[field]
+            for field in ("delta_low", "delta_high", "product", "gate_norm_fraction")
+        },
+    )
+
+
 def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Layer:
     vectors = (*_COMMON_VECTORS, "state", "scan_output")
     return Layer(
         norm_weight=tensors.get(f"{name}.norm_weight"),
         in_proj=tensors.linear(f"{name}.in_proj", bias=False),
         convolution=tensors.linear(f"{name}.convolution", bias=True),
-        x_proj=tensors.linear(f"{name}.x_proj", bias=False),
-        dt_proj=tensors.linear(f"{name}.dt_proj", bias=True),
+        selection=_rebuild_selection(content, name, tensors),
         decay_rate=tensors.get(f"{name}.decay_rate"),
         skip=tensors.get(f"{name}.skip"),
         out_proj=tensors.linear(f"{name}.out_proj", bias=False),

@@ -49,34 +49,59 @@ def _columns(weight: Integers, input_bits: int) -> Array:
     return np.ascontiguousarray(weight.T, dtype=np.float32 if exact32 else np.float64)
 
 
+def _by_group(rate: Integers, groups: int) -> Array:
+    """Return rates (e, n) as (g, n, e / g)."""
+    parts = rate.reshape(groups, -1, rate.shape[1]).transpose(0, 2, 1)
+    return np.ascontiguousarray(parts, dtype=float)
+
+
 def _limit(bits: int) -> float:
     return float(integer_range(bits)[1])
 
 
 class _Normalization:
-    """RMSNorm with one weight."""
+    """RMSNorm with one weight, over rows or over equal groups of their channels.
 
-    def __init__(self, program: Program, weight: Integers, shift: int) -> None:
-        self._weight = weight.astype(float)
-        self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
+    Parameters
+    ----------
+    weight : (channels,)
+    groups : normalised apart
+    fraction : fraction bits of the input
+    shift, bits : of the result
+    """
+
+    def __init__(
+        self, program: Program, weight: Integers, shift: int, fraction: int, bits: int, groups: int
+    ) -> None:
+        self._weight = weight.astype(float).reshape(groups, -1)
+        self._epsilon = epsilon_integer(self._weight.shape[1], fraction)
         self._scale = 2.0**-shift
-        self._limit = _limit(program.scheme.activation_bits)
+        self._limit = _limit(bits)
         self._table = program.tables.reciprocal
 
-    def apply(self, residual: Array) -> Array:
-        """Return the norm of ``residual`` (p, d), which products take as float32."""
-        out = np.empty(residual.shape, np.float32)
-        kernels.normalize(
-            residual,
-            self._weight,
-            self._epsilon,
-            self._scale,
-            self._limit,
-            self._table.base,
-            self._table.slope,
-            out,
-        )
+    def apply(self, values: Array) -> Array:
+        """Return the norm of ``values`` (p, channels), which products take as float32."""
+        out = np.empty(values.shape, np.float32)
+        size = self._weight.shape[1]
+        for group, weight in enumerate(self._weight):
+            own = slice(group * size, (group + 1) * size)
+            kernels.normalize(
+                values[:, own],
+                weight,
+                self._epsilon,
+                self._scale,
+                self._limit,
+                self._table.base,
+                self._table.slope,
+                out[:, own],
+            )
         return out
+
+
+def _residual_norm(program: Program, weight: Integers, shift: int) -> _Normalization:
+    """Return the norm of the residual stream with ``weight`` (d,)."""
+    bits = program.scheme.activation_bits
+    return _Normalization(program, weight, shift, program.residual_fraction, bits, 1)
 
 
 class _CompiledBlock(ABC):
@@ -86,18 +111,19 @@ class _CompiledBlock(ABC):
         shape, scheme, tables = program.shape, program.scheme, program.tables
         bits = scheme.activation_bits
         self._shape = shape
-        self._norm = _Normalization(program, block.norm_weight, shifts.norm)
+        self._norm = _residual_norm(program, block.norm_weight, shifts.norm)
         self._in_proj = _columns(block.in_proj.weight, bits)
         self._out_proj = _columns(block.out_proj.weight, bits)
         u_look_up = stacked(lambda shift: silu_lookup(tables.silu, shift, bits), shifts.u)
         dual = scheme.dual_scale
         scan_look_up = u_look_up
         if dual is not None:
-            scan_look_up = stacked(
-                lambda shift: dual_scale_lookup(tables.silu, shift, dual), shifts.scan_u
-            )
+            # B and C are channels of u with heads; what they would be in dual scale nobody reads.
+            codes = np.resize(shifts.scan_u, shape.convolution_channels)
+            scan_look_up = stacked(lambda shift: dual_scale_lookup(tables.silu, shift, dual), codes)
         self._look_ups = (*u_look_up, *scan_look_up)
         self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+        self._gated_norm: _Normalization | None = None
         self._rotation = None
         if shifts.rotated is not None:
             order, _ = hadamard.factors(shape.d_inner)
@@ -111,8 +137,10 @@ class _CompiledBlock(ABC):
     def mix(self, residual: Array, window: Integers, state: Integers) -> Array:
         """Return out_proj's input (b t, e) and advance the state."""
         norm = self._norm.apply(residual)
-        total = (norm @ self._in_proj).reshape(len(state), -1, self._shape.in_projected)  # b t 2e
+        total = (norm @ self._in_proj).reshape(len(state), -1, self._shape.in_projected)  # b t rows
         gated = self._gated(total, window, state).reshape(-1, self._shape.d_inner)  # (b t) e
+        if self._gated_norm is not None:
+            gated = self._gated_norm.apply(gated)
         if self._rotation is not None:
             kernels.rotate(gated, *self._rotation)
         return gated
@@ -125,12 +153,13 @@ class _CompiledBlock(ABC):
 class _CompiledLayer(_CompiledBlock):
     """One block with a selective scan."""
 
-    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+    def __init__(self, program: Program, index: int) -> None:
+        layer, shifts = program.scan_layers[index], program.scan_shifts[index]
         super().__init__(program, layer, shifts)
         scheme, tables = program.scheme, program.tables
         bits = scheme.activation_bits
-        self._x_proj = _columns(layer.x_proj.weight, bits)
-        self._dt_proj = _columns(layer.dt_proj.weight, bits)
+        select = _Projections if program.shape.heads is None else _Heads
+        self._selection: _Projections | _Heads = select(program, layer, shifts)
         self._convolution = (
             power_of_two(shifts.x),
             _limit(bits),
@@ -139,20 +168,19 @@ class _CompiledLayer(_CompiledBlock):
             power_of_two(shifts.convolution),
             *self._look_ups,
         )
-        self._projected = (power_of_two(shifts.projected), _limit(bits))
+        if shifts.normed is not None:
+            own, groups = layer.head_selection, program.shape.groups
+            self._gated_norm = _Normalization(
+                program, own.gate_norm_weight, shifts.normed, own.product, scheme.gated_bits, groups
+            )
         self._scan = (
-            (
-                np.asarray(layer.dt_proj.bias, dtype=float),
-                power_of_two(shifts.dt),
-                softplus_lookup(tables.softplus, shifts.delta, scheme.delta_bits),
-            ),
             (
                 np.zeros(program.shape.d_inner),
                 power_of_two(shifts.z),
                 silu_lookup(tables.silu, shifts.gate, scheme.gate_bits),
             ),
             (
-                np.ascontiguousarray(layer.decay_rate.T, dtype=float),
+                _by_group(program.scan_constants(index).rate, program.shape.groups),
                 decay_lookup(tables.exponent, scheme.decay_bits),
                 power_of_two(shifts.update),
                 layer.skip.astype(float),
@@ -165,28 +193,70 @@ class _CompiledLayer(_CompiledBlock):
                 _limit(scheme.update_bits),
                 _limit(scheme.state_bits),
                 _limit(scheme.scan_output_bits),
-                _limit(scheme.gated_bits),
+                _limit(program.gated_bits),
             ),
         )
 
     def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
-        e, r = self._shape.d_inner, self._shape.dt_rank
-        u, scan_u = np.empty((2, *total.shape[:2], e), np.float32)  # b t e
+        channels = self._shape.convolution_channels
+        u, scan_u = np.empty((2, *total.shape[:2], channels), np.float32)  # b t c
         kernels.convolve(total, window, *self._convolution, u, scan_u)
-        projected = u.reshape(-1, e) @ self._x_proj  # (b t) (r+2n)
-        kernels.requantize(projected, *self._projected)
-        dt = projected[:, :r] @ self._dt_proj  # (b t) e
-        gated = u  # x_proj has read it; the result takes its memory
-        kernels.scan_and_gate(
-            dt.reshape(u.shape),
-            total,
-            scan_u,
-            projected.reshape(*u.shape[:2], projected.shape[1]),
-            state,
-            *self._scan,
-            gated,
-        )
+        delta, selected = self._selection.select(total, u)  # b t e, b t ..
+        gated = np.empty(delta.shape, np.float32)  # b t e
+        kernels.scan_and_gate(delta, total, scan_u, selected, state, *self._scan, gated)
         return gated
+
+
+class _Projections:
+    """The selection of a Mamba-1 block: x_proj, dt_proj and softplus."""
+
+    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+        scheme, bits = program.scheme, program.scheme.activation_bits
+        self._rank = program.shape.dt_rank
+        self._x_proj = _columns(layer.x_proj.weight, bits)
+        self._dt_proj = _columns(layer.dt_proj.weight, bits)
+        self._projected = (power_of_two(shifts.projected), _limit(bits))
+        self._step = (
+            np.asarray(layer.dt_proj.bias, dtype=float),
+            power_of_two(shifts.dt),
+            softplus_lookup(program.tables.softplus, shifts.delta, scheme.delta_bits),
+        )
+
+    def select(self, total: Array, u: Array) -> tuple[Array, Array]:
+        """Return delta (b, t, e) and what ends with B and C, of in_proj's rows and u (b, t, c)."""
+        del total
+        projected = u.reshape(-1, u.shape[2]) @ self._x_proj  # (b t) (r+2n)
+        kernels.requantize(projected, *self._projected)
+        delta = np.empty(u.shape, np.float32)  # b t e
+        dt = projected[:, : self._rank] @ self._dt_proj  # (b t) e
+        kernels.step_sizes(dt, self._step, delta.reshape(dt.shape))
+        return delta, projected.reshape(*u.shape[:2], -1)
+
+
+class _Heads:
+    """The selection of a Mamba-2 block: step sizes from in_proj, B and C from the convolution."""
+
+    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+        own, scheme = layer.head_selection, program.scheme
+        self._channels, self._first = program.shape.d_inner, program.shape.convolution_channels
+        self._step = (
+            own.dt_bias.astype(float),
+            power_of_two(shifts.dt),
+            softplus_lookup(program.tables.softplus, shifts.delta, scheme.delta_bits),
+        )
+        self._limits = (float(own.delta_low), float(own.delta_high))
+
+    def select(self, total: Array, u: Array) -> tuple[Array, Array]:
+        """Return what :meth:`_Projections.select` does."""
+        delta = np.empty((*u.shape[:2], self._channels), np.float32)  # b t e
+        kernels.head_step_sizes(
+            total.reshape(-1, total.shape[2]),
+            self._first,
+            self._step,
+            *self._limits,
+            delta.reshape(-1, self._channels),
+        )
+        return delta, u
 
 
 class _CompiledAverage(_CompiledBlock):
@@ -246,8 +316,7 @@ class CompiledBlocks:
     def __init__(self, program: Program) -> None:
         self._layers: list[_CompiledBlock]
         if program.shape.average is None:
-            scans = zip(program.scan_layers, program.scan_shifts, strict=True)
-            self._layers = [_CompiledLayer(program, *own) for own in scans]
+            self._layers = [_CompiledLayer(program, i) for i in range(program.shape.n_layer)]
         else:
             averages = zip(program.average_layers, program.average_shifts, strict=True)
             self._layers = [_CompiledAverage(program, *own) for own in averages]
@@ -270,7 +339,7 @@ class CompiledProgram:
         self._vocabulary = program.shape.vocabulary
         self._embedding = (front.table << front.shift[:, None]).astype(np.float32)
         self._blocks = CompiledBlocks(program)
-        self._norm = _Normalization(program, program.final_norm_weight, program.final_norm_shift)
+        self._norm = _residual_norm(program, program.final_norm_weight, program.final_norm_shift)
         self._head = _columns(program.head.weight, program.scheme.activation_bits)
         self._logits = (power_of_two(program.head_shift), _limit(program.scheme.logit_bits))
 

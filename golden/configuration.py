@@ -123,8 +123,26 @@ class AverageShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """How a Mamba-2 block divides its E channels (Dao and Gu, arXiv:2405.21060).
+
+    Parameters
+    ----------
+    size : channels a head, P; all of a head share A and the step size
+    groups : groups of heads that share B and C, and whose channels are normalised together, G
+    """
+
+    size: int
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        _check_size("head size", self.size, 1)
+        _check_size("groups", self.groups, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkShape:
-    """Sizes of a network, in the symbols of the Mamba paper.
+    """Sizes of a network, in the symbols of the Mamba papers.
 
     A language model reads tokens and gives logits for each; a frame network (``frame`` is not
     None) reads frames of feature vectors and gives one vector of outputs a frame.
@@ -136,10 +154,11 @@ class NetworkShape:
     d_inner : width of the mixer, E
     d_state : state size a channel, N
     d_conv : taps of the causal depthwise convolution, K; of a moving average odd, and 1 is none
-    dt_rank : rank of the step-size projection, R; of a moving average E
+    dt_rank : rank of the step-size projection, R; of a moving average E, with heads 0
     n_layer : number of blocks, L
     frame : front and head of a frame network; None for a language model
     average : a moving average mixes in place of the selective scan, in a frame network; N is 1
+    heads : division of the channels of Mamba-2 blocks; None for others
     """
 
     vocabulary: int
@@ -147,16 +166,21 @@ class NetworkShape:
     d_inner: int
     d_state: int
     d_conv: int
-    dt_rank: int
+    dt_rank: int = 0
     n_layer: int
     frame: FrameShape | None = None
     average: AverageShape | None = None
+    heads: HeadShape | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name not in ("frame", "average"):
+            if field.name not in ("frame", "average", "heads", "dt_rank"):
                 low = 2 if field.name in ("vocabulary", "d_model", "d_inner") else 1
                 _check_size(field.name, getattr(self, field.name), low)
+        if self.heads is not None:
+            self._check_heads(self.heads)
+        else:
+            _check_size("dt_rank", self.dt_rank, 1)
         if self.average is None:
             _check_size("d_conv", self.d_conv, 2)
             return
@@ -173,9 +197,48 @@ class NetworkShape:
                 f"state a channel and a projection of full rank: 1 and {self.d_inner}"
             )
 
+    def _check_heads(self, heads: HeadShape) -> None:
+        if self.d_inner % heads.size:
+            raise InputError(
+                f"d_inner = {self.d_inner} is no multiple of the head size {heads.size}; "
+                "choose one that divides it"
+            )
+        if self.step_sizes % heads.groups:
+            raise InputError(
+                f"groups = {heads.groups} is no divisor of {self.step_sizes} heads; choose one"
+            )
+        if self.dt_rank or self.frame is not None:
+            raise InputError(
+                f"a shape with heads has dt_rank = {self.dt_rank} and frame = {self.frame}; "
+                "Mamba-2 has no projection of the step size, and frame networks have no heads: "
+                "leave both out"
+            )
+
+    @property
+    def step_sizes(self) -> int:
+        """Step sizes a token: one a channel, E, or with heads one a head, H = E / P."""
+        return self.d_inner // self.heads.size if self.heads else self.d_inner
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that share B and C, G; 1 without heads."""
+        return self.heads.groups if self.heads else 1
+
+    @property
+    def convolution_channels(self) -> int:
+        """Channels of the convolution: x, E, and with heads also B and C, ``E + 2 G N``."""
+        return self.d_inner + 2 * self.groups * self.d_state if self.heads else self.d_inner
+
+    @property
+    def gate_row(self) -> int:
+        """First row of z in in_proj: x, with heads B, C and dt, come before it, z is last."""
+        return self.convolution_channels + (self.step_sizes if self.heads else 0)
+
     @property
     def projected(self) -> int:
-        """Rows that u is projected to: dt, B, C, ``R + 2 N``; of a moving average E."""
+        """Rows that u is projected to: dt, B, C, ``R + 2 N``; of a moving average E, of heads 0."""
+        if self.heads is not None:
+            return 0
         return self.dt_rank + 2 * self.d_state if self.average is None else self.d_inner
 
     @property
@@ -190,8 +253,8 @@ class NetworkShape:
 
     @property
     def in_projected(self) -> int:
-        """Rows of in_proj: x, and z if there is a gate."""
-        return self.d_inner * (1 + self.gated)
+        """Rows of in_proj: those before z, and z if there is a gate."""
+        return self.gate_row + self.d_inner * self.gated
 
     @property
     def head_inputs(self) -> int:
@@ -216,6 +279,8 @@ class NetworkShape:
             own["frame"] = FrameShape(**frame | {"patch": patch and PatchShape(**patch)})
         if (average := own.get("average")) is not None:
             own["average"] = AverageShape(**average)
+        if (heads := own.get("heads")) is not None:
+            own["heads"] = HeadShape(**heads)
         return cls(**own)
 
 
@@ -355,8 +420,26 @@ PRESETS: dict[str, NetworkShape] = {
     "micro": NetworkShape(
         vocabulary=64, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=2, n_layer=1
     ),
+    "micro-mamba2": NetworkShape(
+        vocabulary=64,
+        d_model=16,
+        d_inner=32,
+        d_state=8,
+        d_conv=4,
+        n_layer=1,
+        heads=HeadShape(size=8, groups=2),
+    ),
     "bytelm": NetworkShape(
         vocabulary=256, d_model=128, d_inner=256, d_state=16, d_conv=4, dt_rank=8, n_layer=5
+    ),
+    "byte-mamba2": NetworkShape(
+        vocabulary=256,
+        d_model=128,
+        d_inner=256,
+        d_state=64,
+        d_conv=4,
+        n_layer=5,
+        heads=HeadShape(size=32),
     ),
     "mars": NetworkShape(
         vocabulary=57,
@@ -370,6 +453,15 @@ PRESETS: dict[str, NetworkShape] = {
     ),
     "mamba-130m": NetworkShape(
         vocabulary=50280, d_model=768, d_inner=1536, d_state=16, d_conv=4, dt_rank=48, n_layer=24
+    ),
+    "mamba2-130m": NetworkShape(
+        vocabulary=50288,
+        d_model=768,
+        d_inner=1536,
+        d_state=128,
+        d_conv=4,
+        n_layer=24,
+        heads=HeadShape(size=64),
     ),
     "mamba-2.8b": NetworkShape(
         vocabulary=50280, d_model=2560, d_inner=5120, d_state=16, d_conv=4, dt_rank=160, n_layer=64

@@ -6,8 +6,8 @@ to even by ``shift`` bits. Matrix products arrive as float32 or float64, whichev
 the weights. Inner loops run over channels, one operation each, so that they vectorise; a loop with
 a table look-up stands alone for the same reason.
 
-Symbols: b rows of a batch, t tokens, p positions (b times t), and d, e, n, r, K as in
-:class:`golden.configuration.NetworkShape`.
+Symbols: b rows of a batch, t tokens, p positions (b times t), c convolved channels, g groups, and
+d, e, n, r, h, K as in :class:`golden.configuration.NetworkShape`.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def convolve(
 ) -> None:
     """Requantize x, convolve, apply SiLU twice requantized; advance ``window``.
 
-    Shapes: total (b, t, 2e), of which x is the first half; u, scan_u (b, t, e); window
-    (b, K - 1, e) integers; taps (K, e); tables (s, 2**18), and which of them (e,).
+    Shapes: total (b, t, rows), of which x is the first c; u, scan_u (b, t, c); window
+    (b, K - 1, c) integers; taps (K, c); tables (s, 2**18), and which of them (c,).
     """
     batch, length, channels = u.shape
     past = window.shape[1]
@@ -202,7 +202,8 @@ def _advance(
     state: Array,
     delta: Array,
     u: Array,
-    bc: Array,
+    b: Array,
+    c: Array,
     constants: tuple[Array, ...],
     limits: tuple[float, ...],
     entry: Array,
@@ -210,79 +211,127 @@ def _advance(
     drive: Array,
     y: Array,
 ) -> None:
-    """Advance the state (n, e) by one token and write y (e,); bc is (2n,)."""
-    rate, decay, update_scale, skip, output_scale, _ = constants
+    """Advance the state (n, e) of channels that share b and c (n,) by one token; write y (e,).
+
+    Where rate is (1, e) all states of a channel share their decay.
+    """
+    rate, decay, update_scale, skip, output_scale = constants
     argument_scale, decay_scale, update_limit, state_limit, output_limit, _ = limits
     states, channels = state.shape
     for e in range(channels):
         drive[e] = delta[e] * u[e] * update_scale[e]
         y[e] = skip[e] * u[e]
     for n in range(states):
-        b, c = bc[n], bc[states + n]
+        if n < len(rate):
+            for e in range(channels):
+                argument = np.rint(delta[e] * rate[n, e] * argument_scale)
+                entry[e] = np.int32(min(argument, _ARGUMENT_LIMIT))
+            _look_up(decay, entry, factor)
+        own_b, own_c = b[n], c[n]
         for e in range(channels):
-            argument = np.rint(delta[e] * rate[n, e] * argument_scale)
-            entry[e] = np.int32(min(argument, _ARGUMENT_LIMIT))
-        _look_up(decay, entry, factor)
-        for e in range(channels):
-            update = _narrow(drive[e] * b, update_limit)
+            update = _narrow(drive[e] * own_b, update_limit)
             new = _narrow((factor[e] * state[n, e] + update) * decay_scale, state_limit)
             state[n, e] = new
-            y[e] += new * c
+            y[e] += new * own_c
     for e in range(channels):
         y[e] = _narrow(y[e] * output_scale[e], output_limit)
 
 
 @_kernel
+def step_sizes(total: Array, constants: tuple[Array, ...], delta: Array) -> None:
+    """Write the step sizes (p, e) of dt_proj's accumulators: bias, scale (e,) and look-up table."""
+    bias, scale, table = constants
+    entry = np.empty(len(bias), np.int32)
+    for p in range(len(total)):
+        _entries(total[p], bias, scale, entry)
+        _look_up(table, entry, delta[p])
+
+
+@_kernel
+def head_step_sizes(
+    total: Array,
+    first: int,
+    constants: tuple[Array, ...],
+    low: float,
+    high: float,
+    delta: Array,
+) -> None:
+    """Write every channel's step size, (p, e), from in_proj's accumulators of dt.
+
+    ``total`` is (p, rows), with dt's h rows from ``first`` on; bias and scale (h,). The bias is
+    added behind the rounding, and all channels of a head get the same.
+    """
+    bias, scale, table = constants
+    heads = len(bias)
+    size = delta.shape[1] // heads
+    for p in range(len(total)):
+        for head in range(heads):
+            raw = _narrow(total[p, first + head] * scale[head], _ACTIVATION_LIMIT)
+            raw = _narrow(raw + bias[head], _ACTIVATION_LIMIT)
+            step = min(max(table[np.uint32(np.int32(raw) + _ORIGIN)], low), high)
+            delta[p, head * size : (head + 1) * size] = step
+
+
+@_kernel
 def scan_and_gate(
-    dt: Array,
+    delta: Array,
     total: Array,
     scan_u: Array,
-    projected: Array,
+    selected: Array,
     state: Array,
-    dt_constants: tuple[Array, ...],
     z_constants: tuple[Array, ...],
     constants: tuple[Array, ...],
     limits: tuple[float, ...],
     gated: Array,
 ) -> None:
-    """Softplus, selective scan, SiLU of z and gate; advance ``state``.
+    """Selective scan, SiLU of z and gate; advance ``state``.
 
     Parameters
     ----------
-    dt : accumulators of dt_proj, (b, t, e)
-    total : accumulators of in_proj, of which z is the second half, (b, t, 2e)
-    scan_u : (b, t, e)
-    projected : dt, B, C, (b, t, r + 2n)
+    delta : step sizes, (b, t, e)
+    total : accumulators of in_proj, of which z is the last e, (b, t, rows)
+    scan_u : its first e channels, (b, t, c)
+    selected : B and C at its end, (b, t, .. + 2 g n)
     state : integers (b, e, n)
-    dt_constants, z_constants : bias (e,), scale (e,), look-up table
-    constants : rate (n, e), decay table, scales of update (e,), skip (e,), scales of output and
-        gated (e,)
+    z_constants : bias (e,), scale (e,), look-up table
+    constants : rate (g, n, e / g) or (g, 1, e / g), decay table, scales of update (e,), skip (e,),
+        scales of output and gated (e,)
     limits : scale of the argument, scale of decay, limits of update, state, output and gated
     gated : result, (b, t, e)
     """
     batch, length, channels = gated.shape
-    hidden = np.empty((state.shape[2], channels))
-    delta, gate, y = np.empty(channels), np.empty(channels), np.empty(channels)
-    factor, drive = np.empty(channels), np.empty(channels)
-    entry = np.empty(channels, np.int32)
-    gated_scale, gated_limit = constants[5], limits[5]
-    rank = projected.shape[2] - 2 * len(hidden)
+    rate, decay, update_scale, skip, output_scale, gated_scale = constants
+    groups, states, width = len(rate), state.shape[2], channels // len(rate)
+    hidden = np.empty((groups, states, width))
+    step, gate, y = np.empty(channels), np.empty(channels), np.empty(channels)
+    factor, drive = np.empty(width), np.empty(width)
+    entry, gate_entry = np.empty(width, np.int32), np.empty(channels, np.int32)
+    first_c = selected.shape[2] - groups * states
+    first_b, first_z = first_c - groups * states, total.shape[2] - channels
     for i in range(batch):
-        for e in range(channels):
-            for n in range(len(hidden)):
-                hidden[n, e] = state[i, e, n]
+        for group in range(groups):
+            for e in range(width):
+                for n in range(states):
+                    hidden[group, n, e] = state[i, group * width + e, n]
         for t in range(length):
-            _entries(dt[i, t], dt_constants[0], dt_constants[1], entry)
-            _look_up(dt_constants[2], entry, delta)
-            bc = projected[i, t, rank:]
-            _advance(hidden, delta, scan_u[i, t], bc, constants, limits, entry, factor, drive, y)
-            _entries(total[i, t, channels:], z_constants[0], z_constants[1], entry)
-            _look_up(z_constants[2], entry, gate)
+            step[:] = delta[i, t]
+            for group in range(groups):
+                lo, hi, n = group * width, (group + 1) * width, group * states
+                own = (rate[group], decay, update_scale[lo:hi], skip[lo:hi], output_scale[lo:hi])
+                b = selected[i, t, first_b + n : first_b + n + states]
+                c = selected[i, t, first_c + n : first_c + n + states]
+                u = scan_u[i, t, lo:hi]
+                _advance(
+                    hidden[group], step[lo:hi], u, b, c, own, limits, entry, factor, drive, y[lo:hi]
+                )
+            _entries(total[i, t, first_z:], z_constants[0], z_constants[1], gate_entry)
+            _look_up(z_constants[2], gate_entry, gate)
             for e in range(channels):
-                gated[i, t, e] = _narrow(y[e] * gate[e] * gated_scale[e], gated_limit)
-        for e in range(channels):
-            for n in range(len(hidden)):
-                state[i, e, n] = np.int64(hidden[n, e])
+                gated[i, t, e] = _narrow(y[e] * gate[e] * gated_scale[e], limits[5])
+        for group in range(groups):
+            for e in range(width):
+                for n in range(states):
+                    state[i, group * width + e, n] = np.int64(hidden[group, n, e])
 
 
 @_kernel

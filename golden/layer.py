@@ -50,6 +50,9 @@ class BlockFormats:
     matrix's columns are coarser by the same power of two, so that one accumulator sums them). In a
     scheme with rotation these are the rotated values, and ``rotation`` scales those before: one
     exponent for all channels, as the transform adds them; it is None elsewhere.
+
+    With heads, ``x`` and ``u_channel`` have one entry a convolved channel, those of B and C at the
+    end, and ``gated`` scales what the gated norm returns, all channels alike.
     """
 
     norm_weight: int
@@ -71,7 +74,11 @@ class BlockFormats:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFormats(BlockFormats):
-    """Fraction bits of the tensors of a block with a selective scan."""
+    """Fraction bits of the tensors of a block with a selective scan.
+
+    ``dt`` is that of x_proj's first rows; with heads, where dt comes from in_proj, it is SiLU's
+    input format.
+    """
 
     dt: int
     b: int
@@ -89,7 +96,8 @@ class Block:
     Parameters
     ----------
     norm_weight : ``sqrt(D) w`` (d,)
-    in_proj : rows of x, then rows of z if the block has a gate, (2e, d) or (e, d)
+    in_proj : rows of x, with heads those of B, C and dt, then those of z if the block has a gate;
+        see :attr:`golden.configuration.NetworkShape.gate_row`
     out_proj : (d, e); its columns meet the rotated channels if the scheme rotates, and hold what
         :func:`golden.operations.hadamard.transform` makes of their rows, over e
     """
@@ -101,32 +109,93 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer(Block):
-    """One Mamba-1 block in integers.
+class ProjectedSelection:
+    """How Mamba-1 selects: dt, B and C are projections of u, and dt's is projected again.
 
     Parameters
     ----------
-    convolution : depthwise taps, oldest first, with bias, (e, K)
     x_proj : rows of dt, B, C, (r + 2n, e)
     dt_proj : with bias, (e, r)
-    decay_rate : ``-A log2(e)``, unsigned (e, n)
+    """
+
+    x_proj: Linear
+    dt_proj: Linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSelection:
+    """How Mamba-2 selects: B and C are convolved beside x, dt is a row of in_proj a head.
+
+    Parameters
+    ----------
+    dt_bias : added in front of softplus, in its input format, (h,)
+    delta_low, delta_high : what the step size is clamped to, in its format
+    product : fraction bits of ``y SiLU(z)``, which the gated norm reads, all channels alike
+    gate_norm_weight : ``sqrt(E / G) w`` of the gated norm, (e,)
+    gate_norm_fraction : its fraction bits
+    """
+
+    dt_bias: Integers
+    delta_low: int
+    delta_high: int
+    product: int
+    gate_norm_weight: Integers
+    gate_norm_fraction: int
+
+
+Selection = ProjectedSelection | HeadSelection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Block):
+    """One block with a selective scan in integers.
+
+    Parameters
+    ----------
+    convolution : depthwise taps, oldest first, with bias, (c, K)
+    selection : where step size, B and C come from, by family
+    decay_rate : ``-A log2(e)``, unsigned (e, n), with heads one a head, (h, 1)
     skip : D in the scale of ``C h / u`` (e,)
     """
 
     convolution: Linear
-    x_proj: Linear
-    dt_proj: Linear
+    selection: Selection
     decay_rate: Integers
     skip: Integers
     formats: LayerFormats
+
+    @property
+    def projected(self) -> ProjectedSelection:
+        """The projections of a Mamba-1 block; InputError for another."""
+        if not isinstance(self.selection, ProjectedSelection):
+            raise InputError("a block with heads has neither x_proj nor dt_proj")
+        return self.selection
+
+    @property
+    def head_selection(self) -> HeadSelection:
+        """The selection of a Mamba-2 block; InputError for another."""
+        if not isinstance(self.selection, HeadSelection):
+            raise InputError("a block without heads has neither dt_bias nor a gated norm")
+        return self.selection
+
+    @property
+    def x_proj(self) -> Linear:
+        """The projection of u to dt, B and C; InputError for a block with heads."""
+        return self.projected.x_proj
+
+    @property
+    def dt_proj(self) -> Linear:
+        """The projection of dt to step sizes; InputError for a block with heads."""
+        return self.projected.dt_proj
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShifts:
     """Bits that the requantizers of every kind of block drop; negative entries shift left.
 
-    Vectors: x, z, u, scan_u, gated, rotated (e,); projected, one entry a row of the projection of
-    u; out (d,). Scalars: norm, gate. ``rotated`` is None without rotation, z without a gate.
+    Vectors: z, scan_u, gated, rotated (e,); x and u, one entry a convolved channel; projected, one
+    entry a row of the projection of u; out (d,). Scalars: norm, gate. ``rotated`` is None without
+    rotation, z without a gate.
     """
 
     norm: int
@@ -143,11 +212,12 @@ class BlockShifts:
 
 def common_shifts(block: Block, shape: NetworkShape, residual_fraction: int) -> dict[str, Any]:
     """Return the shifts that follow from what every kind of block has, by name, unchecked."""
-    formats, e = block.formats, shape.d_inner
+    formats = block.formats
     in_accumulator = block.in_proj.fraction_bits + formats.norm
+    z = in_accumulator[shape.gate_row :] - ACTIVATION_INPUT_FRACTION
     values = {
-        "x": in_accumulator[:e] - formats.x,
-        "z": in_accumulator[e:] - ACTIVATION_INPUT_FRACTION if shape.gated else None,
+        "x": in_accumulator[: shape.convolution_channels] - formats.x,
+        "z": z if shape.gated else None,
         "u": ACTIVATION_OUTPUT_FRACTION - (formats.u + formats.u_channel),
         "scan_u": ACTIVATION_OUTPUT_FRACTION - formats.scan_u,
         "gate": ACTIVATION_OUTPUT_FRACTION - formats.gate,
@@ -173,8 +243,9 @@ def checked_shifts(values: dict[str, Any], block: Block, index: int) -> dict[str
 class LayerShifts(BlockShifts):
     """Bits that each requantizer of a block with a selective scan drops.
 
-    Vectors: convolution, dt, update, scan_output (e,); projected (r + 2n,). Scalars: delta,
-    argument.
+    Vectors: convolution (c,); dt, one a step size; update, scan_output (e,); projected (r + 2n,),
+    none with heads. Scalars: delta, argument, and normed, that of the gated norm, None without
+    heads.
     """
 
     z: Integers
@@ -184,6 +255,7 @@ class LayerShifts(BlockShifts):
     argument: int
     update: Integers
     scan_output: Integers
+    normed: int | None = None
 
     @classmethod
     def of(
@@ -201,15 +273,10 @@ class LayerShifts(BlockShifts):
         InputError
             If a shift is outside :data:`SHIFT_LIMITS`; the message names layer and tensor.
         """
-        formats, r, n = layer.formats, shape.dt_rank, shape.d_state
-        projected = np.concatenate(
-            [np.full(r, formats.dt), np.full(n, formats.b), np.full(n, formats.c)]
-        )
+        formats = layer.formats
         activation_input = ACTIVATION_INPUT_FRACTION
         values = common_shifts(layer, shape, residual_fraction) | {
             "convolution": layer.convolution.fraction_bits + formats.x - activation_input,
-            "projected": layer.x_proj.fraction_bits + formats.u - projected,
-            "dt": layer.dt_proj.fraction_bits + formats.dt - activation_input,
             "delta": ACTIVATION_OUTPUT_FRACTION - formats.delta,
             "argument": formats.delta + formats.decay_rate - EXPONENT_FRACTION,
             "update": formats.delta
@@ -217,9 +284,35 @@ class LayerShifts(BlockShifts):
             + formats.b
             - (formats.state + scheme.decay_bits),
             "scan_output": formats.c + formats.state - formats.scan_output,
-            "gated": formats.scan_output + formats.gate - formats.before_rotation,
         }
+        of_selection = _head_shifts if shape.heads else _projected_shifts
+        values |= of_selection(layer, shape)
         return cls(**checked_shifts(values, layer, index))
+
+
+def _projected_shifts(layer: Layer, shape: NetworkShape) -> dict[str, Any]:
+    """Return the shifts that a Mamba-1 block's selection decides."""
+    formats, r, n = layer.formats, shape.dt_rank, shape.d_state
+    projected = np.repeat([formats.dt, formats.b, formats.c], [r, n, n])
+    return {
+        "projected": layer.x_proj.fraction_bits + formats.u - projected,
+        "dt": layer.dt_proj.fraction_bits + formats.dt - ACTIVATION_INPUT_FRACTION,
+        "gated": formats.scan_output + formats.gate - formats.before_rotation,
+    }
+
+
+def _head_shifts(layer: Layer, shape: NetworkShape) -> dict[str, Any]:
+    """Return the shifts that a Mamba-2 block's selection decides."""
+    formats, own = layer.formats, layer.head_selection
+    rows = layer.in_proj.fraction_bits[shape.convolution_channels : shape.gate_row]
+    # Behind the gated norm every channel has the same format, which validation guarantees.
+    normed = int(np.ravel(formats.before_rotation)[0])
+    return {
+        "projected": np.zeros(0, np.int64),
+        "dt": rows + formats.norm - formats.dt,
+        "gated": formats.scan_output + formats.gate - own.product,
+        "normed": NORMALIZED_FRACTION + own.gate_norm_fraction - normed,
+    }
 
 
 def norm_shift(weight_fraction: int, output_fraction: int, name: str) -> int:
@@ -230,7 +323,7 @@ def norm_shift(weight_fraction: int, output_fraction: int, name: str) -> int:
 def checked_shift(name: str, shift: Any) -> Any:
     """Return ``shift``, an integer or integers; InputError if the hardware cannot apply it."""
     low, high = SHIFT_LIMITS
-    if np.min(shift) < low or np.max(shift) > high:
+    if np.size(shift) and (np.min(shift) < low or np.max(shift) > high):
         raise InputError(
             f"the requantizing shift of {name} spans {np.min(shift)}..{np.max(shift)}, outside "
             f"{low}..{high}; choose nearer fraction bits when quantizing"

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from golden.average import AverageLayer, AverageShifts
 from golden.configuration import NetworkShape, Scheme
 from golden.errors import InputError
@@ -260,12 +262,17 @@ class Program:
         """Bits dropped after the weight of the final norm."""
         return norm_shift(self.final_norm_weight_fraction, self.final_norm_fraction, "final norm")
 
+    @property
+    def gated_bits(self) -> int:
+        """Width of a gated value: with heads that of the residual stream, as a norm reads it."""
+        return self.scheme.residual_bits if self.shape.heads else self.scheme.gated_bits
+
     def scan_constants(self, index: int) -> ScanConstants:
         """Return the constants of layer ``index``'s scan."""
         layer, shifts = self.scan_layers[index], self.scan_shifts[index]
-        scheme = self.scheme
+        scheme, heads = self.scheme, self.shape.heads
         return ScanConstants(
-            rate=layer.decay_rate,
+            rate=np.repeat(layer.decay_rate, heads.size, axis=0) if heads else layer.decay_rate,
             skip=layer.skip,
             argument_shift=shifts.argument,
             update_shift=shifts.update,

@@ -13,9 +13,18 @@ import numpy as np
 from golden.average import AverageLayer
 from golden.configuration import FrameShape, NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.layer import BlockFormats, Layer, LayerFormats, Linear
+from golden.layer import (
+    BlockFormats,
+    HeadSelection,
+    Layer,
+    LayerFormats,
+    Linear,
+    ProjectedSelection,
+    Selection,
+)
 from golden.operations import hadamard
 from golden.piecewise import (
+    ACTIVATION_INPUT_BITS,
     ACTIVATION_INPUT_FRACTION,
     activation_table,
     exponent_table,
@@ -33,6 +42,9 @@ from golden.program import (
     TokenEmbedding,
 )
 from golden.validation import validate
+
+_LARGEST_RATE = 16.0
+"""Mamba-2 draws ``-A`` from 1 to 16."""
 
 
 def standard_tables(*, average: bool = False) -> Tables:
@@ -66,14 +78,14 @@ class _RandomProgram:
         integers, fraction = quantize_rows(weight, bits)
         return Linear(weight=integers, fraction_bits=fraction)
 
-    def norm_weight(self) -> tuple[Integers, int]:
-        d, bits = self._shape.d_model, self._scheme.norm_weight_bits
-        weight = np.sqrt(d) * self._random.uniform(0.6, 1.4, d)
+    def norm_weight(self, size: int, groups: int = 1) -> tuple[Integers, int]:
+        bits = self._scheme.norm_weight_bits
+        weight = np.sqrt(size // groups) * self._random.uniform(0.6, 1.4, size)
         fraction = int(fraction_bits_for(weight.max(), bits))
         return to_fixed_point(weight, fraction, bits), fraction
 
-    def jitter(self, center: int) -> Integers:
-        return center + self._random.integers(-1, 2, self._shape.d_inner)
+    def jitter(self, center: int, size: int | None = None) -> Integers:
+        return center + self._random.integers(-1, 2, size or self._shape.d_inner)
 
     @property
     def spread(self) -> int:
@@ -82,8 +94,11 @@ class _RandomProgram:
 
     def common_formats(self, norm_weight: int, x: Integers, gated: Integers) -> BlockFormats:
         scheme, shape = self._scheme, self._shape
-        spare = scheme.activation_bits - 8
-        u, u_channel = 5 + spare, self._scales.integers(-1, 2, shape.d_inner)
+        spare, e = scheme.activation_bits - 8, shape.d_inner
+        u, u_channel = 5 + spare, self._scales.integers(-1, 2, e)
+        scan_u = 3 + u_channel if scheme.dual_scale else u + u_channel
+        # B and C are channels of u with heads, all of one format.
+        u_channel = np.pad(u_channel, (0, shape.convolution_channels - e))
         rotated = scheme.rotation_bits is not None
         return BlockFormats(
             norm_weight=norm_weight,
@@ -91,7 +106,7 @@ class _RandomProgram:
             x=x,
             u=u,
             u_channel=u_channel,
-            scan_u=3 + u_channel if scheme.dual_scale else u + u_channel,
+            scan_u=scan_u,
             gate=scheme.gate_bits - 4,
             gated=4 + spare - self.spread,
             gated_channel=gated,
@@ -99,14 +114,18 @@ class _RandomProgram:
         )
 
     def formats(self, norm_weight: int) -> LayerFormats:
-        scheme, spare = self._scheme, self._scheme.activation_bits - 8
-        x, state = self.jitter(5 + spare), self.jitter(scheme.state_bits - 3)
+        scheme, shape, spare = self._scheme, self._shape, self._scheme.activation_bits - 8
+        heads, channels = shape.heads is not None, shape.convolution_channels
+        x, state = self.jitter(5 + spare, channels), self.jitter(scheme.state_bits - 3)
         scan_output = self.jitter(scheme.scan_output_bits - 4)
-        common = self.common_formats(norm_weight, x, self.jitter(1))
-        rate = float(self._shape.d_state) * np.log2(np.e)
+        gated = self.jitter(1)
+        if heads and scheme.rotation_bits is None:
+            gated = np.zeros_like(gated)
+        common = self.common_formats(norm_weight, x, gated)
+        rate = (_LARGEST_RATE if heads else float(shape.d_state)) * np.log2(np.e)
         return LayerFormats(
             **vars(common),
-            dt=5 + spare,
+            dt=ACTIVATION_INPUT_FRACTION if heads else 5 + spare,
             b=5 + spare,
             c=5 + spare,
             # The rate is unsigned, so it may use the bit that a signed format spends on the sign.
@@ -118,15 +137,18 @@ class _RandomProgram:
 
     def layer(self) -> Layer:
         shape, scheme, random = self._shape, self._scheme, self._random
-        e, n, r = shape.d_inner, shape.d_state, shape.dt_rank
-        norm_weight, norm_fraction = self.norm_weight()
+        e, c, n = shape.d_inner, shape.convolution_channels, shape.d_state
+        norm_weight, norm_fraction = self.norm_weight(shape.d_model)
         formats = self.formats(norm_fraction)
-        in_proj = self.linear(2 * e, shape.d_model, scheme.weight_bits, gain=1.5)
-        taps = self.linear(e, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
-        dt_proj = self.linear(e, r, scheme.weight_bits)
-        delta = np.exp(random.uniform(np.log(1e-3), np.log(0.5), e))
+        in_proj = self.linear(shape.in_projected, shape.d_model, scheme.weight_bits, gain=1.5)
+        taps = self.linear(c, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
+        dt_proj = self.linear(e, shape.dt_rank, scheme.weight_bits) if shape.dt_rank else None
+        delta = np.exp(random.uniform(np.log(1e-3), np.log(0.5), shape.step_sizes))
         dt_bias = delta + np.log(-np.expm1(-delta))
-        rate = np.arange(1, n + 1) * np.log2(np.e) * random.uniform(0.5, 1.1, (e, n))
+        if shape.heads is None:
+            rate = np.arange(1, n + 1) * np.log2(np.e) * random.uniform(0.5, 1.1, (e, n))
+        else:
+            rate = np.log2(np.e) * random.uniform(1.0, _LARGEST_RATE, (shape.step_sizes, 1))
         skip_fraction = formats.c + formats.state - formats.scan_u
         return Layer(
             norm_weight=norm_weight,
@@ -135,15 +157,10 @@ class _RandomProgram:
                 weight=taps.weight,
                 fraction_bits=taps.fraction_bits,
                 bias=to_fixed_point(
-                    random.uniform(-0.5, 0.5, e), taps.fraction_bits + formats.x, 32
+                    random.uniform(-0.5, 0.5, c), taps.fraction_bits + formats.x, 32
                 ),
             ),
-            x_proj=self.linear(shape.projected, e, scheme.weight_bits, gain=1.5),
-            dt_proj=Linear(
-                weight=dt_proj.weight,
-                fraction_bits=dt_proj.fraction_bits,
-                bias=to_fixed_point(dt_bias, dt_proj.fraction_bits + formats.dt, 32),
-            ),
+            selection=self._selection(dt_proj, dt_bias, formats),
             decay_rate=to_fixed_point(
                 rate, formats.decay_rate, scheme.decay_rate_bits, signed=False
             ),
@@ -152,10 +169,35 @@ class _RandomProgram:
             formats=formats,
         )
 
+    def _selection(
+        self, dt_proj: Linear | None, dt_bias: np.ndarray, formats: LayerFormats
+    ) -> Selection:
+        shape, scheme, random = self._shape, self._scheme, self._random
+        if dt_proj is not None:
+            return ProjectedSelection(
+                x_proj=self.linear(shape.projected, shape.d_inner, scheme.weight_bits, gain=1.5),
+                dt_proj=Linear(
+                    weight=dt_proj.weight,
+                    fraction_bits=dt_proj.fraction_bits,
+                    bias=to_fixed_point(dt_bias, dt_proj.fraction_bits + formats.dt, 32),
+                ),
+            )
+        weight, fraction = self.norm_weight(shape.d_inner, shape.groups)
+        limits = [random.uniform(0.0, 0.01), random.uniform(0.5, 4.0)]
+        low, high = to_fixed_point(limits, formats.delta, scheme.delta_bits, signed=False).tolist()
+        return HeadSelection(
+            dt_bias=to_fixed_point(dt_bias, ACTIVATION_INPUT_FRACTION, ACTIVATION_INPUT_BITS),
+            delta_low=low,
+            delta_high=high,
+            product=scheme.residual_bits - 6,
+            gate_norm_weight=weight,
+            gate_norm_fraction=fraction,
+        )
+
     def average_layer(self) -> AverageLayer:
         shape, scheme = self._shape, self._scheme
         e, bits = shape.d_inner, scheme.weight_bits
-        norm_weight, norm_fraction = self.norm_weight()
+        norm_weight, norm_fraction = self.norm_weight(shape.d_model)
         x = np.full(e, ACTIVATION_INPUT_FRACTION)
         if shape.convolved:
             x = self.jitter(scheme.activation_bits - 3)
@@ -242,7 +284,7 @@ def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Progra
         front = _feature_embedding(shape, frame, scheme, seed)
     layer = draw.layer if shape.average is None else draw.average_layer
     layers = tuple(layer() for _ in range(shape.n_layer))
-    final_norm_weight, final_fraction = draw.norm_weight()
+    final_norm_weight, final_fraction = draw.norm_weight(shape.d_model)
     if frame is not None and frame.hidden is not None:
         hidden = draw.linear(frame.hidden, shape.d_model, scheme.embedding_bits, gain=1.5)
         pooled = PooledHead(

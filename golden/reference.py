@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from golden.errors import InputError
-from golden.fixed_point import IntegerLike, Integers, requantize
+from golden.fixed_point import IntegerLike, Integers, requantize, saturate
 from golden.operations import dual_scale, hadamard
 from golden.operations.activation import silu, softplus
+from golden.operations.exponent import decay, exponent_argument
 from golden.operations.linear import accumulate, causal_convolution, centred_convolution
 from golden.operations.moving_average import average_decay, moving_average
 from golden.operations.normalization import epsilon_integer, rms_norm
@@ -131,7 +132,7 @@ class ReferenceBlocks:
         """Return the residual (b, l, d) after block ``index`` and advance ``state``."""
         program, scheme = self.program, self.program.scheme
         layer, shifts = program.layers[index], program.shifts[index]
-        e, bits = program.shape.d_inner, scheme.activation_bits
+        shape, bits = program.shape, scheme.activation_bits
         norm = rms_norm(
             residual,
             layer.norm_weight,
@@ -141,24 +142,31 @@ class ReferenceBlocks:
             table=program.tables.reciprocal,
         )  # b l d
         probe("norm", index, norm)
-        total = accumulate(layer.in_proj.weight, norm)  # b l 2e
-        x_bits = bits if program.shape.convolved else ACTIVATION_INPUT_BITS
-        x = requantize(total[..., :e], shifts.x, x_bits)  # b l e
+        total = accumulate(layer.in_proj.weight, norm)  # b l rows
+        x, dt, z = np.split(total, [shape.convolution_channels, shape.gate_row], axis=-1)
+        x_bits = bits if shape.convolved else ACTIVATION_INPUT_BITS
+        x = requantize(x, shifts.x, x_bits)  # b l c
         probe("x", index, x)
         mixed = x
-        if program.shape.convolved:
+        if shape.convolved:
             mixed, state.window[index] = self._convolution(index, x, state.window[index])
             probe("convolution", index, mixed)
-        u, scan_u = self._scan_input(index, mixed, probe)  # b l e
+        u, scan_u = self._scan_input(index, mixed, probe)  # b l c, b l e
         gate: Integers | int = 1
         if shifts.z is not None:
-            z = requantize(total[..., e:], shifts.z, ACTIVATION_INPUT_BITS)  # b l e
+            z = requantize(z, shifts.z, ACTIVATION_INPUT_BITS)  # b l e
             gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)
             probe("gate", index, gate)
-        mix = self._mix if program.shape.average is None else self._average
-        y, state.scan[index] = mix(index, u, scan_u, state.scan[index], probe)  # b l e
-        gated = requantize(y * gate, shifts.gated, scheme.gated_bits)  # b l e
+        if shape.average is None:
+            y, last = self._mix(index, dt, u, scan_u, state.scan[index], probe)  # b l e
+        else:
+            y, last = self._average(index, u, scan_u, state.scan[index], probe)  # b l e
+        state.scan[index] = last
+        gated = requantize(y * gate, shifts.gated, program.gated_bits)  # b l e
         probe("gated", index, gated)
+        if shape.heads is not None:
+            gated = self._gated_norm(index, gated)  # b l e
+            probe("normed", index, gated)
         if shifts.rotated is not None:
             gated = requantize(hadamard.transform(gated), shifts.rotated, bits)  # b l e
             probe("rotated", index, gated)
@@ -170,7 +178,7 @@ class ReferenceBlocks:
         return residual
 
     def _convolution(self, index: int, x: Integers, window: Integers) -> tuple[Integers, Integers]:
-        """Return SiLU's input (b, l, e) and the next window (b, K - 1, e)."""
+        """Return SiLU's input (b, l, c) and the next window (b, K - 1, c)."""
         convolution = self.program.layers[index].convolution
         shift = self.program.shifts[index].convolution
         # guaranteed by golden.validation
@@ -184,23 +192,42 @@ class ReferenceBlocks:
         return requantize(total, shift, ACTIVATION_INPUT_BITS), window
 
     def _scan_input(self, index: int, mixed: Integers, probe: Probe) -> tuple[Integers, Integers]:
-        """Return u for x_proj and u for the scan: one tensor, or INT8 beside dual scale (Q7)."""
+        """Return u (b, l, c) and the scan's x (b, l, e), INT8 itself or dual scale (Q7)."""
         program, shifts = self.program, self.program.shifts[index]
-        activated = silu(mixed, program.tables.silu)  # b l e
+        e = program.shape.d_inner
+        activated = silu(mixed, program.tables.silu)  # b l c
         u = requantize(activated, shifts.u, program.scheme.activation_bits)
         probe("u", index, u)
         dual = program.scheme.dual_scale
         if dual is None:
-            probe("scan_u", index, u)
-            return u, u
-        code, flag = dual_scale.encode(activated, shifts.scan_u, dual)
+            probe("scan_u", index, u[..., :e])
+            return u, u[..., :e]
+        code, flag = dual_scale.encode(activated[..., :e], shifts.scan_u, dual)
         probe("scan_u", index, dual_scale.pack(code, flag, dual))
         return u, dual_scale.decode(code, flag, dual)
 
     def _mix(
-        self, index: int, u: Integers, scan_u: Integers, scan_state: Integers, probe: Probe
+        self,
+        index: int,
+        dt: Integers,
+        u: Integers,
+        scan_u: Integers,
+        state: Integers,
+        probe: Probe,
     ) -> tuple[Integers, Integers]:
-        """Return y (b, l, e) and the state (b, e, n): projections, discretization and scan."""
+        """Return y (b, l, e) and the state (b, e, n): selection, discretization and scan."""
+        if self.program.shape.heads is None:
+            delta, b, c = self._project(index, u, probe)  # b l e, b l n
+        else:
+            delta, b, c = self._heads(index, dt, u, probe)  # b l e, b l e n
+        y, state = selective_scan(state, delta, scan_u, b, c, self._scan[index])
+        probe("scan_output", index, y)
+        return y, state
+
+    def _project(
+        self, index: int, u: Integers, probe: Probe
+    ) -> tuple[Integers, Integers, Integers]:
+        """Return delta (b, l, e), B and C (b, l, n) of a Mamba-1 block."""
         program, scheme, shape = self.program, self.program.scheme, self.program.shape
         layer, shifts = program.scan_layers[index], program.scan_shifts[index]
         projected = requantize(
@@ -214,13 +241,63 @@ class ReferenceBlocks:
             shifts.dt,
             ACTIVATION_INPUT_BITS,
         )  # b l e
-        delta = requantize(
-            softplus(raw, program.tables.softplus), shifts.delta, scheme.delta_bits, signed=False
-        )  # b l e
+        delta = self._step_size(index, raw)  # b l e
         probe("delta", index, delta)
-        y, scan_state = selective_scan(scan_state, delta, scan_u, b, c, self._scan[index])
-        probe("scan_output", index, y)
-        return y, scan_state
+        return delta, b, c
+
+    def _heads(
+        self, index: int, total: Integers, u: Integers, probe: Probe
+    ) -> tuple[Integers, Integers, Integers]:
+        """Return delta (b, l, e), B and C (b, l, e, n) of a Mamba-2 block.
+
+        ``total`` are in_proj's accumulators of dt (b, l, h). The machine keeps one step size and
+        decay a head, and B and C a group; here each channel gets its own copy.
+        """
+        shape, shifts = self.program.shape, self.program.scan_shifts[index]
+        selection = self.program.scan_layers[index].head_selection
+        raw = requantize(total, shifts.dt, ACTIVATION_INPUT_BITS)  # b l h
+        probe("dt", index, raw)
+        raw = saturate(raw + selection.dt_bias, ACTIVATION_INPUT_BITS)  # b l h
+        delta = np.clip(self._step_size(index, raw), selection.delta_low, selection.delta_high)
+        probe("delta", index, delta)  # b l h
+        constants = self._scan[index]
+        argument = exponent_argument(
+            delta, self.program.scan_layers[index].decay_rate[:, 0], constants.argument_shift
+        )
+        probe("decay", index, decay(argument, constants.table, constants.decay_bits))  # b l h
+        b, c = np.split(u[..., shape.d_inner :], 2, axis=-1)  # b l gn
+        grouped = (*u.shape[:2], shape.groups, shape.d_state)
+        width = shape.d_inner // shape.groups
+        return (
+            np.repeat(delta, shape.d_inner // shape.step_sizes, axis=-1),
+            np.repeat(b.reshape(grouped), width, axis=2),
+            np.repeat(c.reshape(grouped), width, axis=2),
+        )
+
+    def _step_size(self, index: int, raw: Integers) -> Integers:
+        """Return softplus of ``raw`` in the format of delta."""
+        program = self.program
+        return requantize(
+            softplus(raw, program.tables.softplus),
+            program.scan_shifts[index].delta,
+            program.scheme.delta_bits,
+            signed=False,
+        )
+
+    def _gated_norm(self, index: int, gated: Integers) -> Integers:
+        """Return Mamba-2's norm of gated values (b, l, e): one root a group of channels."""
+        program, selection = self.program, self.program.scan_layers[index].head_selection
+        groups, shift = program.shape.groups, program.scan_shifts[index].normed
+        assert shift is not None  # a layer with heads has one
+        size = program.shape.d_inner // groups
+        return rms_norm(
+            gated.reshape(*gated.shape[:-1], groups, size),
+            selection.gate_norm_weight.reshape(groups, size),
+            epsilon=epsilon_integer(size, selection.product),
+            shift=shift,
+            bits=program.scheme.gated_bits,
+            table=program.tables.reciprocal,
+        ).reshape(gated.shape)
 
     def _average(
         self, index: int, u: Integers, scan_u: Integers, state: Integers, probe: Probe

@@ -16,7 +16,7 @@ class State:
 
     Parameters
     ----------
-    window : the last K - 1 convolution inputs, oldest first, (layers, b, K - 1, e)
+    window : the last K - 1 convolution inputs, oldest first, (layers, b, K - 1, c)
     scan : the recurrent state h, (layers, b, e, n)
     """
 
@@ -30,7 +30,7 @@ class State:
         # A moving average's convolution looks ahead over whole frames and keeps nothing.
         past = shape.d_conv - 1 if shape.average is None else 0
         return cls(
-            np.zeros((shape.n_layer, batch, past, shape.d_inner), np.int64),
+            np.zeros((shape.n_layer, batch, past, shape.convolution_channels), np.int64),
             np.zeros((shape.n_layer, batch, shape.d_inner, shape.d_state), np.int64),
         )
 

@@ -13,7 +13,7 @@ from golden.fixed_point import Integers, integer_range
 from golden.layer import Block, BlockFormats, Layer, Linear
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
-from golden.piecewise import ACTIVATION_INPUT_FRACTION
+from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.program import FeatureEmbedding, Program
 
 ACCUMULATOR_BITS = 32
@@ -149,9 +149,10 @@ def _check_block(program: Program, block: Block, name: str) -> None:
     _check(f"{name}.norm_weight", block.norm_weight, (d,), scheme.norm_weight_bits)
     _check_linear(f"{name}.in_proj", block.in_proj, (shape.in_projected, d), weights, inputs)
     _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs)
-    for tensor in ("x", "u_channel", "scan_u", "gated_channel"):
-        _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
-    u = formats.u + formats.u_channel
+    c = shape.convolution_channels
+    for tensor, size in (("x", c), ("u_channel", c), ("scan_u", e), ("gated_channel", e)):
+        _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (size,), 8)
+    u = (formats.u + formats.u_channel)[:e]
     if scheme.dual_scale is None and np.any(formats.scan_u != u):
         channel = int(np.flatnonzero(formats.scan_u != u)[0])
         raise InputError(
@@ -164,23 +165,66 @@ def _check_block(program: Program, block: Block, name: str) -> None:
 
 def _check_convolution(program: Program, convolution: Linear, name: str) -> None:
     shape, scheme = program.shape, program.scheme
-    sizes = (shape.d_inner, shape.d_conv)
+    sizes = (shape.convolution_channels, shape.d_conv)
     bits, inputs = scheme.convolution_weight_bits, scheme.activation_bits
     _check_linear(f"{name}.convolution", convolution, sizes, bits, inputs)
+
+
+def _check_projections(program: Program, layer: Layer, name: str) -> None:
+    """Check the selection of a Mamba-1 block."""
+    shape, scheme = program.shape, program.scheme
+    inputs, weights = scheme.activation_bits, scheme.weight_bits
+    sizes = (shape.projected, shape.d_inner)
+    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, inputs)
+    sizes = (shape.d_inner, shape.dt_rank)
+    _check_linear(f"{name}.dt_proj", layer.dt_proj, sizes, weights, inputs)
+    if layer.dt_proj.bias is None:
+        raise InputError(f"{name} lacks the bias of dt_proj; store zeros instead")
+
+
+def _check_heads(program: Program, layer: Layer, name: str) -> None:
+    """Check the selection of a Mamba-2 block, and the formats that it fixes."""
+    shape, scheme, formats = program.shape, program.scheme, layer.formats
+    own = layer.head_selection
+    _check(f"{name}.dt_bias", own.dt_bias, (shape.step_sizes,), ACTIVATION_INPUT_BITS)
+    sizes = (shape.d_inner,)
+    _check(f"{name}.gate_norm_weight", own.gate_norm_weight, sizes, scheme.norm_weight_bits)
+    highest = integer_range(scheme.delta_bits, signed=False)[1]
+    if not 0 <= own.delta_low <= own.delta_high <= highest:
+        raise InputError(
+            f"{name} clamps the step size to {own.delta_low}..{own.delta_high}, not a range in "
+            f"0..{highest}; quantize with a dt_limit that delta's format holds"
+        )
+    states = shape.groups * shape.d_state
+    wanted = np.repeat([formats.b, formats.c], states)
+    found = (formats.u + formats.u_channel)[shape.d_inner :]
+    if formats.dt != ACTIVATION_INPUT_FRACTION or np.any(found != wanted):
+        raise InputError(
+            f"{name} gives dt {formats.dt} fraction bits, which are "
+            f"{ACTIVATION_INPUT_FRACTION} with heads, or B and C others in the convolution than "
+            "in the scan; regenerate the artifact with model.quantize"
+        )
+    if formats.rotation is None and np.any(formats.gated_channel):
+        raise InputError(
+            f"{name} has channels of different format behind the gated norm; its weight levels "
+            "them, use gated_channel = 0"
+        )
 
 
 def _check_layer(program: Program, layer: Layer, name: str) -> None:
     """Check what a block with a selective scan has besides."""
     shape, scheme, formats = program.shape, program.scheme, layer.formats
     e, n = shape.d_inner, shape.d_state
-    inputs, weights = scheme.activation_bits, scheme.weight_bits
     _check_convolution(program, layer.convolution, name)
-    _check_linear(f"{name}.x_proj", layer.x_proj, (shape.projected, e), weights, inputs)
-    _check_linear(f"{name}.dt_proj", layer.dt_proj, (e, shape.dt_rank), weights, inputs)
-    _check(f"{name}.decay_rate", layer.decay_rate, (e, n), scheme.decay_rate_bits, signed=False)
+    rates = (shape.step_sizes, 1) if shape.heads else (e, n)
+    _check(f"{name}.decay_rate", layer.decay_rate, rates, scheme.decay_rate_bits, signed=False)
     _check(f"{name}.skip", layer.skip, (e,), scheme.skip_bits)
-    if layer.convolution.bias is None or layer.dt_proj.bias is None:
-        raise InputError(f"{name} lacks the bias of convolution or dt_proj; store zeros instead")
+    if layer.convolution.bias is None:
+        raise InputError(f"{name} lacks the bias of convolution; store zeros instead")
+    if shape.heads is None:
+        _check_projections(program, layer, name)
+    else:
+        _check_heads(program, layer, name)
     for tensor in ("state", "scan_output"):
         _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (e,), 8)
     scan_sum = (1 << (scheme.activation_bits - 1)) * (1 << (scheme.state_bits - 1)) * n + int(

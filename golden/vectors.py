@@ -47,12 +47,13 @@ class Trace:
         (arg-max, l); of a frame network, once a frame, pooled (frames d), norm (frames d), hidden
         (frames H) and logits (frames V) in place of the last three, without hidden layer norm
         (frames T d) and logits; of one with patches rows (l C). Inside, in the order of
-        computation: norm (l d), x, convolution, u, scan_u (stored words), gate (l e), projected
-        (l r+2n), delta, scan_output, gated and, if the scheme rotates, rotated (l e), residual
-        (l d), and if asked for state (after the token, l e n). A moving average has no
-        convolution or gate if its shape has none, and decay (l e) in place of delta and
-        scan_output. Probes of a network with patches have one entry a token, not a row.
-    window : convolution inputs left at the end, oldest first, (layers, contexts, K - 1, e)
+        computation: norm (l d), x, convolution, u (l c), scan_u (stored words), gate (l e),
+        projected (l r+2n), delta, scan_output, gated and, if the scheme rotates, rotated (l e),
+        residual (l d), and if asked for state (after the token, l e n). With heads dt, delta and
+        decay (l h) take the place of projected and delta, and normed (l e) follows gated. A moving
+        average has no convolution or gate if its shape has none, and decay (l e) in place of delta
+        and scan_output. Probes of a network with patches have one entry a token, not a row.
+    window : convolution inputs left at the end, oldest first, (layers, contexts, K - 1, c)
     state : recurrent state left at the end, (layers, contexts, e, n)
     """
 

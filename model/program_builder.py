@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.layer import Layer, LayerFormats, Linear
+from golden.layer import Layer, LayerFormats, Linear, ProjectedSelection
 from golden.program import Program, TokenEmbedding
 from golden.random_program import standard_tables
 from golden.validation import validate
@@ -70,8 +70,10 @@ class LayerDraft:
             norm_weight=norm_weight,
             in_proj=_linear(self.in_proj),
             convolution=_linear(self.taps, own.taps_bias, formats.x),
-            x_proj=_linear(self.x_proj),
-            dt_proj=_linear(self.dt_proj, own.dt_bias, formats.dt),
+            selection=ProjectedSelection(
+                x_proj=_linear(self.x_proj),
+                dt_proj=_linear(self.dt_proj, own.dt_bias, formats.dt),
+            ),
             decay_rate=to_fixed_point(
                 own.rate * np.log2(np.e), formats.decay_rate, scheme.decay_rate_bits, signed=False
             ),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.fixed_point import Integers, integer_range
-from golden.layer import Layer, Linear
+from golden.layer import Layer, Linear, ProjectedSelection
 from golden.lookup import dual_scale_lookup, silu_lookup, softplus_lookup, stacked
 from golden.operations.normalization import epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
@@ -269,8 +269,10 @@ class _QuantizedLayer(nn.Module):
             norm_weight=self.norm_weight.integers(),
             in_proj=linear(layer.in_proj, self.in_proj),
             convolution=linear(layer.convolution, self.taps, self.taps_bias),
-            x_proj=linear(layer.x_proj, self.x_proj),
-            dt_proj=linear(layer.dt_proj, self.dt_proj, self.dt_bias),
+            selection=ProjectedSelection(
+                x_proj=linear(layer.x_proj, self.x_proj),
+                dt_proj=linear(layer.dt_proj, self.dt_proj, self.dt_bias),
+            ),
             skip=self.skip.integers(),
             out_proj=linear(layer.out_proj, self.out_proj),
         )

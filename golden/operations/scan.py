@@ -1,4 +1,4 @@
-"""The selective scan in integers: recurrence, read-out and skip of Mamba-1 (Gu and Dao 2023).
+"""The selective scan in integers: recurrence, read-out and skip (Gu and Dao 2023; Dao and Gu 2024).
 
 ``h = decay h + delta B u`` and ``y = sum_n C h + D u``, decay from :mod:`exponent`. The state has
 one exponent a channel; every rounding is half to even.
@@ -21,7 +21,7 @@ class ScanConstants:
 
     Parameters
     ----------
-    rate : ``-A log2(e)``, unsigned (e, n)
+    rate : ``-A log2(e)``, unsigned (e, n), or (e, 1) where all states of a channel decay alike
     skip : D in the scale of C times h over u (e,)
     argument_shift : bits dropped from ``delta rate`` (may be negative)
     update_shift : bits dropped from ``delta u B`` to align with ``decay h`` (e,)
@@ -47,15 +47,18 @@ def scan_step(
 ) -> tuple[Integers, Integers]:
     """Return ``(y, new state)`` for one token.
 
-    Shapes: state (..., e, n), delta and u (..., e), b and c (..., n), y (..., e).
+    Shapes: state (..., e, n), delta and u (..., e), y (..., e); b and c (..., n), or (..., e, n)
+    where they are not the same for all channels.
     """
+    if b.ndim == delta.ndim:
+        b, c = b[..., None, :], c[..., None, :]
     argument = exponent_argument(delta[..., :, None], own.rate, own.argument_shift)  # e n
     factor = decay(argument, own.table, own.decay_bits)  # e n
     update = requantize(
-        (delta * u)[..., :, None] * b[..., None, :], own.update_shift[:, None], own.update_bits
+        (delta * u)[..., :, None] * b, own.update_shift[:, None], own.update_bits
     )  # e n
     state = requantize(factor * state + update, own.decay_bits, own.state_bits)  # e n
-    total = (state * c[..., None, :]).sum(axis=-1) + own.skip * u  # e
+    total = (state * c).sum(axis=-1) + own.skip * u  # e
     return requantize(total, own.output_shift, own.output_bits), state
 
 
@@ -64,7 +67,7 @@ def selective_scan(
 ) -> tuple[Integers, Integers]:
     """Return ``(y, last state)`` of a sequence: :func:`scan_step` token by token.
 
-    Shapes: state (b, e, n), delta and u (b, l, e), b and c (b, l, n), y (b, l, e).
+    Shapes: state (b, e, n), delta and u (b, l, e), y (b, l, e); b and c (b, l, n) or (b, l, e, n).
     """
     y = np.empty_like(delta)
     for t in range(delta.shape[1]):

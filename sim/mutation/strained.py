@@ -58,7 +58,10 @@ def _strained_layer(layer: Layer, number: int) -> Layer:
     return dataclasses.replace(
         layer,
         convolution=_amplified(layer.convolution, slice(0, 4), 4),
-        dt_proj=_steady(_amplified(layer.dt_proj, slice(2, 8), 4), formats.dt),
+        selection=dataclasses.replace(
+            layer.projected,
+            dt_proj=_steady(_amplified(layer.dt_proj, slice(2, 8), 4), formats.dt),
+        ),
         formats=formats,
     )
 

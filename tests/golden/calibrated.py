@@ -12,7 +12,7 @@ import numpy as np
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import fraction_bits_for, to_fixed_point, to_real
-from golden.layer import SHIFT_LIMITS, Layer, Linear
+from golden.layer import SHIFT_LIMITS, HeadSelection, Layer, Linear, ProjectedSelection
 from golden.program import Program
 from golden.random_program import random_program
 from golden.validation import validate
@@ -33,36 +33,51 @@ def _layer(scheme: Scheme, layer: Layer, seen: dict[str, np.ndarray]) -> Layer:
         fraction = fraction_bits_for(largest, width)
         return fraction if axes else int(fraction)
 
-    u = finest("u", bits)
-    gated = finest("gated" if scheme.rotation_bits is None else "rotated", bits, (0,))
+    heads = isinstance(layer.selection, HeadSelection)
+    mixed = "normed" if heads else "gated"
+    u, e = finest("u", bits), len(old.scan_u)
+    gated = finest(mixed if scheme.rotation_bits is None else "rotated", bits, (0,))
     dual = scheme.dual_scale
+    b, c = finest("b", bits), finest("c", bits)
+    u_channel = old.u_channel * 0
+    u_channel[e:] = np.repeat([b - u, c - u], (len(u_channel) - e) // 2)
     formats = replace(
         old,
         norm=finest("norm", bits),
         x=finest("x", bits, (0,)),
         u=u,
-        u_channel=old.u_channel * 0,
+        u_channel=u_channel,
         scan_u=old.scan_u * 0 + (finest("u", scheme.scan_input_bits) if dual else u),
-        dt=finest("dt", bits),
-        b=finest("b", bits),
-        c=finest("c", bits),
+        dt=old.dt if heads else finest("dt", bits),
+        b=b,
+        c=c,
         delta=finest("delta", scheme.delta_bits + 1),
         state=finest("state", scheme.state_bits, (0, 2)),
         scan_output=finest("scan_output", scheme.scan_output_bits, (0,)),
         gate=finest("gate", scheme.gate_bits),
         gated=int(gated.min()),
         gated_channel=gated * 0,
-        rotation=finest("gated", scheme.rotation_bits) if scheme.rotation_bits else None,
+        rotation=finest(mixed, scheme.rotation_bits) if scheme.rotation_bits else None,
     )
     # The update shifts left by 12 bits at most, so a tiny state stays coarser than it could be.
     update = formats.delta + formats.scan_u + formats.b - scheme.decay_bits
     formats = replace(formats, state=np.minimum(formats.state, update - SHIFT_LIMITS[0]))
     skip = to_real(layer.skip, old.c + old.state - old.scan_u)
     skip_fraction = formats.c + formats.state - formats.scan_u
+    if heads:
+        limits = (layer.selection.delta_low, layer.selection.delta_high)
+        low, high = to_fixed_point(
+            to_real(np.array(limits), old.delta), formats.delta, scheme.delta_bits, signed=False
+        ).tolist()
+        product = finest("gated", scheme.residual_bits)
+        selection = replace(layer.selection, delta_low=low, delta_high=high, product=product)
+    else:
+        dt_proj = _rescaled(layer.dt_proj, old.dt, formats.dt)
+        selection = replace(layer.projected, dt_proj=dt_proj)
     return replace(
         layer,
         convolution=_rescaled(layer.convolution, old.x, formats.x),
-        dt_proj=_rescaled(layer.dt_proj, old.dt, formats.dt),
+        selection=selection,
         skip=to_fixed_point(skip, skip_fraction, scheme.skip_bits),
         formats=formats,
     )
@@ -75,12 +90,18 @@ def _tamed(layer: Layer) -> Layer:
     """
     formats = layer.formats
     one_scale = replace(
-        formats, u_channel=formats.u_channel * 0, scan_u=formats.scan_u - formats.u_channel
+        formats,
+        u_channel=formats.u_channel * 0,
+        scan_u=formats.scan_u - formats.u_channel[: len(formats.scan_u)],
     )
+    selection = layer.selection
+    if isinstance(selection, ProjectedSelection):
+        x_proj = replace(layer.x_proj, fraction_bits=layer.x_proj.fraction_bits + 1)
+        selection = replace(selection, x_proj=x_proj)
     return replace(
         layer,
         formats=one_scale,
-        x_proj=replace(layer.x_proj, fraction_bits=layer.x_proj.fraction_bits + 1),
+        selection=selection,
         out_proj=replace(layer.out_proj, fraction_bits=layer.out_proj.fraction_bits + 2),
     )
 

@@ -31,44 +31,69 @@ def rms_norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def scan(delta, u, b, c, rate, skip, state):
     """Return y (l, e) and all states (l, e, n) from ``state`` (e, n).
 
-    delta, u (l, e), b, c (l, n), rate = -A log2(e) (e, n), skip (e,).
+    delta, u (l, e), b, c (l, n) or (l, e, n), rate = -A log2(e) (e, n), skip (e,).
     """
     y, states = np.empty_like(u), np.empty((len(u), *state.shape))
     for t in range(len(u)):
         decay = np.exp(-np.log(2.0) * delta[t, :, None] * rate)
         state = decay * state + delta[t, :, None] * u[t, :, None] * b[t]
         states[t] = state
-        y[t] = state @ c[t] + skip * u[t]
+        y[t] = (state * c[t]).sum(axis=-1) + skip * u[t]
     return y, states
 
 
 def block(program: Program, layer: Layer, residual: np.ndarray, seen: dict) -> np.ndarray:
-    """One Mamba-1 block on one sequence, (l, d); ``seen`` receives what has a format."""
+    """One block on one sequence, (l, d); ``seen`` receives what has a format."""
     shape, formats = program.shape, layer.formats
-    e, r, n = shape.d_inner, shape.dt_rank, shape.d_state
+    e, n, c = shape.d_inner, shape.d_state, shape.convolution_channels
     norm = rms_norm(residual, real(layer.norm_weight, formats.norm_weight))
-    x, z = np.split(norm @ real_weight(layer.in_proj).T, 2, axis=-1)
+    x, dt, z = np.split(norm @ real_weight(layer.in_proj).T, [c, shape.gate_row], axis=-1)
     taps = real_weight(layer.convolution)
     bias = real(layer.convolution.bias, layer.convolution.fraction_bits + formats.x)
     seen |= {"norm": norm, "x": x}
-    padded = np.concatenate([np.zeros((shape.d_conv - 1, e)), x])
+    padded = np.concatenate([np.zeros((shape.d_conv - 1, c)), x])
     mixed = bias + sum(padded[tap : tap + len(x)] * taps[:, tap] for tap in range(shape.d_conv))
     u = mixed * expit(mixed)
-    x_weight = real_weight(layer.x_proj) * np.exp2(layer.formats.u_channel)
-    dt, b, c = np.split(u @ x_weight.T, [r, r + n], axis=-1)
-    dt_bias = real(layer.dt_proj.bias, layer.dt_proj.fraction_bits + formats.dt)
-    delta = np.logaddexp(0.0, dt @ real_weight(layer.dt_proj).T + dt_bias)
-    seen |= {"u": u, "dt": dt, "b": b, "c": c, "delta": delta}
+    seen["u"] = u
+    select = projected_selection if shape.heads is None else head_selection
+    delta, b, c = select(program, layer, u, dt, seen)
+    seen |= {"b": b, "c": c, "delta": delta}
     skip = real(layer.skip, formats.c + formats.state - formats.scan_u)
-    rate = real(layer.decay_rate, formats.decay_rate)
-    y, states = scan(delta, u, b, c, rate, skip, np.zeros((e, n)))
+    rate = np.repeat(real(layer.decay_rate, formats.decay_rate), e // len(layer.decay_rate), axis=0)
+    y, states = scan(delta, u[:, :e], b, c, rate, skip, np.zeros((e, n)))
     gate = z * expit(z)
     seen |= {"state": states, "scan_output": y, "gate": gate, "gated": y * gate}
     out_weight = real_weight(layer.out_proj) * np.exp2(formats.gated_channel)
     gated = y * gate
+    if shape.heads is not None:
+        own, groups = layer.head_selection, (shape.groups, -1)
+        weight = real(own.gate_norm_weight, own.gate_norm_fraction).reshape(groups)
+        gated = rms_norm(gated.reshape(len(gated), *groups), weight).reshape(gated.shape)
+        seen["normed"] = gated
     if formats.rotation is not None:
         gated = seen["rotated"] = gated @ hadamard(e).T
     return residual + gated @ out_weight.T
+
+
+def projected_selection(program: Program, layer: Layer, u, _dt, seen: dict):
+    """Mamba-1's delta (l, e), B and C (l, n)."""
+    r, n = program.shape.dt_rank, program.shape.d_state
+    x_weight = real_weight(layer.x_proj) * np.exp2(layer.formats.u_channel)
+    dt, b, c = np.split(u @ x_weight.T, [r, r + n], axis=-1)
+    seen["dt"] = dt
+    dt_bias = real(layer.dt_proj.bias, layer.dt_proj.fraction_bits + layer.formats.dt)
+    return np.logaddexp(0.0, dt @ real_weight(layer.dt_proj).T + dt_bias), b, c
+
+
+def head_selection(program: Program, layer: Layer, u, dt, _seen: dict):
+    """Mamba-2's delta (l, e), B and C (l, e, n): channel e is of head e // P."""
+    shape, own, formats = program.shape, layer.head_selection, layer.formats
+    delta = np.logaddexp(0.0, dt + real(own.dt_bias, 12))
+    low, high = (real(np.array(bound), formats.delta) for bound in (own.delta_low, own.delta_high))
+    channel = np.arange(shape.d_inner)
+    b, c = u[:, shape.d_inner :].reshape(len(u), 2, shape.groups, shape.d_state).swapaxes(0, 1)
+    group = channel // (shape.d_inner // shape.groups)
+    return np.clip(delta, low, high)[:, channel // shape.heads.size], b[:, group], c[:, group]
 
 
 def blocks(program: Program, residual: np.ndarray) -> tuple[np.ndarray, list[dict]]:

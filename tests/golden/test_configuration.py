@@ -8,6 +8,7 @@ from golden.configuration import (
     PRESETS,
     SCHEMES,
     FrameShape,
+    HeadShape,
     NetworkShape,
     find_preset,
     find_scheme,
@@ -36,6 +37,40 @@ def test_frames_have_a_power_of_two_of_tokens():
     with pytest.raises(InputError, match="tokens = 12 is not a power of two; pad the frame"):
         FrameShape(**FRAME | {"tokens": 12})
     assert [FrameShape(**FRAME | {"tokens": t}).tokens_log2 for t in (1, 2, 16)] == [0, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_inner": 36}, "d_inner = 36 is no multiple of the head size 8"),
+        ({"heads": HeadShape(size=8, groups=3)}, "groups = 3 is no divisor of 4 heads"),
+        ({"dt_rank": 2}, "dt_rank = 2 .* leave both out"),
+        ({"frame": PRESETS["mars"].frame}, "frame networks have no heads"),
+    ],
+)
+def test_heads_must_divide_the_channels(change, message):
+    with pytest.raises(InputError, match=message):
+        replace(PRESETS["micro-mamba2"], **change)
+
+
+def test_head_sizes_are_checked():
+    for field in ("size", "groups"):
+        with pytest.raises(InputError, match=rf"{field} = 0 is not an integer in"):
+            HeadShape(**{"size": 4, "groups": 1, field: 0})
+
+
+def test_derived_sizes_of_both_families():
+    first, second = PRESETS["bytelm"], PRESETS["mamba2-130m"]
+    assert (first.step_sizes, first.convolution_channels, first.gate_row, first.projected) == (
+        256,
+        256,
+        256,
+        40,
+    )
+    assert (second.step_sizes, second.convolution_channels, second.gate_row) == (24, 1792, 1816)
+    # in_proj of the public checkpoint has 3352 rows.
+    assert second.gate_row + second.d_inner == 3352
+    assert second.projected == 0
 
 
 @pytest.mark.parametrize("value", [0, 40, 8.0])

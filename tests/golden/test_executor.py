@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from golden import kernels
 from golden.compiled import POSITIONS
-from golden.configuration import PRESETS, SCHEMES, DualScale, NetworkShape, Scheme
+from golden.configuration import PRESETS, SCHEMES, DualScale, HeadShape, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.fixed_point import to_real
@@ -33,7 +33,7 @@ def assert_equal_states(left: State, right: State) -> None:
     assert np.array_equal(left.window, right.window)
 
 
-SHAPES = st.builds(
+MAMBA1_SHAPES = st.builds(
     NetworkShape,
     vocabulary=st.integers(2, 20),
     d_model=st.integers(2, 20),
@@ -43,6 +43,20 @@ SHAPES = st.builds(
     dt_rank=st.integers(1, 5),
     n_layer=st.integers(1, 3),
 )
+MAMBA2_SHAPES = st.builds(
+    lambda size, groups, heads, **sizes: NetworkShape(
+        d_inner=size * groups * heads, heads=HeadShape(size=size, groups=groups), **sizes
+    ),
+    size=st.integers(2, 8),
+    groups=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    vocabulary=st.integers(2, 20),
+    d_model=st.integers(2, 20),
+    d_state=st.integers(1, 9) | st.just(128),
+    d_conv=st.integers(2, 5),
+    n_layer=st.integers(1, 3),
+)
+SHAPES = MAMBA1_SHAPES | MAMBA2_SHAPES
 WIDTHS = st.builds(
     Scheme,
     name=st.just("drawn"),
@@ -66,7 +80,7 @@ WIDTHS = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(SHAPES, WIDTHS, st.integers(0, 99), st.integers(1, 3), st.integers(1, 9))
 def test_compiled_equals_the_definition_at_any_width(shape, scheme, seed, batch, length):
     try:
@@ -81,9 +95,10 @@ def test_compiled_equals_the_definition_at_any_width(shape, scheme, seed, batch,
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_compiled_equals_the_definition_on_a_language_model(scheme):
-    program = random_program(PRESETS["bytelm"], scheme)
-    tokens = random_tokens(program, 2, 40)
+@pytest.mark.parametrize("preset", ["bytelm", "byte-mamba2"])
+def test_compiled_equals_the_definition_on_a_language_model(preset, scheme):
+    program = random_program(PRESETS[preset], scheme)
+    tokens = random_tokens(program, 2, 40 if preset == "bytelm" else 10)
     fast, fast_state = Executor(program).forward(tokens)
     slow, slow_state = ReferenceExecutor(program).forward(tokens)
     assert fast.dtype == slow.dtype == np.int64
@@ -202,10 +217,10 @@ def test_compiled_reciprocal_root_equals_the_definition():
     assert [h for _, h in compiled] == half_exponent.tolist()
 
 
-def quality(scheme: Scheme, *, length: int = 64) -> float:
+def quality(scheme: Scheme, shape: NetworkShape = MICRO, *, length: int = 64) -> float:
     """Signal to quantization noise of the logits in dB, against the same weights in float64."""
-    tokens = np.random.default_rng(5).integers(0, MICRO.vocabulary, length)
-    program = calibrated_program(MICRO, scheme, tokens)
+    tokens = np.random.default_rng(5).integers(0, shape.vocabulary, length)
+    program = calibrated_program(shape, scheme, tokens)
     integer = to_real(Executor(program).forward(tokens[None])[0][0], program.logit_fraction)
     exact, _ = float_network.logits(program, tokens)
     assert not np.array_equal(integer, exact)  # quantized output differs from float (Q14)
@@ -225,6 +240,34 @@ def quality(scheme: Scheme, *, length: int = 64) -> float:
 )
 def test_logits_are_near_the_float_network(name, decibels):
     assert quality(SCHEMES[name]) > decibels
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("name", "decibels"), [("w8a8", 27), ("w4a8", 27), ("w4a5-se", 17), ("w8a8-h", 27)]
+)
+def test_logits_of_mamba2_are_near_the_float_network(name, decibels, groups):
+    shape = replace(PRESETS["micro-mamba2"], heads=HeadShape(size=8, groups=groups))
+    assert quality(SCHEMES[name], shape) > decibels
+
+
+@pytest.mark.parametrize("limits", [(0, 40), (200, 4095), (300, 300)])
+def test_the_limits_of_the_step_size_are_those_of_mamba2(limits):
+    program = random_program(PRESETS["micro-mamba2"], SCHEMES["w8a8"])
+    layer = program.layers[0]
+    low, high = limits
+    selection = replace(layer.head_selection, delta_low=low, delta_high=high)
+    program = replace(program, layers=(replace(layer, selection=selection),))
+    seen = {}
+    Executor(program).forward(
+        random_tokens(program, 2, 30), probe=lambda name, _, values: seen.update({name: values})
+    )
+    assert seen["delta"].min() == low or low == 0
+    assert seen["delta"].max() == high or high == 4095
+    tokens = random_tokens(program, 2, 30)
+    fast, slow = Executor(program).forward(tokens), ReferenceExecutor(program).forward(tokens)
+    assert np.array_equal(fast[0], slow[0])
+    assert_equal_states(fast[1], slow[1])
 
 
 def test_every_bit_of_the_activations_brings_the_logits_nearer():

@@ -115,7 +115,8 @@ def test_shift_outside_the_hardware_is_refused(program, message):
 
 def test_accumulator_that_could_overflow_is_refused():
     bias = with_value(LAYER.dt_proj.bias, (1 << 31) - 1)
-    program = with_layer(dt_proj=replace(LAYER.dt_proj, bias=bias))
+    dt_proj = replace(LAYER.dt_proj, bias=bias)
+    program = with_layer(selection=replace(LAYER.projected, dt_proj=dt_proj))
     with pytest.raises(InputError, match=r"dt_proj can accumulate up to 2147.*limit .* 2147483647"):
         validate(program)
 
@@ -130,7 +131,11 @@ def test_read_out_that_could_overflow_is_refused():
 
 def test_missing_bias_is_refused():
     program = with_layer(convolution=replace(LAYER.convolution, bias=None))
-    with pytest.raises(InputError, match="lacks the bias of convolution or dt_proj"):
+    with pytest.raises(InputError, match="lacks the bias of convolution"):
+        validate(program)
+    dt_proj = replace(LAYER.dt_proj, bias=None)
+    program = with_layer(selection=replace(LAYER.projected, dt_proj=dt_proj))
+    with pytest.raises(InputError, match="lacks the bias of dt_proj"):
         validate(program)
 
 
