@@ -5,41 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import nn
 
 from golden import command
-from golden.artifact import file_digest, load_program, save_program
+from golden.artifact import file_digest, load_program
 from golden.errors import InputError
-from golden.program import Program
-from golden.reference import ReferenceExecutor
-from model.checkpoint import checkpoint_bytes
-from model.mamba import MambaLanguageModel, ScanName
+from model.mamba import MambaLanguageModel
 from model.quantization_run import QuantizationRun
+from model.quantization_subject import FloatSubject, ProgramSubject, Subject, float_network
 from model.quantization_training import QuantizationTrainer, QuantizationTraining, TrainingText
-from model.quantized_network import QuantizedNetwork
 from model.sources import TokenSource, find_network, find_tokens
 from model.teacher_text import sample_text
-from model.ternary_peer import rounded, with_ternary_weights
 
 application = typer.Typer(add_completion=False)
 
 NETWORKS = ("program", "float", "ternary-float")
 _PROGRESS_UNITS = 10_000
-
-
-def _float_network(model: MambaLanguageModel, device: str) -> MambaLanguageModel:
-    """Return a copy of the float network with the scan that suits the device."""
-    scan: ScanName = "triton" if device == "cuda" else "parallel"
-    network = MambaLanguageModel(model.configuration, scan=scan)
-    network.load_state_dict(model.state_dict())
-    return network.eval().to(device)
 
 
 def _text(
@@ -52,20 +39,6 @@ def _text(
     rows = -(-count // length)
     own = sample_text(teacher, rows=rows, length=length, seed=options.seed)
     return TrainingText(real=tokens.train, generated=own)
-
-
-def _check(network: nn.Module, program: Program, stream: np.ndarray, length: int) -> None:
-    """Compare the logits of ``network`` on this device with the golden model's, for equality."""
-    tokens = stream[:length].astype(np.int64)[None]
-    wanted, _ = ReferenceExecutor(program).forward(tokens)
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        found = network(torch.from_numpy(tokens).to(device)).double().cpu().numpy()
-    if not np.array_equal(found, np.ldexp(wanted.astype(float), -program.logit_fraction)):
-        raise InputError(
-            f"the trained network does not compute the golden model's integers on {device}; "
-            "train on the CPU, and report this"
-        )
 
 
 def _train(run: QuantizationRun, every: int) -> None:
@@ -140,7 +113,7 @@ def qat(
     program = load_program(artifact)
     source = find_network(preset, checkpoint, seed)
     tokens = find_tokens(program.shape.vocabulary, data, corpus_file, seed, length=16 * length)
-    teacher = _float_network(source.model, device)
+    teacher = float_network(source.model, device)
     provenance: dict[str, object] = {
         "source": "model.qat",
         "start": {**program.provenance, "sha256": file_digest(artifact)},
@@ -150,36 +123,26 @@ def qat(
         **source.description,
         **tokens.description,
     }
-    text = _text(tokens, teacher, options, generated_tokens)
-    trained: nn.Module = {
-        "program": lambda: QuantizedNetwork(program, torch.float32).to(device),
-        "float": lambda: _float_network(source.model, device),
-        "ternary-float": lambda: with_ternary_weights(_float_network(source.model, device)),
-    }[network]()
+    subject: Subject
     if network == "program":
-        _check(trained, program, tokens.validation, length)
-
-    def write(best: nn.Module, origin: dict[str, object]) -> None:
-        if network == "program":
-            save_program(cast("QuantizedNetwork", best).build(origin), out / artifact.name)
-            return
-        plain = cast("MambaLanguageModel", best)
-        plain = rounded(plain) if network == "ternary-float" else plain
-        command.atomic_write(out / f"{preset}.safetensors", checkpoint_bytes(plain))
-
-    trainer = QuantizationTrainer(trained, teacher, text, options, device, compiled=compiled)
-    run = QuantizationRun(out, trainer, tokens.validation, write, provenance)
+        probe = tokens.validation[None, :length].astype(np.int64)
+        subject = ProgramSubject(program, out / artifact.name, probe, device)
+    else:
+        path, ternary = out / f"{preset}.safetensors", network == "ternary-float"
+        subject = FloatSubject(source.model, path, device, ternary=ternary)
+    text = _text(tokens, teacher, options, generated_tokens)
+    trainer = QuantizationTrainer(
+        subject.network(), teacher, text, options, device, compiled=compiled
+    )
+    run = QuantizationRun(out, trainer, tokens.validation, subject.write, provenance)
     if resume:
         run.resume()
     _train(run, validate_every)
-    if network == "program":
-        built = load_program(out / artifact.name)
-        own = QuantizedNetwork(built, torch.float32).to(device)
-        _check(own, built, tokens.validation, length)
-    best, first = run.best, run.curve[0]
+    judged = {"float": teacher, "start": subject.network(), "trained": subject.written()}
+    results = run.finish(judged, tokens.held_out)
     typer.echo(
-        f"{out}: {first['validation']:.4f} bits a token on validation text before training, "
-        f"{best['validation']:.4f} at step {best['step']:.0f}"
+        f"{subject.path}: bits a token of held-out text: float network {results['float']:.4f}, "
+        f"before training {results['start']:.4f}, now {results['trained']:.4f}"
     )
 
 

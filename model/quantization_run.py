@@ -73,10 +73,18 @@ class QuantizationRun:
         self.curve.append(entry)
         if entry is self.best:
             self._write(trainer.average, {**self.provenance, "best": entry})
-        self._save()
+        self._save({})
         return entry
 
-    def _save(self) -> None:
+    def finish(self, networks: dict[str, nn.Module], held_out: np.ndarray) -> dict[str, float]:
+        """Measure ``networks`` on held-out text and save the report with the results."""
+        results = {
+            name: bits_per_byte(network, held_out, WINDOW) for name, network in networks.items()
+        }
+        self._save(results)
+        return results
+
+    def _save(self, results: dict[str, float]) -> None:
         position = {"step": self.trainer.step, "seconds": self.trainer.seconds}
         record = {**position, "curve": self.curve, "provenance": self.provenance}
         metadata = {"run": json.dumps(record, sort_keys=True)}
@@ -87,6 +95,7 @@ class QuantizationRun:
             "unit": "bits per token",
             "options": dataclasses.asdict(self.trainer.options),
             "best": self.best,
+            "held_out": results,
             "curve": self.curve,
         }
         text = json.dumps(report, indent=1, sort_keys=True) + "\n"

@@ -249,6 +249,7 @@ def test_command_keeps_the_best_program_and_goes_on(command, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((long / "training.json").read_text())
     assert [entry["step"] for entry in report["curve"]] == [0, 2, 4]
+    assert report["held_out"].keys() == {"float", "start", "trained"}
     assert report["best"] == min(report["curve"], key=lambda entry: entry["validation"])
     provenance = load_program(long / "start.safetensors").provenance
     assert (provenance["source"], provenance["best"]) == ("model.qat", report["best"])
