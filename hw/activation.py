@@ -1,4 +1,4 @@
-"""SiLU and softplus: ``relu(x)`` plus or minus a tabulated even correction."""
+"""SiLU, softplus and sigmoid: a rectifier or a step and a tabulated even correction."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ ACTIVATION_OUTPUT_BITS = ACTIVATION_INPUT_BITS + _RAISE
 
 
 class EvenActivation(wiring.Component):
-    """SiLU or softplus of a fixed-point number, exact to the table.
+    """SiLU, softplus or sigmoid of a fixed-point number, exact to the table.
 
     ``o = (max(i, 0) << 11) + sign (base[s] + slope[s] d)``, where ``s`` is the segment and ``d``
     the offset of ``|i|`` in it; the bracket is 0 for ``|i| >= 16``. Equal to
     :func:`golden.operations.activation.silu` and :func:`~golden.operations.activation.softplus`.
+    With ``step`` it is ``(1 << 23) - bracket`` for ``i >= 0``, else the bracket:
+    :func:`golden.operations.moving_average.sigmoid`.
 
     Latency: ``5 + ParameterMemory.latency`` cycles: magnitude, table, product (2), correction, sum.
     Throughput: one element a cycle.
@@ -44,6 +46,8 @@ class EvenActivation(wiring.Component):
         Even correction on [0, 16).
     subtract : bool
         True subtracts the correction (SiLU), false adds it (softplus).
+    step : bool
+        The rectified part is a step, and the correction's sign follows that of the argument.
     plan : MemoryPlan
         Where the table lives.
     name : str
@@ -62,14 +66,22 @@ class EvenActivation(wiring.Component):
         If the table has not ``2**9`` segments.
     """
 
-    def __init__(self, *, table: LinearTable, subtract: bool, plan: MemoryPlan, name: str) -> None:
+    def __init__(
+        self,
+        *,
+        table: LinearTable,
+        plan: MemoryPlan,
+        name: str,
+        subtract: bool = False,
+        step: bool = False,
+    ) -> None:
         segments = 1 << ACTIVATION_SEGMENTS_LOG2
         if len(table.base) != segments or len(table.slope) != segments:
             raise ValueError(
                 f"table {name!r} has {len(table.base)} bases and {len(table.slope)} slopes; "
                 f"the unit addresses {segments} segments"
             )
-        self._subtract, self._multipliers = subtract, plan.multipliers
+        self._subtract, self._step, self._multipliers = subtract, step, plan.multipliers
         self._base_bits = bits_for(table.base, signed=False)
         self._slope_bits = bits_for(table.slope)
         words = [
@@ -90,18 +102,23 @@ class EvenActivation(wiring.Component):
         return 3 + PIPELINED_PRODUCT + self._table.latency
 
     def elaborate(self, _platform: object) -> Module:
-        """Build magnitude, table read, interpolation and the sum with ``relu``."""
+        """Build magnitude, table read, interpolation and the sum with the rectified part."""
         m = Module()
         # The most negative argument has a magnitude of one bit more than a positive one.
         magnitude = Signal(ACTIVATION_INPUT_BITS, reset_less=True)
         m.d.sync += magnitude.eq(Mux(self.i < 0, -self.i, self.i))
-        positive = Signal(ACTIVATION_INPUT_BITS - 1)
-        m.d.comb += positive.eq(Mux(self.i < 0, 0, self.i))
-        rectified = delayed(m, positive, self.latency - 1, name="rectified")
         correction = self._correction(m, magnitude)
-        raised = Cat(rectified.shift_left(_RAISE), 0).as_signed()
         total = Signal(self.o.shape(), reset_less=True)
-        m.d.sync += total.eq(raised - correction if self._subtract else raised + correction)
+        if self._step:
+            upper = delayed(m, self.i >= 0, self.latency - 1, name="upper")
+            one = 1 << ACTIVATION_OUTPUT_FRACTION
+            m.d.sync += total.eq(Mux(upper, one - correction, correction))
+        else:
+            positive = Signal(ACTIVATION_INPUT_BITS - 1)
+            m.d.comb += positive.eq(Mux(self.i < 0, 0, self.i))
+            rectified = delayed(m, positive, self.latency - 1, name="rectified")
+            raised = Cat(rectified.shift_left(_RAISE), 0).as_signed()
+            m.d.sync += total.eq(raised - correction if self._subtract else raised + correction)
         m.d.comb += self.o.eq(total)
         return m
 

@@ -1,13 +1,17 @@
-"""The causal depthwise convolution with its windows of all layers."""
+"""Depthwise convolutions: taps and requantizer of all, and the causal one with its windows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed_point import bits_for
+from golden.configuration import Scheme
+from golden.fixed_point import Integers, bits_for
+from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
@@ -25,13 +29,90 @@ from hw.pipeline import (
 )
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["CausalConvolution"]
+__all__ = ["CausalConvolution", "DepthwiseConvolution", "split_fields"]
 
 _ADDRESS_CYCLE = 2  # index and layer's base in registers, then their sum
 _OPERAND_CYCLE = _ADDRESS_CYCLE + ParameterMemory.latency
 
 
-class CausalConvolution(wiring.Component):
+class DepthwiseConvolution(wiring.Component):
+    """What depthwise convolutions share: taps, bias and shift of every channel, and their sum.
+
+    Parameters
+    ----------
+    convolutions : taps and bias of every layer, (e, K)
+    shifts : bits dropped of every layer, (e,)
+    scheme : widths
+    plan : where the weights live, and what multiplies
+    members : the ports
+
+    Raises
+    ------
+    ValueError
+        If a layer has no bias: its taps would be added without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        convolutions: Sequence[Linear],
+        shifts: Sequence[Integers],
+        scheme: Scheme,
+        plan: MemoryPlan,
+        members: dict[str, In | Out],
+    ) -> None:
+        self._bits, self._weight_bits = scheme.activation_bits, scheme.convolution_weight_bits
+        self._multipliers = plan.multipliers
+        taps = convolutions[0].weight.shape[1]
+        self._sum_latency = sum_latency(taps + 1)
+        shift_plan = ShiftPlan.covering(shifts)
+        self._bias_bits, words = _pack_parameters(
+            convolutions, shifts, self._weight_bits, shift_plan
+        )
+        self._parameters = ParameterMemory(
+            name="convolution",
+            width=taps * self._weight_bits + self._bias_bits + shift_plan.bits,
+            words=words,
+            plan=plan,
+        )
+        bound = max(accumulator_bound(own.weight, self._bits, own.bias) for own in convolutions)
+        self._requantizer = PlannedRequantizer(
+            plan=shift_plan,
+            input_width=max(2, magnitude_bits(bound)),
+            output_width=ACTIVATION_INPUT_BITS,
+        )
+        super().__init__(members)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an input, or a sweep's start, to its result."""
+        return _OPERAND_CYCLE + 1 + self._sum_latency + self._requantizer.latency
+
+    def _mix(self, m: Module, address: Signal, inputs: list[Value]) -> None:
+        """Multiply, add and requantize with the parameters at the address.
+
+        The inputs, oldest first, come in step with the parameters.
+        """
+        m.submodules.parameters = parameters = self._parameters
+        m.submodules.requantizer = requantizer = self._requantizer
+        taps_end = len(inputs) * self._weight_bits
+        shift_start = taps_end + self._bias_bits
+        bias = parameters.data[taps_end:shift_start].as_signed()
+        shift = parameters.data[shift_start:]
+        terms: list[Value] = []
+        weights = split_fields(parameters.data[:taps_end], self._weight_bits)
+        for tap, (weight, x) in enumerate(zip(weights, inputs, strict=True)):
+            terms.append(registered_product(m, weight, x, self._multipliers, name=f"product_{tap}"))
+        terms.append(delayed(m, bias, 1, name="bias"))
+        m.d.comb += [
+            parameters.address.eq(address),
+            requantizer.i.eq(pipelined_sum(m, terms, name="sum")),
+            requantizer.shift.eq(delayed(m, shift, 1 + self._sum_latency, name="shift")),
+            self.mixed_value.eq(requantizer.o),
+        ]
+
+
+class CausalConvolution(DepthwiseConvolution):
     """Mixes each channel's last K inputs and keeps the last K - 1 of them, for every layer.
 
     ``mixed = requantize(sum_k w[e, k] x[t - K + 1 + k] + bias[e], shift[e], 18)``, then the
@@ -90,34 +171,18 @@ class CausalConvolution(wiring.Component):
     def __init__(self, *, program: Program, plan: MemoryPlan, contexts: int = 1) -> None:
         shape, scheme = program.shape, program.scheme
         self._contexts = check_contexts(contexts)
-        self._shape, self._bits = shape, scheme.activation_bits
-        self._multipliers = plan.multipliers
-        self._weight_bits = scheme.convolution_weight_bits
-        self._window_bits = (shape.d_conv - 1) * self._bits
-        self._shift_plan = ShiftPlan.covering(
-            [shifts.convolution for shifts in program.scan_shifts]
-        )
-        self._bias_bits, words = _pack_parameters(program, self._shift_plan)
-        self._parameters = ParameterMemory(
-            name="convolution",
-            width=shape.d_conv * self._weight_bits + self._bias_bits + self._shift_plan.bits,
-            words=words,
-            plan=plan,
-        )
-        bound = max(
-            accumulator_bound(taps.weight, self._bits, taps.bias)
-            for taps in (layer.convolution for layer in program.scan_layers)
-        )
-        self._requantizer = PlannedRequantizer(
-            plan=self._shift_plan,
-            input_width=max(2, magnitude_bits(bound)),
-            output_width=ACTIVATION_INPUT_BITS,
-        )
+        self._shape = shape
+        self._window_bits = (shape.d_conv - 1) * scheme.activation_bits
+        activation = signed(scheme.activation_bits)
         super().__init__(
-            {
+            convolutions=[layer.convolution for layer in program.scan_layers],
+            shifts=[own.convolution for own in program.scan_shifts],
+            scheme=scheme,
+            plan=plan,
+            members={
                 "x_valid": In(1),
                 "x_index": In(range(shape.d_inner)),
-                "x_value": In(signed(self._bits)),
+                "x_value": In(activation),
                 "layer": In(index_bits(shape.n_layer)),
                 "context": In(index_bits(contexts)),
                 "fresh": In(1),
@@ -129,22 +194,13 @@ class CausalConvolution(wiring.Component):
                 "access_write": In(1),
                 "access_write_data": In(self._window_bits),
                 "access_read_data": Out(self._window_bits),
-            }
+            },
         )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from an input to its result."""
-        return _OPERAND_CYCLE + 1 + self._sum_latency + self._requantizer.latency
 
     @property
     def hazard_depth(self) -> int:
         """Least cycles between two inputs of the same channel of the same layer."""
         return _OPERAND_CYCLE - _ADDRESS_CYCLE + 1
-
-    @property
-    def _sum_latency(self) -> int:
-        return sum_latency(self._shape.d_conv + 1)
 
     def elaborate(self, platform: object) -> Module:
         del platform
@@ -153,7 +209,7 @@ class CausalConvolution(wiring.Component):
         valid = delayed(m, self.x_valid, _OPERAND_CYCLE, name="valid")
         x = delayed(m, self.x_value, _OPERAND_CYCLE, name="x")
         window = self._windows(m, place, valid, x)
-        self._mix(m, address, [*_split(window, self._bits), x])
+        self._mix(m, address, [*split_fields(window, self._bits), x])
         remaining = self.latency - _OPERAND_CYCLE
         m.d.comb += [
             self.mixed_valid.eq(delayed(m, valid, remaining, name="mixed_valid")),
@@ -201,46 +257,30 @@ class CausalConvolution(wiring.Component):
         ]
         return window
 
-    def _mix(self, m: Module, address: Signal, inputs: list[Value]) -> None:
-        """Multiply, add and requantize with the parameters at the address."""
-        m.submodules.parameters = parameters = self._parameters
-        m.submodules.requantizer = requantizer = self._requantizer
-        taps_end = len(inputs) * self._weight_bits
-        shift_start = taps_end + self._bias_bits
-        bias = parameters.data[taps_end:shift_start].as_signed()
-        shift = parameters.data[shift_start:]
-        terms: list[Value] = []
-        weights = _split(parameters.data[:taps_end], self._weight_bits)
-        for tap, (weight, x) in enumerate(zip(weights, inputs, strict=True)):
-            terms.append(registered_product(m, weight, x, self._multipliers, name=f"product_{tap}"))
-        terms.append(delayed(m, bias, 1, name="bias"))
-        m.d.comb += [
-            parameters.address.eq(address),
-            requantizer.i.eq(pipelined_sum(m, terms, name="sum")),
-            requantizer.shift.eq(delayed(m, shift, 1 + self._sum_latency, name="shift")),
-            self.mixed_value.eq(requantizer.o),
-        ]
 
-
-def _split(packed: Value, bits: int) -> list[Value]:
+def split_fields(packed: Value, bits: int) -> list[Value]:
     """Return the signed fields of a packed value, the lowest first."""
     return [packed[start : start + bits].as_signed() for start in range(0, len(packed), bits)]
 
 
-def _pack_parameters(program: Program, shift_plan: ShiftPlan) -> tuple[int, list[int]]:
+def _pack_parameters(
+    convolutions: Sequence[Linear],
+    shifts: Sequence[Integers],
+    weight_bits: int,
+    shift_plan: ShiftPlan,
+) -> tuple[int, list[int]]:
     """Return the bias's width and one word for each layer and channel: taps, bias, shift."""
     biases = []
-    for number, layer in enumerate(program.scan_layers):
-        if layer.convolution.bias is None:
+    for number, own in enumerate(convolutions):
+        if own.bias is None:
             raise ValueError(f"layer {number}'s convolution has bias None, must have one; use 0")
-        biases.append(layer.convolution.bias)
+        biases.append(own.bias)
     bias_bits = max(bits_for(bias) for bias in biases)
-    weight_bits = program.scheme.convolution_weight_bits
-    taps_bits = program.shape.d_conv * weight_bits
+    taps_bits = convolutions[0].weight.shape[1] * weight_bits
     words = []
-    for layer, bias, shifts in zip(program.scan_layers, biases, program.scan_shifts, strict=True):
-        stored = shift_plan.stored(shifts.convolution)
-        for taps, offset, shift in zip(layer.convolution.weight, bias, stored, strict=True):
+    for own, bias, amounts in zip(convolutions, biases, shifts, strict=True):
+        stored = shift_plan.stored(amounts)
+        for taps, offset, shift in zip(own.weight, bias, stored, strict=True):
             word = pack_fields(taps, weight_bits) | pack_fields([offset], bias_bits) << taps_bits
             words.append(word | shift << (taps_bits + bias_bits))
     return bias_bits, words

@@ -27,10 +27,12 @@ class Record:
     Parameters
     ----------
     taken : cycles in which tokens were taken, each the one before the token's cycle 0
+    rows : the same of projected rows, none in a design without
     probes : cycles and unsigned values of every probe point, in order of appearance
     """
 
     taken: np.ndarray
+    rows: np.ndarray
     probes: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -108,7 +110,7 @@ class CompiledDesign:
 
     def _read(self, record: Path) -> Record:
         numbers: dict[int, tuple[list[int], list[str]]] = {
-            number: ([], []) for number in range(len(self.probe_names) + 1)
+            number: ([], []) for number in range(len(self.probe_names) + 2)
         }
         with record.open() as lines:
             for line in lines:
@@ -117,7 +119,8 @@ class CompiledDesign:
                 cycles.append(int(cycle))
                 values.append(value)
         return Record(
-            np.array(numbers[0][0]),
+            np.array(numbers[0][0], dtype=np.int64),
+            np.array(numbers[len(self.probe_names) + 1][0], dtype=np.int64),
             {
                 name: (
                     np.array(numbers[number][0]),

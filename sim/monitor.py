@@ -49,11 +49,16 @@ def wrapper_verilog(design: Path) -> str:
     """Return a module that instantiates the design in folder ``design`` and records its probes.
 
     Each line of the record is ``NUMBER CYCLE HEX``: 0 marks the cycle in which a token is taken,
-    probe i of :func:`probe_names` is number i + 1. The file is named by the plusarg ``record``.
+    probe i of :func:`probe_names` is number i + 1, and the number behind the last probe's marks the
+    cycle before a projected row's cycle 0. The file is named by the plusarg ``record``.
     """
     top = json.loads((design / "manifest.json").read_text())["top"]
     ports = module_ports(design / "rtl" / f"{top}.v")
-    probes = probe_names(design / "rtl" / f"{top}_engine.v")
+    engine = design / "rtl" / f"{top}_engine.v"
+    probes, rows = probe_names(engine), ""
+    if re.search(r"^\s*wire row_accepted;", engine.read_text(), re.MULTILINE):
+        mark = f'$fwrite(record, "{len(probes) + 1} %0d 0\\n", cycle);'
+        rows = f"            if (dut.engine.row_accepted) {mark}"
     names = ", ".join(port.name for port in ports)
     declarations = "\n".join(f"    {p.direction} wire {p.width} {p.name};" for p in ports)
     connections = ",\n".join(f"        .{p.name}({p.name})" for p in ports)
@@ -83,6 +88,7 @@ module {WRAPPER} ({names});
         if (!rst) begin
             if (dut.engine.accepted) $fwrite(record, "0 %0d 0\\n", cycle);
 {writes}
+{rows}
         end
     end
     final $fclose(record);

@@ -25,13 +25,14 @@ class StreamingRecording:
 
     Parameters
     ----------
-    starts : cycle 0 of every token
+    starts, row_starts : cycle 0 of every token, and of every projected row
     probes : (cycle, value) by probe point
     outputs : (value, last) as taken from the stream
     finished : cycle in which the last output was taken
     """
 
     starts: list[int] = field(default_factory=list)
+    row_starts: list[int] = field(default_factory=list)
     probes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     outputs: list[tuple[int, int]] = field(default_factory=list)
     finished: int = 0
@@ -85,6 +86,8 @@ def run_streaming(
             context.set(engine.outputs.ready, int(ready))
             if context.get(engine.accepted):
                 recording.starts.append(cycle + 1)
+            if context.get(engine.row_accepted):
+                recording.row_starts.append(cycle + 1)
             if offering and context.get(engine.features.ready):
                 sent += 1
                 if stall_seed is not None and stalls.random() < 0.05:
@@ -128,10 +131,14 @@ def compare_streaming(
     AssertionError
         Naming the probe, and expected and found cycle and value of the first difference.
     """
-    assert len(recording.starts) == len(trace.last)
-    starts = np.array(recording.starts)
+    frame = program.shape.frame
+    assert frame is not None
+    frames = len(trace.probes["logits"])
+    assert len(recording.starts) == frames * frame.tokens
+    assert len(recording.row_starts) == frames * frame.rows * (frame.patch is not None)
+    starts, rows = np.array(recording.starts), np.array(recording.row_starts)
     for name, found in recording.probes.items():
-        wanted = expected_events(name, program, engine.plan, trace, starts)
+        wanted = expected_events(name, program, engine.plan, trace, starts, rows)
         for position, (shown, due) in enumerate(zip(found, wanted, strict=False)):
             assert shown == due, f"{name}, event {position}: (cycle, value) {shown}, not {due}"
         assert len(found) == len(wanted), f"{name}: {len(found)} values, not {len(wanted)}"

@@ -53,7 +53,7 @@ class FrameOutcome:
 
     Parameters
     ----------
-    starts : cycle 0 of every token
+    starts, row_starts : cycle 0 of every token, and of every projected row
     probes : cycles and unsigned values of every probe point, in order of appearance
     outputs : (value, TLAST, cycle) as taken from the stream
     unaligned : the output of that name at the end
@@ -61,6 +61,7 @@ class FrameOutcome:
     """
 
     starts: np.ndarray
+    row_starts: np.ndarray
     probes: dict[str, tuple[np.ndarray, np.ndarray]]
     outputs: list[tuple[int, int, int]]
     unaligned: int
@@ -117,6 +118,7 @@ class StreamingCosimulation(CompiledDesign):
         )
         return FrameOutcome(
             starts=record.taken + 1,
+            row_starts=record.rows + 1,
             probes=record.probes,
             outputs=[(value, last, cycle) for value, last, cycle in played["outputs"]],
             unaligned=played["unaligned"],
@@ -129,15 +131,24 @@ def find_frame_differences(
 ) -> list[Difference]:
     """Return each probe or stream that differs in value or cycle, else nothing."""
     found = []
-    starts = np.zeros(len(trace.last), dtype=np.int64)
-    count = min(len(starts), len(outcome.starts))
-    starts[:count] = outcome.starts[:count]
-    if len(outcome.starts) != len(trace.last):
-        text = f"{len(outcome.starts)} tokens started, expected {len(trace.last)}"
-        found.append(Difference("start", None, text))
+    frame, frames = made.program.shape.frame, len(trace.probes["logits"])
+    assert frame is not None
+    rows = frames * frame.rows * (frame.patch is not None)
+    padded = []
+    for kind, begun, count in (
+        ("tokens", outcome.starts, frames * frame.tokens),
+        ("rows", outcome.row_starts, rows),
+    ):
+        starts = np.zeros(count, dtype=np.int64)
+        common = min(count, len(begun))
+        starts[:common] = begun[:common]
+        padded.append(starts)
+        if len(begun) != count:
+            text = f"{len(begun)} {kind} started, expected {count}"
+            found.append(Difference("start", None, text))
     for name, (cycles, values) in outcome.probes.items():
         mask = (1 << made.probe_widths[name][0]) - 1
-        events = expected_events(name, made.program, made.plan, trace, starts)
+        events = expected_events(name, made.program, made.plan, trace, *padded)
         wanted = [(cycle, value & mask) for cycle, value in events]
         seen = list(zip(cycles.tolist(), values.tolist(), strict=True))
         found += _first_difference(name, wanted, seen)

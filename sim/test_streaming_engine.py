@@ -1,13 +1,11 @@
 """Streaming engines of drawn frame networks in Amaranth's simulator against golden."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, FrameShape, NetworkShape
+from golden.configuration import SCHEMES, AverageShape, FrameShape, NetworkShape, PatchShape
 from golden.random_program import random_program
 from golden.vectors import random_stimulus, trace
 from hw.lanes import divisors
@@ -18,25 +16,39 @@ from sim.streaming_bench import compare_streaming, run_streaming
 
 
 @st.composite
-def frame_networks(draw):
-    """Return (program, plan) of a small frame network."""
+def frames(draw):
+    """Return a frame: rows or patches are its tokens, and a mean or all of them go to the head."""
+    pooled, kernel = draw(st.booleans()), draw(st.integers(1, 4))
+    patch = PatchShape(
+        width=draw(st.integers(1, 5)), kernel=kernel, stride=draw(st.integers(1, kernel))
+    )
+    return FrameShape(
+        features=draw(st.integers(1, 9)),
+        tokens=draw(st.sampled_from([1, 2, 4] if pooled else [1, 2, 3, 5])),
+        hidden=draw(st.integers(2, 9)) if pooled else None,
+        patch=draw(st.sampled_from([None, patch])),
+    )
+
+
+@st.composite
+def frame_networks(draw, schemes=("w8a8", "w4a8", "w4a5-se", "w4a8-h", "w4a4-h")):
+    """Return (program, plan) of a small frame network of either mixer."""
+    average = draw(st.booleans())
+    scheme = SCHEMES[draw(st.sampled_from(schemes))]
+    inner = draw(st.integers(6, 14))
+    if scheme.rotation_bits is not None:
+        inner = draw(st.sampled_from([8, 12, 16, 20]))
     shape = NetworkShape(
         vocabulary=draw(st.integers(2, 9)),
         d_model=draw(st.integers(4, 9)),
-        d_inner=draw(st.integers(6, 14)),
-        d_state=draw(st.sampled_from([1, 2, 3, 4])),
-        d_conv=draw(st.integers(2, 4)),
-        dt_rank=draw(st.integers(1, 3)),
+        d_inner=inner,
+        d_state=1 if average else draw(st.sampled_from([1, 2, 3, 4])),
+        d_conv=draw(st.sampled_from([1, 3, 5]) if average else st.integers(2, 4)),
+        dt_rank=inner if average else draw(st.integers(1, 3)),
         n_layer=draw(st.integers(1, 3)),
-        frame=FrameShape(
-            features=draw(st.integers(1, 9)),
-            tokens=draw(st.sampled_from([1, 2, 4])),
-            hidden=draw(st.integers(2, 9)),
-        ),
+        frame=draw(frames()),
+        average=AverageShape(gated=draw(st.booleans())) if average else None,
     )
-    scheme = SCHEMES[draw(st.sampled_from(["w8a8", "w4a8", "w4a5-se", "w4a8-h", "w4a4-h"]))]
-    if scheme.rotation_bits is not None:
-        shape = replace(shape, d_inner=draw(st.sampled_from([8, 12, 16, 20])))
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
     plan = choose_streaming(shape, scheme, scan=scan)
@@ -60,15 +72,18 @@ def check(program, plan, *, seed, stall_seed=None, cut=False, multipliers=Multip
     return recording, engine
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(frame_networks(), st.integers(0, 99))
 def test_streaming_engine_equals_golden_at_full_speed(drawn, seed):
     program, plan = drawn
     recording, engine = check(program, plan, seed=seed)
-    assert set(np.diff(recording.starts).tolist()) <= {engine.plan.interval}
+    tokens, frame = engine.plan.shape.frame.tokens, engine.plan.frame_interval
+    starts = np.array(recording.starts).reshape(-1, tokens)
+    assert set(np.diff(starts).ravel().tolist()) <= {engine.plan.interval}
+    assert set(np.diff(starts[:, 0]).tolist()) <= {frame}
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(frame_networks(), st.integers(0, 99), st.sampled_from(sorted(Multipliers)))
 def test_streaming_engine_equals_golden_under_stalls(drawn, seed, multipliers):
     program, plan = drawn

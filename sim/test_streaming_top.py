@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.builtin import load_builtin
-from golden.configuration import FrameShape, NetworkShape, find_scheme
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape, find_scheme
 from golden.random_program import random_program
 from golden.vectors import random_stimulus, trace
 from hw.multiplier import Multipliers
@@ -29,7 +29,21 @@ TINY = NetworkShape(
     frame=FrameShape(features=5, tokens=4, hidden=7),
 )
 DEEP = replace(TINY, n_layer=3, d_inner=12, frame=FrameShape(features=3, tokens=2, hidden=4))
+WINDOWS = NetworkShape(
+    vocabulary=2,
+    d_model=6,
+    d_inner=8,
+    d_state=1,
+    d_conv=3,
+    dt_rank=8,
+    n_layer=2,
+    frame=FrameShape(features=7, tokens=3, patch=PatchShape(width=4, kernel=4, stride=2)),
+    average=AverageShape(),
+)
+PLAIN = replace(WINDOWS, d_conv=1, n_layer=3, average=AverageShape(gated=False))
 CASES = {
+    "windows-w8a8-mix": (WINDOWS, "w8a8", None, Multipliers.MIX),
+    "plain-w4a5-se-lut": (PLAIN, "w4a5-se", None, Multipliers.LUT),
     "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX),
     "deep-w4a5-se-lut": (DEEP, "w4a5-se", None, Multipliers.LUT),
     "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX),
@@ -84,11 +98,13 @@ def design(request, tmp_path_factory):
 def test_frames_back_to_back_leave_every_frame_interval(design):
     outcome = design.check(name="full")
     assert set(outcome.frame_distances) == {design.made.plan.frame_interval}
-    assert set(np.diff(outcome.starts)) == {design.made.plan.interval}
+    starts = outcome.starts.reshape(-1, design.program.shape.frame.tokens)
+    assert set(np.diff(starts).ravel()) == {design.made.plan.interval}
     if design.program.shape.frame.tokens == 16:
         assert set(outcome.frame_distances) == {1280}
     assert outcome.unaligned == 0
-    assert set(outcome.probes) == {*design.made.plan.probes, *design.made.plan.frame_probes}
+    plan = design.made.plan
+    assert set(outcome.probes) == {*plan.probes, *plan.frame_probes, *plan.row_probes}
 
 
 def test_stalls_and_short_frames_change_no_value_and_no_cycle_inside_a_token(design):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from golden.configuration import NetworkShape
 from hw.schedule import Schedule
 from hw.streaming.plan import FRONT_START, StreamingPlan
@@ -86,10 +88,15 @@ def frame_chart(plan: StreamingPlan) -> Chart:
     assert shape.frame is not None
     lanes = {name: stage.lanes for name, stage in plan.stages.items()} | {"scan": plan.lanes.scan}
     last = (shape.frame.tokens - 1) * plan.interval
+    norm = (plan.probes | plan.frame_probes)["final_norm"]
+    before_head = plan.frame_probes["hidden"][-1] if "hidden" in lanes else norm[0]
+    # The rows of the next frame are spread evenly under the tokens of this one.
+    rows = np.arange(shape.frame.rows) * cycles // shape.frame.rows
     starts = {
+        "rows": rows.tolist(),
         "front": [FRONT_START + token * plan.interval for token in range(shape.frame.tokens)],
-        "hidden": [last + int(plan.frame_probes["final_norm"][0])],
-        "head": [last + int(plan.frame_probes["hidden"][-1])],
+        "hidden": [last + int(norm[0])],
+        "head": [last + int(before_head)],
     }
     blocks = [
         plan.origin + token * plan.interval + layer * plan.hop * plan.beat

@@ -28,13 +28,14 @@ class BlockEvent:
     token: bool = False
 
 
-def tag_layout(layers: int, tokens: int, slots: int) -> data.StructLayout:
-    """Return what travels with a block: its layer, its token's place in the frame and slot."""
+def tag_layout(layers: int, tokens: int, slots: int, turns: int) -> data.StructLayout:
+    """Return what travels with a block: layer, its token's place in the frame, slot and turn."""
     return data.StructLayout(
         {
             "layer": index_bits(layers),
             "position": index_bits(tokens),
             "slot": index_bits(slots),
+            "turn": index_bits(turns),
         }
     )
 
@@ -52,6 +53,7 @@ class BeatSequencer(wiring.Component):
     Parameters
     ----------
     layers, tokens, slots : L, T, and residuals kept
+    turns : tokens are counted modulo this for whom it may concern
     beat : cycles a beat
     hop : beats from a block to its token's next block, 1 more than a multiple of L
     events : by name
@@ -76,6 +78,7 @@ class BeatSequencer(wiring.Component):
         layers: int,
         tokens: int,
         slots: int,
+        turns: int = 1,
         beat: int,
         hop: int,
         events: Mapping[str, BlockEvent],
@@ -87,9 +90,9 @@ class BeatSequencer(wiring.Component):
             )
         if min(event.cycle for event in events.values()) < 1:
             raise ValueError(f"an event of {dict(events)} is before cycle 1; start it later")
-        self._layers, self._tokens, self._slots = layers, tokens, slots
+        self._layers, self._tokens, self._slots, self._turns = layers, tokens, slots, turns
         self._beat, self._hop, self._events = beat, hop, dict(events)
-        self._layout = tag_layout(layers, tokens, slots)
+        self._layout = tag_layout(layers, tokens, slots, turns)
         members: dict[str, In | Out] = {}
         for name in events:
             members |= {f"{name}_start": Out(1), f"{name}_tag": Out(self._layout)}
@@ -149,7 +152,7 @@ class BeatSequencer(wiring.Component):
         length = max(length, self._hop)
         valid = [Signal(name=f"valid_{age}") for age in range(length)]
         tags = [Signal(self._layout, name=f"tag_{age}") for age in range(length)]
-        slot = Signal(index_bits(self._slots))
+        slot, turn = Signal(index_bits(self._slots)), Signal(index_bits(self._turns))
         again, old = valid[self._hop - 1], tags[self._hop - 1]
         with m.If(boundary):
             for age in range(1, length):
@@ -165,6 +168,8 @@ class BeatSequencer(wiring.Component):
                 tags[0].layer.eq(0),
                 tags[0].position.eq(self.position),
                 tags[0].slot.eq(slot),
+                tags[0].turn.eq(turn),
                 slot.eq(Mux(slot == self._slots - 1, 0, slot + 1)),
+                turn.eq(Mux(turn == self._turns - 1, 0, turn + 1)),
             ]
         return valid, tags

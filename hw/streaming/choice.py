@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from golden.configuration import NetworkShape, Scheme
 from golden.errors import InputError
+from hw.streaming.block_plan import BeatTooShortError
 from hw.streaming.latencies import streaming_latencies
 from hw.streaming.matrix_stage import StageTiming
-from hw.streaming.plan import (
-    BeatTooShortError,
-    StreamingLanes,
-    StreamingPlan,
-    plan_streaming,
-)
+from hw.streaming.plan import StreamingLanes, StreamingPlan, plan_streaming, stage_sizes
 
 __all__ = ["choose_streaming"]
 
@@ -36,16 +32,30 @@ def fewest_lanes(name: str, rows: int, columns: int, cycles: int) -> int:
 def shortest_beat(shape: NetworkShape, scan_lanes: int) -> int:
     """Return the fewest cycles a beat may have: one element a cycle everywhere."""
     assert shape.frame is not None
-    assert shape.frame.hidden is not None
     layers, tokens = shape.n_layer, shape.frame.tokens
+    sizes = {name: max(rows, columns) for name, (rows, columns, _) in stage_sizes(shape).items()}
+    frame = max(sizes.get("hidden", 0), sizes["head"], shape.d_model)
     return max(
         shape.d_inner * (shape.d_state // scan_lanes),
-        shape.d_inner,
-        shape.projected,
+        *(sizes[name] for name in ("x", "projected", "out")),
         2 * shape.d_model,  # a load and an add
-        -(-max(shape.frame.features, shape.d_model) // layers),
-        -(-max(shape.vocabulary, shape.frame.hidden, shape.d_model) // (layers * tokens)),
+        -(-sizes["front"] // layers),
+        -(-frame // (layers * tokens)),
+        2,  # what the sequencer needs
     )
+
+
+def input_beat(shape: NetworkShape) -> int:
+    """Return the longest beat with which a frame takes no longer than its features, at least 1.
+
+    With patches the input is long, and blocks that keep up with it need few lanes. Among the beats
+    down to half of the longest one is preferred that divides the frame into whole intervals.
+    """
+    assert shape.frame is not None
+    cycles, layers = shape.frame.rows * shape.frame.features, shape.n_layer
+    longest = cycles // (shape.frame.tokens * layers)
+    whole = (b for b in range(longest, longest // 2, -1) if cycles % (layers * b) == 0)
+    return next(whole, max(1, longest))
 
 
 def choose_streaming(
@@ -56,7 +66,8 @@ def choose_streaming(
     Parameters
     ----------
     scan : lanes of the scan, a divisor of d_state; without it d_state
-    beat : cycles a block; without it the fewest possible
+    beat : cycles a block; without it the fewest possible, or with patches as many as the input
+        takes
 
     Raises
     ------
@@ -67,11 +78,6 @@ def choose_streaming(
         raise InputError(
             "the streaming organisation needs a frame network, whose inputs are known ahead; "
             "use the shared organisation for a language model"
-        )
-    if shape.average is not None or shape.frame.patch is not None or shape.frame.hidden is None:
-        raise InputError(
-            "the streaming organisation has selective scans, tokens that are rows, and heads with "
-            "a hidden layer; the network has another mixer, patches, or another head"
         )
     scan = shape.d_state if scan is None else scan
     if scan < 1 or shape.d_state % scan:
@@ -85,7 +91,10 @@ def choose_streaming(
             f"need {least}; give at least that or more scan lanes"
         )
     late = streaming_latencies(shape, scheme, scan)
-    candidate = least if beat is None else beat
+    if beat is None:
+        candidate = least if shape.frame.patch is None else max(least, input_beat(shape))
+    else:
+        candidate = beat
     while True:
         try:
             return plan_streaming(shape, _lanes(shape, scan, candidate), candidate, late)
@@ -96,20 +105,30 @@ def choose_streaming(
             candidate += 1
 
 
+_TITLES = {
+    "rows": "the projection of rows",
+    "front": "the feature embedding",
+    "x": "in_proj",
+    "z": "in_proj",
+    "projected": "x_proj",
+    "out": "out_proj",
+    "hidden": "the hidden layer",
+    "head": "the head",
+}
+
+
 def _lanes(shape: NetworkShape, scan: int, beat: int) -> StreamingLanes:
     """Return the fewest lanes of every array."""
     assert shape.frame is not None
-    frame, d, e = shape.frame, shape.d_model, shape.d_inner
-    hidden_rows = frame.hidden
-    assert hidden_rows is not None
-    token, whole = shape.n_layer * beat, frame.tokens * shape.n_layer * beat
+    frame, token = shape.frame, shape.n_layer * beat
+    whole = frame.tokens * token
+    # Nothing is gained by projecting a row faster than its features come.
+    row = max(frame.features, whole // frame.rows)
+    cycles = {"rows": row, "front": token, "hidden": whole, "head": whole}
     return StreamingLanes(
-        front=fewest_lanes("the feature embedding", d, frame.features, token),
-        x=fewest_lanes("in_proj", e, d, beat),
-        z=fewest_lanes("in_proj", e, d, beat),
-        projected=fewest_lanes("x_proj", shape.projected, e, beat),
-        out=fewest_lanes("out_proj", d, e, beat),
-        hidden=fewest_lanes("the hidden layer", hidden_rows, d, whole),
-        head=fewest_lanes("the head", shape.vocabulary, hidden_rows, whole),
         scan=scan,
+        **{
+            name: fewest_lanes(_TITLES[name], rows, columns, cycles.get(name, beat))
+            for name, (rows, columns, _) in stage_sizes(shape).items()
+        },
     )

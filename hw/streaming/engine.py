@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.errors import InputError
-from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import FeatureEmbedding, Program
 from hw.activation_stage import ActivationStage
+from hw.average_unit import AverageUnit
 from hw.convolution import CausalConvolution
 from hw.hadamard import HadamardRotation
 from hw.parameter_memory import MemoryPlan
 from hw.scan_engine import ScanEngine
+from hw.streaming.arrays import (
+    build_arrays,
+    enters_whole,
+    input_slots,
+    streaming_probe_widths,
+)
 from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
 from hw.streaming.burst import Burst
+from hw.streaming.centred_convolution import CentredConvolution
 from hw.streaming.feature_input import FeatureInput, feature_layout
+from hw.streaming.frame_head import FrameHead, output_layout
 from hw.streaming.matrix_stage import MatrixStage
 from hw.streaming.plan import (
     FRONT_START,
-    StreamingLanes,
+    WINDOWS,
     StreamingPlan,
 )
-from hw.streaming.pooled_head import PooledHead, output_layout
 from hw.streaming.residual_norm import StreamingNorm
+from hw.streaming.row_input import RowInput
 
 __all__ = ["StreamingEngine", "streaming_probe_widths"]
 
@@ -41,43 +47,15 @@ def connect(
     ]
 
 
-INPUT_SLOTS = 3
-"""Tokens of input: one read, one waiting, one being written."""
-
-
-def streaming_probe_widths(program: Program, lanes: StreamingLanes) -> dict[str, tuple[int, bool]]:
-    """Return width and signedness of every probe point, in the order of the network."""
-    scheme, bits = program.scheme, program.scheme.activation_bits
-    rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
-    return {
-        "residual": (scheme.residual_bits, True),
-        "norm": (bits, True),
-        "x": (bits, True),
-        "convolution": (ACTIVATION_INPUT_BITS, True),
-        "u": (bits, True),
-        "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
-        "projected": (bits, True),
-        "gate": (scheme.gate_bits, True),
-        "delta": (scheme.delta_bits, False),
-        "state": (lanes.scan * scheme.state_bits, False),
-        "scan_output": (scheme.scan_output_bits, True),
-        "gated": (scheme.gated_bits, True),
-        **rotated,
-        "pooled": (scheme.residual_bits, True),
-        "final_norm": (bits, True),
-        "hidden": (bits, True),
-        "logits": (scheme.logit_bits, True),
-    }
-
-
 class StreamingEngine(wiring.Component):
     """A frame network whose blocks follow each other every beat: features in, outputs out.
 
     Throughput: one frame every ``plan.frame_interval`` cycles, ``T L beat``. Latency:
     ``plan.latency`` cycles from a frame's first token to its last output. Every probe point p
     shows the i-th value of a token exactly ``plan.probes[p][i]`` cycles after the token's cycle
-    0, and of a frame ``plan.frame_probes[p][i]`` cycles after its last token's cycle 0, whatever
-    happens on the streams: nothing inside ever waits.
+    0, of a frame ``plan.frame_probes[p][i]`` cycles after its last token's cycle 0, and of a
+    projected row ``plan.row_probes[p][i]`` cycles after its own, whatever happens on the streams:
+    nothing behind them ever waits.
 
     Parameters
     ----------
@@ -87,9 +65,10 @@ class StreamingEngine(wiring.Component):
 
     Members
     -------
-    features : in, stream of value and last, T F values a frame
+    features : in, stream of value and last, F values for each row of a frame
     outputs : out, stream of value and last, V values a frame
     accepted : out, pulse: the next cycle is a token's cycle 0
+    row_accepted : out, pulse: the next cycle is a projected row's cycle 0; silent without patches
     unaligned : out, stays high after a frame without ``last`` at its end
     probe_NAME_valid, probe_NAME_value : out, one pair a probe point
 
@@ -113,90 +92,58 @@ class StreamingEngine(wiring.Component):
             "features": In(stream.Signature(feature_layout(scheme.feature_bits))),
             "outputs": Out(stream.Signature(output_layout(scheme.logit_bits))),
             "accepted": Out(1),
+            "row_accepted": Out(1),
             "unaligned": Out(1),
         }
         for name, (width, is_signed) in self.probe_widths.items():
             members[f"probe_{name}_valid"] = Out(1)
             members[f"probe_{name}_value"] = Out(signed(width) if is_signed else width)
         super().__init__(members)
-        self._build_arrays()
+        self._stages = build_arrays(program, plan, realisation)
         self._build_units()
 
-    def _build_arrays(self) -> None:
-        """Make the arrays of embedding and block; their weights hold all layers."""
-        program, plan, front = self._program, self.plan, self._front
-        scheme, e = program.scheme, program.shape.d_inner
-        layers, shifts = program.scan_layers, program.scan_shifts
-        array = partial(MatrixStage, plan=self._realisation)
-        block = partial(array, weight_bits=scheme.weight_bits, input_bits=scheme.activation_bits)
-        self._stages = {
-            "front": array(
-                name="front",
-                weights=[front.projection.weight],
-                shifts=[program.feature_shift] * len(front.bias),
-                biases=list(front.bias),
-                weight_bits=scheme.embedding_bits,
-                input_bits=scheme.feature_bits,
-                output_bits=scheme.residual_bits,
-                lanes=plan.lanes.front,
-                slots=INPUT_SLOTS,
-            ),
-            "x": block(
-                name="x",
-                weights=[layer.in_proj.weight[:e] for layer in layers],
-                shifts=[shift.x for shift in shifts],
-                output_bits=scheme.activation_bits,
-                lanes=plan.lanes.x,
-                slots=plan.slots["x"],
-            ),
-            "z": block(
-                name="z",
-                weights=[layer.in_proj.weight[e:] for layer in layers],
-                shifts=[shift.z for shift in shifts],
-                output_bits=ACTIVATION_INPUT_BITS,
-                lanes=plan.lanes.z,
-                slots=plan.slots["z"],
-            ),
-            "projected": block(
-                name="projected",
-                weights=[layer.x_proj.weight for layer in layers],
-                shifts=[shift.projected for shift in shifts],
-                output_bits=scheme.activation_bits,
-                lanes=plan.lanes.projected,
-                slots=plan.slots["u"],
-            ),
-            "out": block(
-                name="out",
-                weights=[layer.out_proj.weight for layer in layers],
-                shifts=[shift.out for shift in shifts],
-                output_bits=scheme.residual_bits,
-                lanes=plan.lanes.out,
-                slots=plan.slots["gated"],
-            ),
-        }
-
     def _build_units(self) -> None:
-        """Make what stands between the arrays."""
+        """Make what stands between the arrays; a mixer's units stand behind the same names."""
         program, plan, realisation = self._program, self.plan, self._realisation
-        lanes, slots = plan.lanes, plan.slots
-        assert program.shape.frame is not None
-        self._input = FeatureInput(
-            frame=program.shape.frame, bits=program.scheme.feature_bits, slots=INPUT_SLOTS
-        )
+        shape, slots = program.shape, plan.slots
+        assert shape.frame is not None
+        self._input: RowInput | FeatureInput
+        if shape.frame.patch is not None:
+            self._input = RowInput(
+                program=program,
+                lanes=plan.lanes.rows,
+                windows=WINDOWS,
+                pace=plan.frame_interval,
+                plan=realisation,
+            )
+        else:
+            self._input = FeatureInput(
+                frame=shape.frame,
+                bits=program.scheme.feature_bits,
+                slots=input_slots(program),
+                whole=enters_whole(program),
+            )
         self._norm = StreamingNorm(program=program, slots=slots["residual"], plan=realisation)
-        self._convolution = CausalConvolution(program=program, plan=realisation)
         self._activation = ActivationStage(program=program, plan=realisation)
-        self._gate = ActivationStage(program=program, plan=realisation, prefix="gate_")
-        self._scan = ScanEngine(
-            program=program, scan_lanes=lanes.scan, plan=realisation, slots=slots["scan"]
-        )
+        self._gate = self._convolution = None
+        if shape.gated:
+            self._gate = ActivationStage(program=program, plan=realisation, prefix="gate_")
+        if shape.convolved:
+            kind = CausalConvolution if shape.average is None else CentredConvolution
+            self._convolution = kind(program=program, plan=realisation)
+        if shape.average is None:
+            self._scan = ScanEngine(
+                program=program, scan_lanes=plan.lanes.scan, plan=realisation, slots=slots["scan"]
+            )
+        else:
+            self._scan = AverageUnit(program=program, plan=realisation, slots=slots["scan"])
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=realisation) if rotates else None
-        self._head = PooledHead(
+        self._head = FrameHead(
             program=program,
-            hidden_lanes=lanes.hidden,
-            head_lanes=lanes.head,
-            hidden_slots=slots["hidden"],
+            hidden_lanes=plan.lanes.hidden,
+            head_lanes=plan.lanes.head,
+            hidden_slots=slots.get("hidden", 1),
             head_slots=slots["head"],
             frames=plan.frames_under_way + 1,
             plan=realisation,
@@ -208,7 +155,8 @@ class StreamingEngine(wiring.Component):
         for name, stage in self._stages.items():
             m.submodules[f"{name}_array"] = stage
         for name in ("input", "norm", "convolution", "activation", "gate", "scan", "head"):
-            m.submodules[name] = getattr(self, f"_{name}")
+            if (unit := getattr(self, f"_{name}")) is not None:
+                m.submodules[name] = unit
         sequencer = self._sequence(m)
         self._connect_front(m, sequencer)
         self._connect_block(m, sequencer)
@@ -237,6 +185,7 @@ class StreamingEngine(wiring.Component):
             layers=shape.n_layer,
             tokens=shape.frame.tokens,
             slots=plan.slots["residual"],
+            turns=shape.d_conv if enters_whole(self._program) else 1,
             beat=plan.beat,
             hop=plan.hop,
             events=events,
@@ -248,10 +197,13 @@ class StreamingEngine(wiring.Component):
             self._input.freed.eq(sequencer.freed_start),
             self._head.entered.eq(sequencer.taken & (sequencer.position == 0)),
             self.accepted.eq(sequencer.taken),
+            self.row_accepted.eq(self._input.row_taken if isinstance(self._input, RowInput) else 0),
             self.unaligned.eq(self._input.unaligned),
         ]
-        for name in ("x", "z", "projected", "out"):
-            stage, tag = self._stages[name], getattr(sequencer, f"{name}_tag")
+        for name, stage in self._stages.items():
+            if name == "front":
+                continue
+            tag = getattr(sequencer, f"{name}_tag")
             m.d.comb += [
                 stage.start.eq(getattr(sequencer, f"{name}_start")),
                 stage.layer.eq(tag.layer),
@@ -282,17 +234,21 @@ class StreamingEngine(wiring.Component):
 
     def _connect_block(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the norm through the block to the rows of out_proj."""
-        stages, norm, scan = self._stages, self._norm, self._scan
-        convolution, activation, gate = self._convolution, self._activation, self._gate
-        for name in ("x", "z"):
-            connect(m, stages[name], "i", norm, "norm")
-        connect(m, convolution, "x", stages["x"], "o")
-        connect(m, activation, "mixed", convolution, "mixed")
+        stages, norm, scan, activation = self._stages, self._norm, self._scan, self._activation
+        connect(m, stages["x"], "i", norm, "norm")
+        if self._convolution is None:
+            connect(m, activation, "mixed", stages["x"], "o")
+        else:
+            self._connect_convolution(m, sequencer, self._convolution)
         connect(m, stages["projected"], "i", activation, "u")
         connect(m, scan, "scan_u", activation, "scan_u")
-        connect(m, scan, "projected", stages["projected"], "o")
-        connect(m, gate, "z", stages["z"], "o")
-        connect(m, scan, "gate", gate, "gate")
+        if (gate := self._gate) is not None:
+            connect(m, stages["z"], "i", norm, "norm")
+            connect(m, gate, "z", stages["z"], "o")
+            connect(m, scan, "gate", gate, "gate")
+            m.d.comb += gate.layer.eq(sequencer.gate_tag.layer)
+        m.d.comb += activation.layer.eq(sequencer.u_tag.layer)
+        self._connect_mixer(m, sequencer)
         if (rotation := self._rotation) is None:
             connect(m, stages["out"], "i", scan, "gated")
         else:
@@ -303,15 +259,44 @@ class StreamingEngine(wiring.Component):
                 rotation.layer.eq(sequencer.rotation_tag.layer),
             ]
             connect(m, stages["out"], "i", rotation, "rotated")
+
+    def _connect_convolution(
+        self,
+        m: Module,
+        sequencer: BeatSequencer,
+        convolution: CausalConvolution | CentredConvolution,
+    ) -> None:
+        """From the rows of x to SiLU, as they come or in sweeps."""
+        connect(m, convolution, "x", self._stages["x"], "o")
+        connect(m, self._activation, "mixed", convolution, "mixed")
+        tag = sequencer.convolution_tag
+        if isinstance(convolution, CausalConvolution):
+            m.d.comb += [
+                convolution.layer.eq(tag.layer),
+                convolution.fresh.eq(tag.position == 0),
+            ]
+            return
+        swept = sequencer.mix_tag
         m.d.comb += [
-            convolution.layer.eq(sequencer.convolution_tag.layer),
-            convolution.fresh.eq(sequencer.convolution_tag.position == 0),
-            activation.layer.eq(sequencer.u_tag.layer),
-            gate.layer.eq(sequencer.gate_tag.layer),
-            scan.start.eq(sequencer.scan_start),
-            scan.layer.eq(sequencer.scan_tag.layer),
-            scan.fresh.eq(sequencer.scan_tag.position == 0),
+            convolution.x_layer.eq(tag.layer),
+            convolution.x_turn.eq(tag.turn),
+            convolution.start.eq(sequencer.mix_start),
+            convolution.layer.eq(swept.layer),
+            convolution.turn.eq(swept.turn),
+            convolution.position.eq(swept.position),
         ]
+
+    def _connect_mixer(self, m: Module, sequencer: BeatSequencer) -> None:
+        """From the rows that were projected from u to scan or average, with their block's tag."""
+        rows, scan = self._stages["projected"], self._scan
+        if isinstance(scan, ScanEngine):
+            connect(m, scan, "projected", rows, "o")
+            tag = sequencer.scan_tag
+            m.d.comb += scan.start.eq(sequencer.scan_start)
+        else:
+            connect(m, scan, "argument", rows, "o")
+            tag = sequencer.average_tag
+        m.d.comb += [scan.layer.eq(tag.layer), scan.fresh.eq(tag.position == 0)]
 
     def _connect_norm(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the rows of out_proj to the residual, and from the frame's mean to the head."""
@@ -336,23 +321,27 @@ class StreamingEngine(wiring.Component):
             "residual": (norm.residual_valid, norm.residual_value),
             "norm": (norm.norm_valid, norm.norm_value),
             "x": (stages["x"].o_valid, stages["x"].o_value),
-            "convolution": (self._convolution.mixed_valid, self._convolution.mixed_value),
             "u": (self._activation.u_valid, self._activation.u_value),
             "scan_u": (self._activation.scan_u_valid, self._activation.scan_u_value),
             "projected": (stages["projected"].o_valid, stages["projected"].o_value),
-            "gate": (self._gate.gate_valid, self._gate.gate_value),
-            "delta": (scan.delta_valid, scan.delta_value),
-            "state": (scan.state_valid, scan.state_value),
-            "scan_output": (scan.scan_output_valid, scan.scan_output_value),
-            "gated": (scan.gated_valid, scan.gated_value),
             "pooled": (norm.pooled_valid, norm.pooled_value),
             "final_norm": (norm.final_valid, norm.norm_value),
             "hidden": (head.hidden_valid, head.hidden_value),
             "logits": (head.logits_valid, head.logits_value),
         }
-        if (rotation := self._rotation) is not None:
-            points["rotated"] = (rotation.rotated_valid, rotation.rotated_value)
-        for name, (valid, value) in points.items():
+        units = {
+            "rows": (self._input, "o"),
+            "convolution": (self._convolution, "mixed"),
+            "gate": (self._gate, "gate"),
+            "rotated": (self._rotation, "rotated"),
+            **{name: (scan, name) for name in ("delta", "decay", "state", "scan_output", "gated")},
+        }
+        for name in self.probe_widths:
+            if name in points:
+                valid, value = points[name]
+            else:
+                unit, prefix = units[name]
+                valid, value = getattr(unit, f"{prefix}_valid"), getattr(unit, f"{prefix}_value")
             m.d.comb += [
                 getattr(self, f"probe_{name}_valid").eq(valid),
                 getattr(self, f"probe_{name}_value").eq(value),

@@ -18,18 +18,22 @@ _FRAME_SOURCES = {"final_norm": "norm"}
 
 def _token_values(name: str, program: Program, plan: StreamingPlan, trace: Trace) -> np.ndarray:
     """Return the values of a token's probe, one row a token, in hardware order."""
-    length, layers = len(trace.tokens), range(program.shape.n_layer)
+    frame, layers = program.shape.frame, range(program.shape.n_layer)
+    assert frame is not None
+    length = len(trace.probes["logits"]) * frame.tokens
+    if name in _FRAME_SOURCES:
+        return trace.probes[_FRAME_SOURCES[name]].reshape(length, -1)
     passes = [trace.probes[f"layer{index}.{name}"].reshape(length, -1) for index in layers]
     if name == "residual":
         passes.insert(0, trace.probes[name].reshape(length, -1))
     values = np.concatenate(passes, axis=1)
-    if name == "state":
+    if name == "state" and program.shape.average is None:
         return pack_lanes(values, plan.lanes.scan, program.scheme.state_bits)
     return values
 
 
 def expected_values(name: str, program: Program, plan: StreamingPlan, trace: Trace) -> np.ndarray:
-    """Return the values of probe ``name``, one row a token, or a frame for a frame's probe."""
+    """Return the values of probe ``name``, one row a token, frame or projected row."""
     if name in plan.probes:
         return _token_values(name, program, plan, trace)
     values = trace.probes[_FRAME_SOURCES.get(name, name)]
@@ -37,19 +41,28 @@ def expected_values(name: str, program: Program, plan: StreamingPlan, trace: Tra
 
 
 def expected_events(
-    name: str, program: Program, plan: StreamingPlan, trace: Trace, starts: Integers
+    name: str,
+    program: Program,
+    plan: StreamingPlan,
+    trace: Trace,
+    starts: Integers,
+    row_starts: Integers,
 ) -> list[tuple[int, int]]:
     """Return (cycle, value) of everything that probe ``name`` shows, in order of the cycles.
 
     Parameters
     ----------
     trace : golden vectors of whole frames
-    starts : cycle 0 of every token, (l,)
+    starts : cycle 0 of every token
+    row_starts : cycle 0 of every projected row, none without patches
     """
-    values = expected_values(name, program, plan, trace)
-    offsets = plan.probes.get(name)
-    if offsets is None:
-        offsets = plan.frame_probes[name]
-        starts = starts[np.flatnonzero(trace.last)]
-    cycles = np.asarray(starts)[:, None] + offsets
+    assert program.shape.frame is not None
+    values, tokens = expected_values(name, program, plan, trace), program.shape.frame.tokens
+    if name in plan.probes:
+        offsets, first = plan.probes[name], starts
+    elif name in plan.row_probes:
+        offsets, first = plan.row_probes[name], row_starts
+    else:
+        offsets, first = plan.frame_probes[name], starts[tokens - 1 :: tokens]
+    cycles = np.asarray(first)[:, None] + offsets
     return sorted(zip(cycles.ravel().tolist(), values.ravel().tolist(), strict=True))

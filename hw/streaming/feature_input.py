@@ -24,14 +24,15 @@ class FeatureInput(wiring.Component):
     points of a radar frame are. A frame ends after T F values also without ``last``; that sets
     ``unaligned``, and what follows belongs to the next frame.
 
-    Latency: a token is ``offered`` the cycle after its last feature. Throughput: one feature a
-    cycle, padding included.
+    Latency: a token is ``offered`` the cycle after its last feature, or with ``whole`` all tokens
+    of a frame the cycle after the frame's. Throughput: one feature a cycle, padding included.
 
     Parameters
     ----------
     frame : F and T
     bits : signed width of a feature
     slots : tokens that the ring holds, being read included
+    whole : tokens are offered a frame at a time, so that they can enter without gaps
 
     Members
     -------
@@ -43,10 +44,13 @@ class FeatureInput(wiring.Component):
     unaligned : out, stays high after a frame without ``last`` at its end
     """
 
-    def __init__(self, *, frame: FrameShape, bits: int, slots: int) -> None:
-        if slots < 2:
-            raise ValueError(f"{slots} slots cannot be read and written at once; give 2 or more")
-        self._frame, self._slots = frame, slots
+    def __init__(self, *, frame: FrameShape, bits: int, slots: int, whole: bool = False) -> None:
+        least = 2 * frame.tokens if whole else 2
+        if slots < least:
+            raise ValueError(
+                f"{slots} slots cannot be read and written at once; give {least} or more"
+            )
+        self._frame, self._slots, self._whole = frame, slots, whole
         super().__init__(
             {
                 "features": In(stream.Signature(feature_layout(bits))),
@@ -89,11 +93,12 @@ class FeatureInput(wiring.Component):
                 ]
             with m.Elif(~padding & payload.last):
                 m.d.sync += padding.eq(1)
+        ready = (written & frame_end) * tokens if self._whole else written
         next_occupied = Signal.like(occupied)
         m.d.comb += next_occupied.eq(occupied + written - self.freed)
         m.d.sync += [
             occupied.eq(next_occupied),
             open_.eq(next_occupied != self._slots),
-            waiting.eq(waiting + written - self.taken),
+            waiting.eq(waiting + ready - self.taken),
         ]
         return m

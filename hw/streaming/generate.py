@@ -94,7 +94,11 @@ def write_streaming_design(
     top = top_name(preset, program.scheme.name)
     trace = vectors.trace(program, stimulus.tokens, stimulus.last)
     rtl = write_sources(folder, accelerator, top, realisation)
-    cycles = {**plan.probes, **{f"frame.{n}": c for n, c in plan.frame_probes.items()}}
+    cycles = {
+        **plan.probes,
+        **{f"frame.{name}": offsets for name, offsets in plan.frame_probes.items()},
+        **{f"row.{name}": offsets for name, offsets in plan.row_probes.items()},
+    }
     digest = write_golden(folder, program, trace, stimulus, cycles)
     widths = accelerator.engine.probe_widths
     write_streaming_testbench(

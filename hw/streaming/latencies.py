@@ -5,7 +5,8 @@ from __future__ import annotations
 from golden.configuration import NetworkShape, Scheme
 from hw.lanes import Lanes
 from hw.latencies import ACTIVATION, RECIPROCAL_ROOT, REQUANTIZER, latencies
-from hw.streaming.plan import StreamingLatencies
+from hw.multiplier import PIPELINED_PRODUCT
+from hw.streaming.block_plan import AverageLatencies, StreamingLatencies
 
 __all__ = ["streaming_latencies"]
 
@@ -16,6 +17,8 @@ _SCALING = 2 * (1 + REQUANTIZER)
 
 def streaming_latencies(shape: NetworkShape, scheme: Scheme, scan_lanes: int) -> StreamingLatencies:
     """Return the latencies; :class:`hw.streaming.engine.StreamingEngine` checks its units."""
+    pools = shape.frame is not None and shape.frame.hidden is not None
+    settled = _POOL if pools else _RESIDUAL
     shared = latencies(shape, scheme, Lanes(mac=1, scan=scan_lanes))
     return StreamingLatencies(
         convolution=shared.convolution,
@@ -32,7 +35,22 @@ def streaming_latencies(shape: NetworkShape, scheme: Scheme, scan_lanes: int) ->
         gate_offset=shared.gate_offset,
         residual=_RESIDUAL,
         pool=_POOL,
-        norm=_POOL + _SQUARES + RECIPROCAL_ROOT + _SCALING,
+        norm=settled + _SQUARES + RECIPROCAL_ROOT + _SCALING,
         rotation=shared.rotation,
         hidden_activation=ACTIVATION + REQUANTIZER,
+        average=None if shape.average is None else _average(shape),
+    )
+
+
+def _average(shape: NetworkShape) -> AverageLatencies:
+    """Return the cycles through :class:`hw.average_unit.AverageUnit`."""
+    decay = ACTIVATION + REQUANTIZER
+    state = decay + PIPELINED_PRODUCT + 1 + REQUANTIZER
+    return AverageLatencies(
+        decay=decay,
+        state=state,
+        gated=state + shape.gated + REQUANTIZER,
+        u_offset=decay - 3,
+        gate_offset=state - 2,
+        recurrence=state + 1 - (decay - 3),
     )

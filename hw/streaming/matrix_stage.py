@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.configuration import FrameShape
 from golden.fixed_point import Integers, bits_for
 from golden.operations.linear import accumulator_bound
 from hw.mac_array import MacArray, mac_latency
@@ -18,7 +19,7 @@ from hw.pipeline import PlannedRequantizer, delayed, index_bits, magnitude_bits,
 from hw.projection import lane_words
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["MatrixStage", "StageTiming"]
+__all__ = ["MatrixStage", "StageTiming", "VectorOrder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,40 @@ class StageTiming:
         return self.rows * self.columns / (self.lanes * self.duration)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VectorOrder:
+    """Where a stage's vectors lie in its ring.
+
+    Parameters
+    ----------
+    size : elements that the ring holds
+    written : elements of what is written at once, a divisor of ``size``
+    bases : place of element 0 of every vector, in the order of use, which then repeats
+    """
+
+    size: int
+    written: int
+    bases: tuple[int, ...]
+
+    @classmethod
+    def slots(cls, columns: int, count: int) -> VectorOrder:
+        """Return the order of ``count`` vectors that are written and read one after the other."""
+        bases = tuple(slot * columns for slot in range(count))
+        return cls(size=count * columns, written=columns, bases=bases)
+
+    @classmethod
+    def patches(cls, frame: FrameShape, windows: int) -> VectorOrder:
+        """Return the order of a frame's overlapping patches of rows, with so many frames kept."""
+        assert frame.patch is not None
+        width, stride, rows = frame.patch.width, frame.patch.stride, frame.rows
+        bases = tuple(
+            (window * rows + token * stride) * width
+            for window in range(windows)
+            for token in range(frame.tokens)
+        )
+        return cls(size=windows * rows * width, written=width, bases=bases)
+
+
 VECTOR_LATENCY = 2
 """Address to element and to weights: a memory and a register."""
 REQUANTIZER_LATENCY = 2
@@ -86,7 +121,7 @@ class MatrixStage(wiring.Component):
     element and one row a cycle.
 
     Vectors are written in the order in which they are used, each from index 0 to K - 1; element k
-    must be written before cycle ``s + 1 + k``.
+    must be written before cycle ``s + 1 + k``. With a :class:`VectorOrder` they overlap as it says.
 
     Parameters
     ----------
@@ -96,7 +131,7 @@ class MatrixStage(wiring.Component):
     biases : in the accumulator's scale, (rows,) for each set, or None
     weight_bits, input_bits, output_bits : signed widths
     lanes : P
-    slots : vectors that the ring holds
+    order : of the vectors in the ring; a number of slots stands for so many of them
     plan : where parameters live
 
     Members
@@ -119,17 +154,18 @@ class MatrixStage(wiring.Component):
         input_bits: int,
         output_bits: int,
         lanes: int,
-        slots: int,
+        order: VectorOrder | int,
         plan: MemoryPlan,
     ) -> None:
         rows, columns = weights[0].shape
+        self._order = VectorOrder.slots(columns, order) if isinstance(order, int) else order
         self.timing = StageTiming(
             rows=rows,
             columns=columns,
             lanes=lanes,
             biased=biases is not None,
         )
-        self._slots, self._plan = slots, plan
+        self._plan = plan
         self._layers, self._row_sets = len(weights), len(shifts)
         self._input_bits, self._weight_bits = input_bits, weight_bits
         bounds = [accumulator_bound(weight, input_bits) for weight in weights]
@@ -148,7 +184,7 @@ class MatrixStage(wiring.Component):
         super().__init__(
             {
                 "i_valid": In(1),
-                "i_index": In(index_bits(columns)),
+                "i_index": In(index_bits(self._order.written)),
                 "i_value": In(signed(input_bits)),
                 "start": In(1),
                 "layer": In(index_bits(self._layers)),
@@ -225,18 +261,21 @@ class MatrixStage(wiring.Component):
 
     def _element(self, m: Module, position: Signal) -> Value:
         """Return the element at the position, two cycles later; vectors follow in the ring."""
-        columns, size = self.timing.columns, self.timing.columns * self._slots
-        m.submodules.vectors = vectors = memory.Memory(shape=self._input_bits, depth=size, init=[])
+        order = self._order
+        m.submodules.vectors = vectors = memory.Memory(
+            shape=self._input_bits, depth=order.size, init=[]
+        )
         write, read = vectors.write_port(), vectors.read_port()
-        write_base, read_base = Signal(range(size)), Signal(range(size), init=size - columns)
-
-        def following(base: Signal) -> Value:
-            return Mux(base == size - columns, 0, base + columns)
-
-        with m.If(self.i_valid & (self.i_index == columns - 1)):
-            m.d.sync += write_base.eq(following(write_base))
+        write_base, read_base = Signal(range(order.size)), Signal(range(order.size))
+        number = Signal(index_bits(len(order.bases)))
+        last = order.size - order.written
+        with m.If(self.i_valid & (self.i_index == order.written - 1)):
+            m.d.sync += write_base.eq(Mux(write_base == last, 0, write_base + order.written))
         with m.If(self.start):
-            m.d.sync += read_base.eq(following(read_base))
+            m.d.sync += [
+                read_base.eq(select_constant(number, order.bases, len(read_base))),
+                number.eq(Mux(number == len(order.bases) - 1, 0, number + 1)),
+            ]
         element = Signal(signed(self._input_bits), reset_less=True)
         m.d.sync += element.eq(read.data)
         m.d.comb += [

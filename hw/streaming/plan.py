@@ -9,81 +9,50 @@ because a missing token leaves its beats empty.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from golden.configuration import NetworkShape
-from golden.errors import InputError
-from hw.latencies import ROTATION_LAYER
+from golden.configuration import FrameShape, NetworkShape
+from hw.streaming.block_plan import (
+    BURST_LATENCY,
+    BeatTooShortError,
+    BlockPlan,
+    Cycles,
+    StreamingLatencies,
+    hold,
+    last_reads,
+    place_block,
+)
 from hw.streaming.matrix_stage import StageTiming
-
-Cycles = npt.NDArray[np.int64]
-
-
-class BeatTooShortError(InputError):
-    """A value would be overwritten before it is used; a longer beat helps."""
-
 
 FRONT_START = 1
 """A start is registered, so none comes in a token's cycle 0."""
-BURST_LATENCY = 1
-"""A vector ring's read to its value."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamingLatencies:
-    """Cycles through the units, read from the components; see :class:`hw.schedule.Latencies`.
-
-    Parameters
-    ----------
-    convolution : row of in_proj to SiLU's input
-    activation, scan_code : SiLU's input to stored u or gate, and to the stored scan input
-    scan, scan_delta, scan_output, scan_state : start to first gated value and to the probes
-    dt_offset, b_offset, c_offset, scan_u_offset, gate_offset : start to the first samples
-    residual, pool, norm : element added to its probe, to the mean, pass to first norm
-    rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
-    hidden_activation : hidden row to the head's input
-    """
-
-    convolution: int
-    activation: int
-    scan_code: int
-    scan: int
-    scan_delta: int
-    scan_output: int
-    scan_state: int
-    dt_offset: int
-    b_offset: int
-    c_offset: int
-    scan_u_offset: int
-    gate_offset: int
-    residual: int
-    pool: int
-    norm: int
-    rotation: int
-    hidden_activation: int
+ROW_START = -1
+"""A row's start pulse announces its cycle 0, as ``accepted`` does a token's."""
+WINDOWS = 3
+"""Frames of projected rows that are kept: one read, one waiting, one being written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingLanes:
-    """Lanes of every product's array, and of the scan."""
+    """Lanes of every product's array, 0 for one that the network has not, and of the scan."""
 
     front: int
     x: int
-    z: int
     projected: int
     out: int
-    hidden: int
     head: int
     scan: int
+    z: int = 0
+    hidden: int = 0
+    rows: int = 0
 
     @property
     def mac(self) -> int:
         """Return the lanes of all arrays."""
-        arrays = (self.front, self.x, self.z, self.projected, self.out, self.hidden, self.head)
-        return sum(arrays)
+        block = self.x + self.z + self.projected + self.out
+        return self.rows + self.front + block + self.hidden + self.head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +65,14 @@ class StreamingPlan:
     hop : q, beats from a block of a token to its next block
     origin : cycle of a block's beat in which its in_proj starts
     load : cycle in which the embedded token is first read from its buffer
-    starts : start of z, projected, scan, out, add relative to that of x
+    pace : tokens' intervals from a frame to the next, at least T
+    starts : start of z, projected, scan, out, add, and mix of a centred convolution, relative to
+        that of x
     tags : cycle relative to ``starts`` of x from which a unit needs its block's tag
     slots : vectors that the rings hold, and ``residual``: tokens under way
     probes : cycle of every value of one token on every probe point, in order of appearance
     frame_probes : the same of the frame's values, from its last token's cycle 0
+    row_probes : the same of a projected row's values, from the row's cycle 0
     stages : the arrays' timing by name
     """
 
@@ -110,11 +82,13 @@ class StreamingPlan:
     hop: int
     origin: int
     load: int
+    pace: int
     starts: dict[str, int]
     tags: dict[str, int]
     slots: dict[str, int]
     probes: dict[str, Cycles]
     frame_probes: dict[str, Cycles]
+    row_probes: dict[str, Cycles]
     stages: dict[str, StageTiming]
 
     @property
@@ -124,14 +98,15 @@ class StreamingPlan:
 
     @property
     def frame_interval(self) -> int:
-        """Return the cycles from a frame to the next while input is there: ``T L beat``."""
-        assert self.shape.frame is not None
-        return self.shape.frame.tokens * self.interval
+        """Return the cycles from a frame to the next while input is there: ``pace L beat``."""
+        return self.pace * self.interval
 
     @property
     def latency(self) -> int:
         """Return the cycles from a frame's first token to its last output."""
-        return self.frame_interval - self.interval + int(self.frame_probes["logits"][-1])
+        assert self.shape.frame is not None
+        last_token = (self.shape.frame.tokens - 1) * self.interval
+        return last_token + int(self.frame_probes["logits"][-1])
 
     @property
     def frames_under_way(self) -> int:
@@ -143,7 +118,7 @@ class StreamingPlan:
         """Return the useful multiplications a frame of every array."""
         assert self.shape.frame is not None
         tokens, layers = self.shape.frame.tokens, self.shape.n_layer
-        runs = {"front": tokens, "hidden": 1, "head": 1}
+        runs = {"rows": self.shape.frame.rows, "front": tokens, "hidden": 1, "head": 1}
         return {
             name: stage.rows * stage.columns * runs.get(name, tokens * layers)
             for name, stage in self.stages.items()
@@ -152,96 +127,24 @@ class StreamingPlan:
     @property
     def utilisation(self) -> dict[str, float]:
         """Return the useful share of lane-cycles of every array, of all, and of the scan."""
+        assert self.shape.frame is not None
         found = {
             name: count / (self.stages[name].lanes * self.frame_interval)
             for name, count in self.products.items()
         }
         found["arrays"] = sum(self.products.values()) / (self.lanes.mac * self.frame_interval)
         scanned = self.shape.d_inner * self.shape.d_state // self.lanes.scan
-        found["scan"] = scanned / self.beat
+        blocks = self.shape.frame.tokens * self.shape.n_layer
+        found["scan"] = scanned * blocks / self.frame_interval
         return found
 
 
-@dataclass
-class _Block:
-    """The cycles of one block relative to the start of its in_proj."""
-
-    starts: dict[str, int] = field(default_factory=dict)
-    tags: dict[str, int] = field(default_factory=dict)
-    waits: dict[str, int] = field(default_factory=dict)
-    probes: dict[str, Cycles] = field(default_factory=dict)
-
-
-def _hold(block: _Block, name: str, written: Cycles, read: Cycles) -> None:
-    """Note the longest time from an element's write to its last read."""
-    block.waits[name] = max(block.waits.get(name, 0), int((read - written).max()))
-
-
-def _last_reads(stage: StageTiming, start: int) -> Cycles:
-    """Return the cycle in which the stage reads each element for the last time."""
-    last_group = (stage.groups - 1) * stage.group_cycles
-    return start + 1 + last_group + np.arange(stage.columns)
-
-
-def _place_block(
-    shape: NetworkShape, stages: dict[str, StageTiming], late: StreamingLatencies, steps: int
-) -> _Block:
-    """Place one block's work as early as its inputs allow, z as late as its gate allows."""
-    block = _Block()
-    e = np.arange(shape.d_inner)
-    x = block.probes["x"] = stages["x"].row_cycles
-    mixed = block.probes["convolution"] = x + late.convolution
-    u = block.probes["u"] = mixed + late.activation
-    scan_u = block.probes["scan_u"] = mixed + late.scan_code
-    start = block.starts["projected"] = int((u - e).max())
-    _hold(block, "u", u, _last_reads(stages["projected"], start))
-    projected = block.probes["projected"] = start + stages["projected"].row_cycles
-    scan = block.starts["scan"] = _place_scan(shape, projected, scan_u - e * steps, late)
-    _hold(block, "scan", scan_u, scan + late.scan_u_offset + e * steps)
-    gate_read = scan + late.gate_offset + e * steps
-    gate = stages["z"].row_cycles + late.activation
-    block.starts["z"] = max(0, int((gate_read - 1 - gate).min()))
-    gate = block.probes["gate"] = block.starts["z"] + gate
-    _hold(block, "scan", gate, gate_read)
-    block.probes["delta"] = scan + late.scan_delta + e * steps
-    block.probes["state"] = scan + late.scan_state + np.arange(shape.d_inner * steps)
-    block.probes["scan_output"] = scan + late.scan_output + e * steps
-    gated = block.probes["gated"] = scan + late.scan + e * steps
-    if late.rotation:
-        gated = block.probes["rotated"] = gated[-1] + late.rotation + e
-        block.tags["rotation"] = int(gated[0]) - ROTATION_LAYER
-    start = block.starts["out"] = int((gated - e).max())
-    _hold(block, "gated", gated, _last_reads(stages["out"], start))
-    out = start + stages["out"].row_cycles
-    d = np.arange(shape.d_model)
-    add = block.starts["add"] = int((out - d).max()) + 1
-    _hold(block, "add", out, add + d)
-    block.probes["residual"] = add + BURST_LATENCY + d + late.residual
-    block.tags |= {
-        "convolution": int(x[0]),
-        "u": int(mixed[0]),
-        "gate": int(gate[0]) - late.activation,
-        "added": add + BURST_LATENCY,
-    }
-    return block
-
-
-def _place_scan(
-    shape: NetworkShape, projected: Cycles, scan_u: Cycles, late: StreamingLatencies
-) -> int:
-    """Return the earliest start of a scan; its operands are copied one cycle before use."""
-    r, n = shape.dt_rank, shape.d_state
-    return max(
-        0,
-        int(projected[:r].max()) + 2 - late.dt_offset,
-        int(projected[r : r + n].max()) + 2 - late.b_offset,
-        int(projected[r + n :].max()) + 2 - late.c_offset,
-        int(scan_u.max()) + 1 - late.scan_u_offset,
-    )
-
-
-def _check_copies(shape: NetworkShape, block: _Block, beat: int, late: StreamingLatencies) -> None:
+def _check_copies(
+    shape: NetworkShape, block: BlockPlan, beat: int, late: StreamingLatencies
+) -> None:
     """Raise if the next block's rows of x_proj come before this block's were copied."""
+    if late.average is not None:
+        return
     r, n = shape.dt_rank, shape.d_state
     rows, scan = block.probes["projected"] + beat, block.starts["scan"]
     for name, first, offset in (
@@ -281,33 +184,32 @@ def plan_streaming(
     assert shape.frame is not None
     d = np.arange(shape.d_model)
     stages = _stages(shape, lanes)
-    block = _place_block(shape, stages, late, shape.d_state // lanes.scan)
+    token = shape.n_layer * beat
+    block = place_block(shape, stages, late, shape.d_state // lanes.scan, token)
     _check_copies(shape, block, beat, late)
     last_add = block.starts["add"] + BURST_LATENCY + shape.d_model - 1
     hop, wait = _hop(shape.n_layer, beat, last_add + late.norm, shape.d_model)
     embedded = FRONT_START + stages["front"].row_cycles
     load = int((embedded - d).max()) + 1
-    _hold(block, "load", embedded, load + d)
+    hold(block, "load", embedded, load + d)
     last_load = load + BURST_LATENCY + shape.d_model - 1
     origin = last_load + late.norm + wait - shape.d_model
     block.probes["norm"] = last_load + late.norm + d - origin
-    for name in ("x", "z"):
-        read = _last_reads(stages[name], block.starts.get(name, 0))
+    for name in ("x", "z") if shape.gated else ("x",):
+        read = last_reads(stages[name], block.starts.get(name, 0))
         # The norm of a new token comes D cycles nearer to the one before it.
-        _hold(block, name, d - wait - shape.d_model, read)
+        hold(block, name, d - wait - shape.d_model, read)
     end = origin + (shape.n_layer - 1) * hop * beat + last_add + late.residual
-    token = shape.n_layer * beat
     slots = {name: held // beat + 1 for name, held in block.waits.items()}
     slots["scan"] = max(2, slots["scan"])  # with more than one, its operands are copied
     slots["load"] = block.waits["load"] // token + 1
     slots["residual"] = (end - load) // token + 1
     probes = _token_probes(shape, block, origin, hop * beat, load + BURST_LATENCY, late)
-    pooled = probes["residual"][-shape.d_model :] - late.residual + late.pool
-    frame_probes = _frame_probes(shape, stages, pooled, late)
-    for name, source in (("hidden", "final_norm"), ("head", "hidden")):
-        start = int(frame_probes[source][0 if name == "hidden" else -1])
-        held = int((_last_reads(stages[name], start) - frame_probes[source]).max())
-        slots[name] = held // (shape.frame.tokens * token) + 1
+    frame_probes = _frame_probes(shape, stages, probes["residual"], late)
+    if shape.frame.hidden is None:
+        probes["final_norm"] = _final_norm(shape, probes["residual"], late)
+    pace = max(shape.frame.tokens, -(-row_cycles(shape.frame, stages) // token))
+    slots |= _head_slots(shape, stages, probes | frame_probes, token, pace * token)
     return StreamingPlan(
         shape=shape,
         lanes=lanes,
@@ -315,43 +217,84 @@ def plan_streaming(
         hop=hop,
         origin=origin,
         load=load,
+        pace=pace,
         starts=block.starts,
         tags=block.tags,
         slots=slots,
         probes=probes,
         frame_probes=frame_probes,
+        row_probes=_row_probes(stages),
         stages=stages,
     )
 
 
+def stage_sizes(shape: NetworkShape) -> dict[str, tuple[int, int, bool]]:
+    """Return rows, columns and whether there is a bias of every product that the network has."""
+    assert shape.frame is not None
+    d, e, frame = shape.d_model, shape.d_inner, shape.frame
+    sizes = {}
+    if frame.patch is not None:
+        sizes["rows"] = (frame.patch.width, frame.features, True)
+    sizes |= {"front": (d, frame.embedded, True), "x": (e, d, False)}
+    if shape.gated:
+        sizes["z"] = (e, d, False)
+    sizes |= {
+        "projected": (shape.projected, e, shape.average is not None),
+        "out": (d, e, False),
+    }
+    if frame.hidden is not None:
+        sizes["hidden"] = (frame.hidden, d, True)
+    return sizes | {"head": (shape.vocabulary, shape.head_inputs, True)}
+
+
 def _stages(shape: NetworkShape, lanes: StreamingLanes) -> dict[str, StageTiming]:
     """Return the arrays by name."""
-    assert shape.frame is not None
-    d, e, frame, hidden = shape.d_model, shape.d_inner, shape.frame, shape.frame.hidden
-    assert hidden is not None
-    sizes = {
-        "front": (d, frame.features, lanes.front, True),
-        "x": (e, d, lanes.x, False),
-        "z": (e, d, lanes.z, False),
-        "projected": (shape.projected, e, lanes.projected, False),
-        "out": (d, e, lanes.out, False),
-        "hidden": (hidden, d, lanes.hidden, True),
-        "head": (shape.vocabulary, hidden, lanes.head, True),
-    }
     return {
-        name: StageTiming(
-            rows=rows,
-            columns=columns,
-            lanes=count,
-            biased=biased,
-        )
-        for name, (rows, columns, count, biased) in sizes.items()
+        name: StageTiming(rows=rows, columns=columns, lanes=getattr(lanes, name), biased=biased)
+        for name, (rows, columns, biased) in stage_sizes(shape).items()
+    }
+
+
+def row_cycles(frame: FrameShape, stages: dict[str, StageTiming]) -> int:
+    """Return the cycles in which the rows of a frame are projected: input or array limits them."""
+    if frame.patch is None:
+        return 0
+    return frame.rows * max(frame.features, stages["rows"].duration)
+
+
+def _row_probes(stages: dict[str, StageTiming]) -> dict[str, Cycles]:
+    """Return the cycles of a projected row's values from its cycle 0."""
+    return {"rows": ROW_START + stages["rows"].row_cycles} if "rows" in stages else {}
+
+
+def _head_slots(
+    shape: NetworkShape,
+    stages: dict[str, StageTiming],
+    probes: dict[str, Cycles],
+    interval: int,
+    frame_interval: int,
+) -> dict[str, int]:
+    """Return how many vectors the rings of the frame's arrays hold."""
+    assert shape.frame is not None
+    norm = probes["final_norm"]
+    if "hidden" in stages:
+        writes = {
+            "hidden": (norm, int(norm[0])),
+            "head": (probes["hidden"], int(probes["hidden"][-1])),
+        }
+    else:
+        # Tokens before the last one come whole intervals earlier.
+        before = np.arange(1 - shape.frame.tokens, 1) * interval
+        writes = {"head": ((before[:, None] + norm).ravel(), int(norm[0]))}
+    return {
+        name: int((last_reads(stages[name], start) - written).max()) // frame_interval + 1
+        for name, (written, start) in writes.items()
     }
 
 
 def _token_probes(
     shape: NetworkShape,
-    block: _Block,
+    block: BlockPlan,
     origin: int,
     hop: int,
     loaded: int,
@@ -372,14 +315,25 @@ def _token_probes(
     return probes
 
 
+def _final_norm(shape: NetworkShape, residual: Cycles, late: StreamingLatencies) -> Cycles:
+    """Return the cycles of the norm behind the last block, from the residual's."""
+    return residual[-1] - late.residual + late.norm + np.arange(shape.d_model)
+
+
 def _frame_probes(
     shape: NetworkShape,
     stages: dict[str, StageTiming],
-    pooled: Cycles,
+    residual: Cycles,
     late: StreamingLatencies,
 ) -> dict[str, Cycles]:
-    """Return the cycles of a frame's values from its last token's cycle 0."""
-    norm = pooled[-1] - late.pool + late.norm + np.arange(shape.d_model)
+    """Return the cycles of a frame's values from its last token's cycle 0.
+
+    Without a hidden layer the head starts with the first element of the last token's norm.
+    """
+    norm = _final_norm(shape, residual, late)
+    if "hidden" not in stages:
+        return {"logits": norm[0] + stages["head"].row_cycles}
     hidden = norm[0] + stages["hidden"].row_cycles + late.hidden_activation
     logits = hidden[-1] + stages["head"].row_cycles
+    pooled = residual[-shape.d_model :] - late.residual + late.pool
     return {"pooled": pooled, "final_norm": norm, "hidden": hidden, "logits": logits}

@@ -32,12 +32,14 @@ class StreamingNorm(wiring.Component):
     *load* (a new token's embedding) or of an *add* (a block's output to that token's residual).
     Each pass but the last block's is normalised for the block that follows. The last block's
     residuals are summed over the frame, ``pooled = requantize(sum, log2 T)``, and the pass of the
-    frame's last token is normalised with the final weights. Equal to the golden executor.
+    frame's last token is normalised with the final weights. In a network whose head reads all
+    tokens there is no such sum: each pass of the last block is normalised with the final weights.
+    Equal to the golden executor.
 
     Counting from the cycle of element D - 1, ``norm[i]`` appears after ``latency + i`` cycles.
 
-    Latency: ``latency``: residual (3), pool (3), sum, root, scaling. Throughput: one element a
-    cycle; passes of both kinds in any order, back to back.
+    Latency: ``latency``: residual (3), pool (3, if there is one), sum, root, scaling. Throughput:
+    one element a cycle; passes of both kinds in any order, back to back.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ class StreamingNorm(wiring.Component):
     residual_valid, residual_value : Out
         Probe: the residual as written, ``residual_latency`` cycles after its load or add.
     pooled_valid, pooled_value : Out
-        Probe: the frame's mean, ``pool_latency`` cycles after the last token's last add.
+        Probe: the frame's mean, ``pool_latency`` cycles after the last token's last add; silent in
+        a network without.
     norm_valid, norm_index, norm_value : Out
         Normalised element for the next block.
     final_valid : Out(1)
@@ -77,7 +80,7 @@ class StreamingNorm(wiring.Component):
         assert shape.frame is not None  # the streaming plan refuses others
         self._size, self._bits, self._slots = shape.d_model, scheme.residual_bits, slots
         self._layers, self._multipliers = shape.n_layer, plan.multipliers
-        self._pool_shift = shape.frame.tokens.bit_length() - 1
+        self._pools, self._pool_shift = shape.frame.hidden is not None, shape.frame.tokens_log2
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
         largest = (self._size << (2 * (self._bits - 1))) + self._epsilon
         self._root = ReciprocalRoot(
@@ -133,31 +136,38 @@ class StreamingNorm(wiring.Component):
     def latency(self) -> int:
         """Cycles from the last element of a pass to its first normalised element."""
         scaling = 1 + self._normalize.latency + 1 + self._narrow.latency
-        return self.pool_latency + _SUM_CYCLES + self._root.latency + scaling
+        return self._settled + _SUM_CYCLES + self._root.latency + scaling
+
+    @property
+    def _settled(self) -> int:
+        """Cycles from a load or an add to what is normalised: the residual, or the mean."""
+        return self.pool_latency if self._pools else self.residual_latency
 
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
         valid, index, updated, final = self._update(m)
-        pooled = self._pool(m, valid, index, updated, final)
         # The set of weights travels with the element; sets count from 0 for a load.
         weight_set = Signal(index_bits(self._layers + 1))
         m.d.comb += weight_set.eq(Mux(self.load_valid, 0, self.add_layer + 1))
-        wait = self.pool_latency - self.residual_latency
-        last = delayed(m, self.add_last, self.residual_latency, name="add_last")
-        is_final = delayed(m, final, wait, name="is_final")
-        chosen = delayed(m, valid & (~final | last), wait, name="chosen")
-        value = Mux(is_final, pooled, delayed(m, updated, wait, name="plain"))
-        m.d.comb += [
-            self.pooled_valid.eq(chosen & is_final),
-            self.pooled_value.eq(pooled),
-        ]
+        wait = self._settled - self.residual_latency
+        chosen, value = valid, updated
+        if self._pools:
+            pooled = self._pool(m, valid, index, updated, final)
+            last = delayed(m, self.add_last, self.residual_latency, name="add_last")
+            is_final = delayed(m, final, wait, name="is_final")
+            chosen = delayed(m, valid & (~final | last), wait, name="chosen")
+            value = Mux(is_final, pooled, delayed(m, updated, wait, name="plain"))
+            m.d.comb += [
+                self.pooled_valid.eq(chosen & is_final),
+                self.pooled_value.eq(pooled),
+            ]
         self._normalise(
             m,
             valid=chosen,
             index=delayed(m, index, wait, name="norm_position"),
             value=value,
-            weight_set=delayed(m, weight_set, self.pool_latency, name="weight_set"),
+            weight_set=delayed(m, weight_set, self._settled, name="weight_set"),
         )
         return m
 
@@ -286,7 +296,7 @@ class StreamingNorm(wiring.Component):
             narrow.shift.eq(shift),
             self.norm_value.eq(narrow.o),
         ]
-        wait = self.latency - self.pool_latency - begin_cycle
+        wait = self.latency - self._settled - begin_cycle
         streaming = delayed(m, reading, wait, name="streaming")
         final = delayed(m, pass_set == self._layers, begin_cycle - 1 + wait, name="final_pass")
         m.d.comb += [

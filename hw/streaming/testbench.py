@@ -29,9 +29,10 @@ class ProbeCheck:
     width : bits a value
     signed : how a value is printed
     passes, count : passes a run, and values a pass
-    runs : tokens or frames
-    unit : "token" or "frame", for the report
-    every : tokens a run
+    runs : tokens, frames or projected rows
+    unit : "token", "frame" or "row", for the report
+    event : signal of the engine in the cycle before a token's or row's cycle 0
+    every : events a run
     """
 
     name: str
@@ -41,11 +42,12 @@ class ProbeCheck:
     count: int
     runs: int
     unit: str
+    event: str
     every: int
 
 
 def _kept_features(size: int) -> int:
-    """Return how many features of the frame that is cut short are sent; within a token mostly."""
+    """Return how many features of the frame that is cut short are sent; within a row mostly."""
     return max(1, 2 * size // 3)
 
 
@@ -56,11 +58,11 @@ def _played(program: Program, golden: Trace) -> tuple[Trace, Integers, Integers]
     """
     frame = program.shape.frame
     assert frame is not None
-    size = frame.tokens * frame.features
+    size = frame.rows * frame.features
     kept = _kept_features(size)
-    first = golden.tokens[: frame.tokens].copy().reshape(-1)
+    first = golden.tokens[: frame.rows].copy().reshape(-1)
     first[kept:] = 0
-    features = np.concatenate([first.reshape(frame.tokens, -1), golden.tokens])
+    features = np.concatenate([first.reshape(frame.rows, -1), golden.tokens])
     stream = np.concatenate([first[:kept], golden.tokens.reshape(-1)])
     last = np.zeros_like(stream)
     last[kept - 1 :: size] = 1
@@ -80,24 +82,30 @@ def _checks(
     frames: int,
 ) -> list[ProbeCheck]:
     """Return a checker for every probe point."""
-    assert program.shape.frame is not None
-    tokens = program.shape.frame.tokens
+    frame = program.shape.frame
+    assert frame is not None
+    kinds = (
+        (plan.probes, frames * frame.tokens, "token", "accepted", 1),
+        (plan.frame_probes, frames, "frame", "accepted", frame.tokens),
+        (plan.row_probes, frames * frame.rows, "row", "row_accepted", 1),
+    )
     found = []
     for name, (width, signed) in widths.items():
-        of_token = name in plan.probes
-        layers = program.shape.n_layer + (name == "residual")
-        passes = layers if of_token else 1
-        total = len(plan.probes[name] if of_token else plan.frame_probes[name])
+        probes, runs, unit, event, every = next(kind for kind in kinds if name in kind[0])
+        passes = 1
+        if unit == "token" and name != "final_norm":
+            passes = program.shape.n_layer + (name == "residual")
         found.append(
             ProbeCheck(
                 name=name,
                 width=width,
                 signed=signed,
                 passes=passes,
-                count=total // passes,
-                runs=frames * tokens if of_token else frames,
-                unit="token" if of_token else "frame",
-                every=1 if of_token else tokens,
+                count=len(probes[name]) // passes,
+                runs=runs,
+                unit=unit,
+                event=event,
+                every=every,
             )
         )
     return found
@@ -138,7 +146,7 @@ def write_streaming_testbench(
     checks = _checks(program, plan, widths, frames)
     for check in checks:
         values = expected_values(check.name, program, plan, played)
-        offsets = plan.probes.get(check.name, plan.frame_probes.get(check.name))
+        offsets = (plan.probes | plan.frame_probes | plan.row_probes)[check.name]
         files[f"probe_{check.name}.hex"] = hex_lines(values, check.width)
         files[f"probe_{check.name}.cycles.hex"] = hex_lines(np.asarray(offsets), 32)
     for name, content in files.items():

@@ -1,17 +1,18 @@
-"""EvenActivation equals golden's SiLU and softplus, edges and random arguments, and its latency."""
+"""EvenActivation equals golden's functions at edges and random arguments, and its latency."""
 
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
 from golden.operations.activation import silu, softplus
+from golden.operations.moving_average import sigmoid
 from golden.piecewise import LinearTable
 from golden.random_program import standard_tables
 from hw.activation import EvenActivation
 from hw.parameter_memory import MemoryPlan
 from sim.components.pipes import run_pipe
 
-TABLES = standard_tables()
+TABLES = standard_tables(average=True)
 
 
 def edge_arguments() -> np.ndarray:
@@ -22,12 +23,16 @@ def edge_arguments() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("reference", "table", "subtract"),
-    [(silu, TABLES.silu, True), (softplus, TABLES.softplus, False)],
-    ids=["silu", "softplus"],
+    ("reference", "table", "options"),
+    [
+        (silu, TABLES.silu, {"subtract": True}),
+        (softplus, TABLES.softplus, {}),
+        (sigmoid, TABLES.sigmoid, {"step": True}),
+    ],
+    ids=["silu", "softplus", "sigmoid"],
 )
-def test_equals_golden(reference, table, subtract):
-    unit = EvenActivation(table=table, subtract=subtract, plan=MemoryPlan(), name="table")
+def test_equals_golden(reference, table, options):
+    unit = EvenActivation(table=table, **options, plan=MemoryPlan(), name="table")
     random = np.random.default_rng(3).integers(-(1 << 17), 1 << 17, 4000)
     arguments = np.concatenate([edge_arguments(), random])
     results = run_pipe(Simulator(unit), unit, unit.latency, i=arguments.tolist())

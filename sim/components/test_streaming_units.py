@@ -13,13 +13,14 @@ FRAME = FrameShape(features=3, tokens=4, hidden=2)
 SIZE = FRAME.tokens * FRAME.features
 
 
-def play_features(beats, seed, total):
+def play_features(beats, seed, total, *, whole=False):
     """Play (value, last); return the values written with their index, and ``unaligned``."""
-    unit = FeatureInput(frame=FRAME, bits=8, slots=2)
+    slots = 2 * FRAME.tokens if whole else 2
+    unit = FeatureInput(frame=FRAME, bits=8, slots=slots, whole=whole)
     stalls, written, ended = random.Random(seed), [], []
 
     async def bench(ctx):
-        sent, held = 0, 0
+        sent, held, entered = 0, 0, 0
         for _ in range(40 * total):
             offering = sent < len(beats) and stalls.random() < 0.7
             ctx.set(unit.features.valid, int(offering))
@@ -29,6 +30,9 @@ def play_features(beats, seed, total):
             # A token enters when offered, and is read some time later.
             entering = bool(ctx.get(unit.offered)) and stalls.random() < 0.3
             freeing = held > 0 and stalls.random() < 0.3
+            arrived = len(written) // (SIZE if whole else FRAME.features)
+            assert not entering or entered < arrived * (FRAME.tokens if whole else 1)
+            entered += entering
             ctx.set(unit.taken, int(entering))
             ctx.set(unit.freed, int(freeing))
             held += entering - freeing
@@ -50,11 +54,12 @@ def indexed(values):
     return [(position % FRAME.features, value) for position, value in enumerate(values)]
 
 
+@pytest.mark.parametrize("by_frames", [False, True])
 @pytest.mark.parametrize("kept", [1, 2, 3, 7, SIZE - 1, SIZE])
-def test_a_frame_that_ends_early_is_padded_and_the_next_one_is_whole(kept):
+def test_a_frame_that_ends_early_is_padded_and_the_next_one_is_whole(kept, by_frames):
     short = [(value + 1, int(value == kept - 1)) for value in range(kept)]
     whole = [(-value, int(value == SIZE - 1)) for value in range(SIZE)]
-    written, unaligned = play_features(short + whole, seed=kept, total=2 * SIZE)
+    written, unaligned = play_features(short + whole, seed=kept, total=2 * SIZE, whole=by_frames)
     expected = [value for value, _ in short] + [0] * (SIZE - kept) + [v for v, _ in whole]
     assert written == indexed(expected)
     assert not unaligned

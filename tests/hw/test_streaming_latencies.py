@@ -3,15 +3,18 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, FrameShape, NetworkShape
+from golden.configuration import SCHEMES, AverageShape, FrameShape, NetworkShape
 from golden.random_program import random_program
 from hw.activation_stage import ActivationStage
+from hw.average_unit import AverageUnit
 from hw.convolution import CausalConvolution
 from hw.lanes import divisors
 from hw.parameter_memory import MemoryPlan
 from hw.scan_engine import ScanEngine
+from hw.streaming.block_plan import AverageLatencies
+from hw.streaming.centred_convolution import CentredConvolution
+from hw.streaming.frame_head import FrameHead
 from hw.streaming.latencies import streaming_latencies
-from hw.streaming.pooled_head import PooledHead
 from hw.streaming.residual_norm import StreamingNorm
 
 
@@ -35,7 +38,7 @@ def test_closed_form_equals_the_units(data):
     activation = ActivationStage(program=program, plan=MemoryPlan())
     scan = ScanEngine(program=program, scan_lanes=lanes, plan=MemoryPlan(), slots=2)
     norm = StreamingNorm(program=program, slots=2, plan=MemoryPlan())
-    head = PooledHead(
+    head = FrameHead(
         program=program,
         hidden_lanes=1,
         head_lanes=1,
@@ -55,3 +58,35 @@ def test_closed_form_equals_the_units(data):
     assert (late.residual, late.pool) == (norm.residual_latency, norm.pool_latency)
     assert late.norm == norm.latency
     assert late.hidden_activation == head.activation_latency
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_closed_form_equals_the_units_of_a_moving_average(data):
+    inner = data.draw(st.integers(2, 9))
+    shape = NetworkShape(
+        vocabulary=3,
+        d_model=data.draw(st.integers(2, 9)),
+        d_inner=inner,
+        d_state=1,
+        d_conv=data.draw(st.sampled_from([3, 5, 7])),
+        dt_rank=inner,
+        n_layer=data.draw(st.integers(1, 3)),
+        frame=FrameShape(features=3, tokens=3),
+        average=AverageShape(gated=data.draw(st.booleans())),
+    )
+    scheme = SCHEMES[data.draw(st.sampled_from(["w8a8", "w4a8", "w4a5-se"]))]
+    program = random_program(shape, scheme, seed=1)
+    late = streaming_latencies(shape, scheme, 1)
+    average = AverageUnit(program=program, plan=MemoryPlan(), slots=2)
+    norm = StreamingNorm(program=program, slots=2, plan=MemoryPlan())
+    assert late.average == AverageLatencies(
+        decay=average.decay_latency,
+        state=average.state_latency,
+        gated=average.latency,
+        u_offset=average.u_offset,
+        gate_offset=average.gate_offset,
+        recurrence=average.hazard_depth,
+    )
+    assert late.convolution == CentredConvolution(program=program, plan=MemoryPlan()).latency
+    assert late.norm == norm.latency
