@@ -28,6 +28,7 @@ _INITIALIZATION = {
     "layer", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path",
 }  # fmt: skip
 _SHAPING = {"d_state", "d_conv", "expand", "dt_rank", "conv_bias", "bias"}
+_MLP_MULTIPLE = 128
 _MISSING = object()
 
 
@@ -67,7 +68,6 @@ def _refuse_other_networks(fields: Mapping[str, Any]) -> None:
         ("hidden_act", ("silu", "swish")),
         ("rms_norm", (True,)),
         ("attn_layer_idx", ([], None)),
-        ("d_intermediate", (0,)),
     ):
         value = fields.get(name, allowed[0])
         if value not in allowed:
@@ -91,6 +91,7 @@ def _original(fields: Mapping[str, Any]) -> MambaConfiguration:
     multiple = _field(fields, "pad_vocab_size_multiple", int, default=8)
     if multiple < 1:
         raise ValueError(f"pad_vocab_size_multiple is {multiple}, must be at least 1")
+    intermediate = _field(fields, "d_intermediate", int, default=0)
     return MambaConfiguration(
         vocab_size=-(-_field(fields, "vocab_size", int) // multiple) * multiple,
         d_model=d_model,
@@ -102,6 +103,8 @@ def _original(fields: Mapping[str, Any]) -> MambaConfiguration:
         tie_embeddings=_field(fields, "tie_embeddings", bool, default=True),
         use_conv_bias=_field(ssm, "conv_bias", bool, default=True),
         use_bias=_field(ssm, "bias", bool, default=False),
+        # ``GatedMLP.__init__`` rounds its width up.
+        d_intermediate=-(-intermediate // _MLP_MULTIPLE) * _MLP_MULTIPLE or None,
     )
 
 
@@ -159,6 +162,7 @@ def shape_of_tensors(
 
     vocabulary, width = shape(EMBEDDING, 2)
     inner, states = shape(layer_tensor(0, "mixer.A_log"), 2)
+    mlp = layer_tensor(0, "mlp.fc2.weight")
     layers = {name.split(".")[2] for name in tensors if name.startswith("backbone.layers.")}
     try:
         return MambaConfiguration(
@@ -172,6 +176,7 @@ def shape_of_tensors(
             tie_embeddings=HEAD not in tensors,
             use_conv_bias=layer_tensor(0, "mixer.conv1d.bias") in tensors,
             use_bias=layer_tensor(0, "mixer.in_proj.bias") in tensors,
+            d_intermediate=shape(mlp, 2)[1] if mlp in tensors else None,
         )
     except InputError:
         raise

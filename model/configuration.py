@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
+
+from model.bit_linear import TernaryScale
 
 __all__ = [
     "PRESETS", "Configuration", "Mamba2Configuration", "MambaConfiguration",
@@ -65,6 +67,9 @@ class MambaConfiguration(_Fields):
     rms_norm_eps : added to the mean square before the inverse square root
     tie_embeddings : the head shares the embedding's weights
     use_conv_bias, use_bias : bias on the convolution, and on ``in_proj`` and ``out_proj``
+    d_intermediate : hidden width of the gated MLP behind each mixer; ``None`` for no MLP
+    ternary : ``mean`` or ``power-of-two``, the scale of ternary projections
+        (:mod:`model.bit_linear`); ``None`` for real weights
 
     Raises
     ------
@@ -83,6 +88,8 @@ class MambaConfiguration(_Fields):
     tie_embeddings: bool = False
     use_conv_bias: bool = True
     use_bias: bool = False
+    d_intermediate: int | None = None
+    ternary: TernaryScale | None = None
 
     def __post_init__(self) -> None:
         if self.d_inner is None:
@@ -92,6 +99,11 @@ class MambaConfiguration(_Fields):
             object.__setattr__(self, "dt_rank", rank)
         for name in ("vocab_size", "d_model", "n_layer", "d_inner", "d_state", "d_conv", "dt_rank"):
             _integer(name, getattr(self, name))
+        if self.d_intermediate is not None:
+            _integer("d_intermediate", self.d_intermediate)
+        if self.ternary not in (None, *get_args(TernaryScale)):
+            known = ", ".join(get_args(TernaryScale))
+            raise ValueError(f"ternary is {self.ternary!r}, known: None, {known}")
         if self.vocab_size < 2:
             raise ValueError(f"vocab_size is {self.vocab_size}, must be at least 2")
         if not 0.0 < self.rms_norm_eps < 1.0:
@@ -104,6 +116,11 @@ class MambaConfiguration(_Fields):
     def convolved(self) -> int:
         """Channels of the convolution."""
         return self.d_inner
+
+    @property
+    def residual_branches(self) -> int:
+        """Contributions to the residual stream: one a mixer and one an MLP."""
+        return self.n_layer * (1 if self.d_intermediate is None else 2)
 
     @property
     def scan_shape(self) -> tuple[int, ...]:
@@ -207,6 +224,9 @@ PRESETS: Mapping[str, Configuration] = {
     "bytelm": MambaConfiguration(vocab_size=256, d_model=128, n_layer=5),
     "byte-mamba2": Mamba2Configuration(
         vocab_size=256, d_model=128, n_layer=5, d_inner=256, d_state=64, head_dim=32
+    ),
+    "bitbyte": MambaConfiguration(
+        vocab_size=256, d_model=128, n_layer=3, d_intermediate=192, ternary="power-of-two"
     ),
     "mamba-130m": MambaConfiguration(
         vocab_size=50280, d_model=768, n_layer=24, tie_embeddings=True

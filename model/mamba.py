@@ -23,6 +23,11 @@ the tap returns takes the intermediate's place. Names per layer ``i``, as ``laye
 ``y``          (b, l, e) scan output with the ``D`` skip, before the gate
 ``gated``      (b, l, e) ``y SiLU(z)``, the input of ``out_proj``
 ``out``        (b, l, d) ``out_proj`` output
+``mlp_norm``   (b, l, d) norm in front of the MLP, where there is one
+``up``         (b, l, h) first half of ``fc1``
+``mlp_z``      (b, l, h) second half of ``fc1``, before SiLU
+``mlp_gated``  (b, l, h) ``up SiLU(mlp_z)``, the input of ``fc2``
+``mlp_out``    (b, l, d) ``fc2`` output
 =============  =========================================================================
 
 (Mamba-2 has its own in its module), and once per model ``residual``, ``norm`` (b, l, d), ``logits``
@@ -39,7 +44,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.bit_linear import DELTA_LIMIT, linear_layer, round_rates, round_token
 from model.configuration import Configuration, MambaConfiguration
+from model.gated_mlp import GatedMLP
 from model.layers import RMSNorm, convolution_weights, convolve, initial_step_bias, overwrite
 from model.mamba2 import Mamba2Mixer
 from model.scan import ScanName, parallel_states, read_out, sequential_states, state_step
@@ -62,13 +69,14 @@ class MambaMixer(nn.Module):
             from model.scan_triton import selective_scan
 
             self._fused = selective_scan
-        self.in_proj = nn.Linear(d, 2 * e, bias=configuration.use_bias)
+        ternary = configuration.ternary
+        self.in_proj = linear_layer(d, 2 * e, bias=configuration.use_bias, ternary=ternary)
         self.conv1d = convolution_weights(e, configuration.d_conv, bias=configuration.use_conv_bias)
-        self.x_proj = nn.Linear(e, r + 2 * n, bias=False)
-        self.dt_proj = nn.Linear(r, e)
+        self.x_proj = linear_layer(e, r + 2 * n, bias=False, ternary=ternary)
+        self.dt_proj = linear_layer(r, e, bias=True, ternary=ternary)
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, n + 1)).repeat(e, 1))  # e n
         self.D = nn.Parameter(torch.ones(e))  # e
-        self.out_proj = nn.Linear(e, d, bias=configuration.use_bias)
+        self.out_proj = linear_layer(e, d, bias=configuration.use_bias, ternary=ternary)
         self._initialize()
 
     @torch.no_grad()
@@ -77,8 +85,8 @@ class MambaMixer(nn.Module):
         rank = self.configuration.dt_rank
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         self.dt_proj.bias.copy_(initial_step_bias(self.configuration.d_inner))
-        # One residual branch per layer: the variance at the end stays that of one branch.
-        self.out_proj.weight.div_(math.sqrt(self.configuration.n_layer))
+        # The variance at the end stays that of one residual branch.
+        self.out_proj.weight.div_(math.sqrt(self.configuration.residual_branches))
         for projection in (self.in_proj, self.out_proj):
             if projection.bias is not None:
                 projection.bias.zero_()
@@ -105,21 +113,32 @@ class MambaMixer(nn.Module):
         overwrite(convolution, window[:, 1:])
         u = functional.silu(convolve(self.conv1d, window))  # b 1 e
         delta, input_map, output_map = self._parameters_of_scan(u, silent)
-        transition = -torch.exp(self.A_log.float())  # e n
         state = state_step(
-            ssm, u[:, 0].float(), delta[:, 0], transition, input_map[:, 0].float()
+            ssm, u[:, 0].float(), delta[:, 0], self.transition(), input_map[:, 0].float()
         )  # b e n
         overwrite(ssm, state)
         y = read_out(state[:, None], output_map.float(), u.float(), self.D.float())  # b 1 e
         return self.out_proj(y[:, 0].to(z.dtype) * functional.silu(z))  # b d
 
+    def transition(self) -> Tensor:
+        """Return A (e, n), negative; rounded where the projections are ternary."""
+        rates = torch.exp(self.A_log.float())
+        return -(rates if self.configuration.ternary is None else round_rates(rates))
+
     def _parameters_of_scan(self, u: Tensor, tap: Stage) -> tuple[Tensor, Tensor, Tensor]:
-        """Return delta (b, l, e) in float32, B and C (b, l, n): paper, algorithm 2, lines 2-4."""
+        """Return delta (b, l, e) in float32, B and C (b, l, n): paper, algorithm 2, lines 2-4.
+
+        All three are rounded a token where the projections are ternary.
+        """
         rank, n = self.configuration.dt_rank, self.configuration.d_state
         dt, input_map, output_map = self.x_proj(u).split([rank, n, n], dim=-1)
+        rounded = self.configuration.ternary is not None
+        if rounded:
+            input_map, output_map = round_token(input_map), round_token(output_map)
         dt, input_map, output_map = tap("dt", dt), tap("B", input_map), tap("C", output_map)
         raw = tap("dt_raw", self.dt_proj(dt))  # b l e
-        delta = tap("delta", functional.softplus(raw.float(), threshold=20.0))  # b l e
+        delta = functional.softplus(raw.float(), threshold=20.0)  # b l e
+        delta = tap("delta", round_token(delta, DELTA_LIMIT) if rounded else delta)
         return delta, input_map, output_map
 
     def _scan(
@@ -132,7 +151,7 @@ class MambaMixer(nn.Module):
         tap: Stage,
     ) -> Tensor:
         """Selective scan and ``D`` skip in float32, (b, l, e) to (b, l, e) of ``u``'s dtype."""
-        transition = -torch.exp(self.A_log.float())  # e n
+        transition = self.transition()  # e n
         states = sequential_states if self.scan == "sequential" else parallel_states
         arguments = (u.float(), delta, transition, input_map.float(), ssm.clone())
         if self.scan == "triton":
@@ -161,24 +180,40 @@ def make_mixer(configuration: Configuration, scan: ScanName) -> MambaMixer | Mam
 
 
 class MambaBlock(nn.Module):
-    """RMSNorm -> mixer -> residual, ``mamba_ssm.modules.block.Block`` with ``residual_in_fp32``."""
+    """RMSNorm -> mixer -> residual, then RMSNorm -> MLP -> residual where there is an MLP.
+
+    ``mamba_ssm.modules.block.Block`` with ``residual_in_fp32``.
+    """
 
     def __init__(self, configuration: Configuration, scan: ScanName, dropout: float) -> None:
         super().__init__()
         self.norm = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
         self.mixer = make_mixer(configuration, scan)
         self.dropout = nn.Dropout(dropout)
+        self.mlp: GatedMLP | None = None
+        if isinstance(configuration, MambaConfiguration) and configuration.d_intermediate:
+            self.norm2 = RMSNorm(configuration.d_model, configuration.rms_norm_eps)
+            self.mlp = GatedMLP(configuration, configuration.d_intermediate)
 
     def forward(self, residual: Tensor, convolution: Tensor, ssm: Tensor, tap: Stage) -> Tensor:
         """Return the residual stream (b, l, d) with this block's contribution added."""
         residual = tap("residual", residual)  # b l d
         hidden = tap("norm", self.norm(residual).to(self.mixer.D.dtype))  # b l d
-        return residual + self.dropout(self.mixer(hidden, convolution, ssm, tap)).float()
+        residual = residual + self.dropout(self.mixer(hidden, convolution, ssm, tap)).float()
+        return self._with_mlp(residual, tap)
 
     def step(self, residual: Tensor, convolution: Tensor, ssm: Tensor) -> Tensor:
         """As ``forward`` for one token, (b, d) to (b, d)."""
         hidden = self.norm(residual).to(self.mixer.D.dtype)  # b d
-        return residual + self.dropout(self.mixer.step(hidden, convolution, ssm)).float()
+        residual = residual + self.dropout(self.mixer.step(hidden, convolution, ssm)).float()
+        return self._with_mlp(residual, silent)
+
+    def _with_mlp(self, residual: Tensor, tap: Stage) -> Tensor:
+        """Return the residual stream (..., d) with the MLP's contribution, if there is one."""
+        if self.mlp is None:
+            return residual
+        hidden = tap("mlp_norm", self.norm2(residual).to(self.mixer.D.dtype))
+        return residual + self.dropout(self.mlp(hidden, tap)).float()
 
 
 class MambaBackbone(nn.Module):

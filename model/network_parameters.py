@@ -17,6 +17,7 @@ import torch
 from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.operations.normalization import NORM_EPSILON
+from model.bit_linear import weight_of
 from model.configuration import Configuration, MambaConfiguration
 from model.mamba import MambaLanguageModel, MambaMixer
 from model.mamba2 import Mamba2Mixer
@@ -80,15 +81,15 @@ def layer_parameters(mixer: MambaMixer | Mamba2Mixer, norm_weight: torch.Tensor)
     taps = _array(mixer.conv1d.weight)[:, 0]  # e K
     return LayerParameters(
         norm_weight=_array(norm_weight),
-        in_proj=_array(mixer.in_proj.weight),
+        in_proj=_array(weight_of(mixer.in_proj)),
         taps=taps,
         taps_bias=np.zeros(len(taps)) if bias is None else _array(bias),
-        x_proj=_array(mixer.x_proj.weight),
-        dt_proj=_array(mixer.dt_proj.weight),
+        x_proj=_array(weight_of(mixer.x_proj)),
+        dt_proj=_array(weight_of(mixer.dt_proj)),
         dt_bias=_array(mixer.dt_proj.bias),
-        rate=np.exp(_array(mixer.A_log)),
+        rate=-_array(mixer.transition()),
         skip=_array(mixer.D),
-        out_proj=_array(mixer.out_proj.weight),
+        out_proj=_array(weight_of(mixer.out_proj)),
     )
 
 
@@ -98,6 +99,11 @@ def _shape(configuration: Configuration) -> NetworkShape:
         raise InputError(
             "the checkpoint is a Mamba-2 model, only Mamba-1 becomes an integer program; "
             "quantize a Mamba-1 checkpoint"
+        )
+    if configuration.d_intermediate is not None:
+        raise InputError(
+            "the checkpoint has an MLP behind each mixer (d_intermediate), which model.quantize "
+            "does not write yet; train without"
         )
     if configuration.use_bias:
         raise InputError(

@@ -31,7 +31,7 @@ from golden.command import atomic_write, run
 from golden.configuration import is_frame_preset
 from golden.errors import InputError
 from model.checkpoint import checkpoint_bytes
-from model.configuration import preset
+from model.configuration import MambaConfiguration, preset
 from model.corpus import read_corpus
 from model.frame_train import train_frames
 from model.scan_check import compare_scans
@@ -79,6 +79,10 @@ def train(
     range_penalty: Annotated[
         float | None, typer.Option(help="Weight of the penalty on activation outliers; 0.")
     ] = None,
+    ternary: Annotated[
+        str | None,
+        typer.Option(help="Projections: mean or power-of-two scale, or none; the preset's."),
+    ] = None,
     point_dropout: Annotated[
         float | None, typer.Option(help="mars: probability of losing a radar point.")
     ] = None,
@@ -115,7 +119,7 @@ def train(
         "learning_rate": learning_rate, "weight_decay": weight_decay, "warmup": warmup,
         "schedule": schedule, "dropout": dropout, "averaging": averaging, "scan": scan,
         "range_penalty": range_penalty, "precision": precision, "compiled": compiled or None,
-        "point_dropout": point_dropout, "jitter": jitter, "shift": shift,
+        "ternary": ternary, "point_dropout": point_dropout, "jitter": jitter, "shift": shift,
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
     out = out or Path("build") / preset_name
@@ -145,8 +149,16 @@ def _trainer(
     preset_name: str, chosen: dict[str, Any], data: str, corpus_file: Path | None, device: str
 ) -> Trainer:
     try:
+        configuration = preset(preset_name)
+        if "ternary" in chosen:
+            own = chosen.pop("ternary")
+            if not isinstance(configuration, MambaConfiguration):
+                raise ValueError("--ternary is for Mamba-1; leave it out")
+            configuration = dataclasses.replace(
+                configuration, ternary=None if own == "none" else own
+            )
         options = TrainingOptions(**chosen)
-        return Trainer(preset(preset_name), options, read_corpus(data, corpus_file), device)
+        return Trainer(configuration, options, read_corpus(data, corpus_file), device)
     except ValueError as error:
         raise InputError(str(error)) from error
     except TypeError as error:

@@ -26,7 +26,8 @@ from model.mamba import MambaLanguageModel, ScanName
 
 __all__ = ["Trainer", "TrainingOptions", "bits_per_byte"]
 
-_PENALIZED = (".x", ".residual", ".gated", ".normed")
+_PENALIZED = (".x", ".residual", ".gated", ".normed", ".mlp_gated")
+_MATRICES = ("_proj.weight", ".fc1.weight", ".fc2.weight")
 _PENALTY_FREE = 6.0  # root-mean-squares that a value may have at no cost
 _SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 
@@ -261,11 +262,11 @@ class Trainer:
 
 
 def _parameter_groups(model: MambaLanguageModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay the matrices of the projections only, as the official code's ``_no_weight_decay``."""
+    """Decay the matrices of products only, as the official code's ``_no_weight_decay``."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (decayed if name.endswith("_proj.weight") else kept).append(parameter)
+        (decayed if name.endswith(_MATRICES) else kept).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": kept, "weight_decay": 0.0},
