@@ -31,6 +31,7 @@ from golden.layer import (
     ProjectedSelection,
     Selection,
 )
+from golden.mlp import GatedMLP, MLPFormats
 from golden.piecewise import LinearTable
 from golden.program import (
     FeatureEmbedding,
@@ -226,6 +227,19 @@ def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Lay
     )
 
 
+def _rebuild_mlp(content: dict[str, Any], name: str, tensors: _Tensors) -> GatedMLP:
+    formats: dict[str, Any] = dict(content["formats"])
+    for vector in ("up", "gated_channel"):
+        formats[vector] = tensors.get(f"{name}.formats.{vector}")
+    return GatedMLP(
+        norm_weight=tensors.get(f"{name}.norm_weight"),
+        gate=tensors.linear(f"{name}.gate", bias=False),
+        up=tensors.linear(f"{name}.up", bias=False),
+        down=tensors.linear(f"{name}.down", bias=False),
+        formats=MLPFormats(**formats),
+    )
+
+
 def _rebuild_front(content: dict[str, Any], tensors: _Tensors) -> TokenEmbedding | FeatureEmbedding:
     if "projection" not in content:
         return TokenEmbedding(table=tensors.get("front.table"), shift=tensors.get("front.shift"))
@@ -255,6 +269,11 @@ def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
         scheme["dual_scale"] = DualScale(**scheme["dual_scale"])
     shape, pooled = NetworkShape.of_fields(content["shape"]), "pooled" in content
     rebuild = _rebuild_layer if shape.average is None else _rebuild_average
+    mlps = None
+    if "mlps" in content:
+        mlps = tuple(
+            _rebuild_mlp(mlp, f"mlps.{index}", tensors) for index, mlp in enumerate(content["mlps"])
+        )
     scalars = ("residual_fraction", "final_norm_weight_fraction", "final_norm_fraction")
     return Program(
         shape=shape,
@@ -267,6 +286,7 @@ def _rebuild(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Program:
         front=_rebuild_front(content["front"], tensors),
         final_norm_weight=tensors.get("final_norm_weight"),
         pooled=_rebuild_pooled(content["pooled"], tensors) if pooled else None,
+        mlps=mlps,
         head=tensors.linear("head", bias=shape.frame is not None),
         logit_fraction=content["logit_fraction"],
         provenance=content["provenance"],

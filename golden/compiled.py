@@ -25,6 +25,7 @@ from golden.lookup import (
     softplus_lookup,
     stacked,
 )
+from golden.mlp import GatedMLP, MLPShifts
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.operations.normalization import epsilon_integer
@@ -310,6 +311,33 @@ class _CompiledAverage(_CompiledBlock):
         return gated
 
 
+class _CompiledMLP:
+    """The MLP behind one mixer."""
+
+    def __init__(self, program: Program, mlp: GatedMLP, shifts: MLPShifts) -> None:
+        scheme, bits = program.scheme, program.scheme.activation_bits
+        self._norm = _residual_norm(program, mlp.norm_weight, shifts.norm)
+        self._gate, self._up = _columns(mlp.gate.weight, bits), _columns(mlp.up.weight, bits)
+        self._down = _columns(mlp.down.weight, bits)
+        self._product = (
+            (
+                np.zeros(len(shifts.z)),
+                power_of_two(shifts.z),
+                silu_lookup(program.tables.silu, shifts.gate, scheme.gate_bits),
+            ),
+            (power_of_two(shifts.up), _limit(scheme.scan_output_bits)),
+            (power_of_two(shifts.gated), _limit(bits)),
+        )
+        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+
+    def advance(self, residual: Array) -> None:
+        """Add the MLP's output to ``residual`` (p, d) in place."""
+        norm = self._norm.apply(residual)
+        gated = np.empty((len(norm), self._gate.shape[1]), np.float32)
+        kernels.gate(norm @ self._gate, norm @ self._up, *self._product, gated)
+        kernels.add(residual, gated @ self._down, *self._out)
+
+
 class CompiledBlocks:
     """The blocks of any network prepared for speed; it holds constants only, no state."""
 
@@ -320,11 +348,17 @@ class CompiledBlocks:
         else:
             averages = zip(program.average_layers, program.average_shifts, strict=True)
             self._layers = [_CompiledAverage(program, *own) for own in averages]
+        self._mlps = [
+            _CompiledMLP(program, mlp, shifts)
+            for mlp, shifts in zip(program.mlps or (), program.mlp_shifts, strict=True)
+        ]
 
     def advance(self, residual: Array, state: State) -> None:
         """Run all blocks on ``residual`` (b t, d) float32, changed in place as ``state`` is."""
-        for layer, window, hidden in zip(self._layers, state.window, state.scan, strict=True):
-            layer.advance(residual, window, hidden)
+        for index, layer in enumerate(self._layers):
+            layer.advance(residual, state.window[index], state.scan[index])
+            if self._mlps:
+                self._mlps[index].advance(residual)
 
     def mix(self, residual: Array, state: State) -> Array:
         """Return what the first block's out_proj reads (b t, e) and advance that block's state."""

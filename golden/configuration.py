@@ -156,6 +156,7 @@ class NetworkShape:
     d_conv : taps of the causal depthwise convolution, K; of a moving average odd, and 1 is none
     dt_rank : rank of the step-size projection, R; of a moving average E, with heads 0
     n_layer : number of blocks, L
+    mlp : hidden width of the gated MLP behind each mixer, H; None for blocks without one
     frame : front and head of a frame network; None for a language model
     average : a moving average mixes in place of the selective scan, in a frame network; N is 1
     heads : division of the channels of Mamba-2 blocks; None for others
@@ -168,15 +169,23 @@ class NetworkShape:
     d_conv: int
     dt_rank: int = 0
     n_layer: int
+    mlp: int | None = None
     frame: FrameShape | None = None
     average: AverageShape | None = None
     heads: HeadShape | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name not in ("frame", "average", "heads", "dt_rank"):
-                low = 2 if field.name in ("vocabulary", "d_model", "d_inner") else 1
-                _check_size(field.name, getattr(self, field.name), low)
+            if field.name in ("frame", "average", "heads", "dt_rank"):
+                continue
+            if field.name == "mlp" and self.mlp is None:
+                continue
+            low = 2 if field.name in ("vocabulary", "d_model", "d_inner", "mlp") else 1
+            _check_size(field.name, getattr(self, field.name), low)
+        if self.frame is not None and self.mlp is not None:
+            raise InputError(
+                f"mlp = {self.mlp} in a frame network; only language models have an MLP"
+            )
         if self.heads is not None:
             self._check_heads(self.heads)
         else:
@@ -440,6 +449,16 @@ PRESETS: dict[str, NetworkShape] = {
         d_conv=4,
         n_layer=5,
         heads=HeadShape(size=32),
+    ),
+    "bitbyte": NetworkShape(
+        vocabulary=256,
+        d_model=128,
+        d_inner=256,
+        d_state=16,
+        d_conv=4,
+        dt_rank=8,
+        n_layer=3,
+        mlp=192,
     ),
     "mars": NetworkShape(
         vocabulary=57,

@@ -6,8 +6,8 @@ to even by ``shift`` bits. Matrix products arrive as float32 or float64, whichev
 the weights. Inner loops run over channels, one operation each, so that they vectorise; a loop with
 a table look-up stands alone for the same reason.
 
-Symbols: b rows of a batch, t tokens, p positions (b times t), c convolved channels, g groups, and
-d, e, n, r, h, K as in :class:`golden.configuration.NetworkShape`.
+Symbols: b rows of a batch, t tokens, p positions (b times t), c convolved channels, g groups, m
+hidden channels of an MLP, and d, e, n, r, h, K as in :class:`golden.configuration.NetworkShape`.
 """
 
 from __future__ import annotations
@@ -378,6 +378,37 @@ def average_and_gate(
                 gated[i, t, e] = _narrow(average[e] * gate[e] * gated_scale[e], gated_limit)
         for e in range(channels):
             state[i, e, 0] = np.int64(average[e])
+
+
+@_kernel
+def gate(
+    z: Array,
+    up: Array,
+    z_constants: tuple[Array, ...],
+    up_constants: tuple[Array, float],
+    gated_constants: tuple[Array, float],
+    gated: Array,
+) -> None:
+    """Write ``up SiLU(z)`` of an MLP.
+
+    Parameters
+    ----------
+    z, up : accumulators (p, m)
+    z_constants : bias (m,), scale (m,), look-up table
+    up_constants, gated_constants : scale (m,), limit
+    gated : result, (p, m)
+    """
+    bias, z_scale, table = z_constants
+    up_scale, up_limit = up_constants
+    scale, limit = gated_constants
+    channels = len(scale)
+    factor, entry = np.empty(channels), np.empty(channels, np.int32)
+    for p in range(len(z)):
+        _entries(z[p], bias, z_scale, entry)
+        _look_up(table, entry, factor)
+        for m in range(channels):
+            value = _narrow(up[p, m] * up_scale[m], up_limit)
+            gated[p, m] = _narrow(value * factor[m] * scale[m], limit)
 
 
 @_kernel

@@ -23,6 +23,7 @@ from golden.layer import (
     checked_shift,
     norm_shift,
 )
+from golden.mlp import GatedMLP, MLPShifts
 from golden.operations.scan import ScanConstants
 from golden.piecewise import (
     ACTIVATION_INPUT_FRACTION,
@@ -133,6 +134,7 @@ class Program:
     residual_fraction : fraction bits of the residual stream
     final_norm_weight, final_norm_weight_fraction, final_norm_fraction : norm before the head
     pooled : hidden layer of a frame network whose head has one; else None
+    mlps : the MLP behind each block's mixer; None if the shape has none
     head : (V, d) without bias; of a frame network (V, H) or (V, T d) with bias
     logit_fraction : fraction bits of the logits
     provenance : where the program came from: seed, data, checkpoint hash (JSON values)
@@ -151,6 +153,7 @@ class Program:
     logit_fraction: int
     provenance: dict[str, object]
     pooled: PooledHead | None = None
+    mlps: tuple[GatedMLP, ...] | None = None
 
     @property
     def token_embedding(self) -> TokenEmbedding:
@@ -249,6 +252,14 @@ class Program:
         return tuple(
             AverageShifts.of(layer, self.shape, self.scheme, self.residual_fraction, index)
             for index, layer in enumerate(self.average_layers)
+        )
+
+    @cached_property
+    def mlp_shifts(self) -> tuple[MLPShifts, ...]:
+        """The requantizing shifts of every MLP, checked; empty if the shape has none."""
+        return tuple(
+            MLPShifts.of(mlp, self.residual_fraction, index)
+            for index, mlp in enumerate(self.mlps or ())
         )
 
     @cached_property

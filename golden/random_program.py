@@ -22,6 +22,7 @@ from golden.layer import (
     ProjectedSelection,
     Selection,
 )
+from golden.mlp import GatedMLP, MLPFormats
 from golden.operations import hadamard
 from golden.piecewise import (
     ACTIVATION_INPUT_BITS,
@@ -221,6 +222,27 @@ class _RandomProgram:
         bias = self._random.uniform(-size, size, len(linear.weight))
         return replace(linear, bias=to_fixed_point(bias, linear.fraction_bits + fraction, 32))
 
+    def mlp(self, hidden: int) -> GatedMLP:
+        """Draw the MLP behind a mixer."""
+        scheme, d = self._scheme, self._shape.d_model
+        spare = scheme.activation_bits - 8
+        norm_weight, norm_fraction = self.norm_weight(d)
+        up, channel = self._random.integers(-1, 2, (2, hidden))
+        return GatedMLP(
+            norm_weight=norm_weight,
+            gate=self.linear(hidden, d, scheme.weight_bits, gain=1.5),
+            up=self.linear(hidden, d, scheme.weight_bits, gain=1.5),
+            down=self.linear(d, hidden, scheme.weight_bits),
+            formats=MLPFormats(
+                norm_weight=norm_fraction,
+                norm=5 + spare,
+                gate=scheme.gate_bits - 5,
+                up=scheme.scan_output_bits - 4 + up,
+                gated=4 + spare,
+                gated_channel=1 + channel,
+            ),
+        )
+
 
 def _biased(
     linear: Linear, input_fraction: int, random: np.random.Generator, size: float
@@ -284,6 +306,9 @@ def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Progra
         front = _feature_embedding(shape, frame, scheme, seed)
     layer = draw.layer if shape.average is None else draw.average_layer
     layers = tuple(layer() for _ in range(shape.n_layer))
+    mlps = None
+    if shape.mlp is not None:
+        mlps = tuple(draw.mlp(shape.mlp) for _ in range(shape.n_layer))
     final_norm_weight, final_fraction = draw.norm_weight(shape.d_model)
     if frame is not None and frame.hidden is not None:
         hidden = draw.linear(frame.hidden, shape.d_model, scheme.embedding_bits, gain=1.5)
@@ -307,6 +332,7 @@ def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Progra
             final_norm_weight_fraction=final_fraction,
             final_norm_fraction=final_norm_fraction,
             pooled=pooled,
+            mlps=mlps,
             head=head,
             logit_fraction=scheme.logit_bits - 4,
             provenance={"source": "golden.random_program", "seed": seed},

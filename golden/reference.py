@@ -126,6 +126,8 @@ class ReferenceBlocks:
         """
         for index in range(self.program.shape.n_layer):
             residual = self._layer(index, residual, state, probe)
+            if self.program.mlps is not None:
+                residual = self._mlp(index, residual, probe)
         return residual
 
     def _layer(self, index: int, residual: Integers, state: State, probe: Probe) -> Integers:
@@ -175,6 +177,32 @@ class ReferenceBlocks:
         )  # b l d
         residual = requantize(residual + out, 0, scheme.residual_bits)
         probe("residual", index, residual)
+        return residual
+
+    def _mlp(self, index: int, residual: Integers, probe: Probe) -> Integers:
+        """Return the residual (b, l, d) after the MLP of block ``index``."""
+        program, scheme, shifts = self.program, self.program.scheme, self.program.mlp_shifts[index]
+        assert program.mlps is not None  # the caller looked
+        mlp = program.mlps[index]
+        norm = rms_norm(
+            residual,
+            mlp.norm_weight,
+            epsilon=self._epsilon,
+            shift=shifts.norm,
+            bits=scheme.activation_bits,
+            table=program.tables.reciprocal,
+        )  # b l d
+        probe("mlp_norm", index, norm)
+        z = requantize(accumulate(mlp.gate.weight, norm), shifts.z, ACTIVATION_INPUT_BITS)  # b l m
+        gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)  # b l m
+        probe("mlp_gate", index, gate)
+        up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)
+        probe("up", index, up)
+        gated = requantize(up * gate, shifts.gated, scheme.activation_bits)  # b l m
+        probe("mlp_gated", index, gated)
+        out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)
+        residual = requantize(residual + out, 0, scheme.residual_bits)  # b l d
+        probe("mlp_residual", index, residual)
         return residual
 
     def _convolution(self, index: int, x: Integers, window: Integers) -> tuple[Integers, Integers]:

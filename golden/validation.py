@@ -11,6 +11,7 @@ from golden.configuration import FrameShape
 from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
 from golden.layer import Block, BlockFormats, Layer, Linear
+from golden.mlp import GatedMLP
 from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
@@ -277,6 +278,20 @@ def _check_layers(program: Program) -> None:
         _check_average(program, average, f"layers.{index}")
 
 
+def _check_mlp(program: Program, mlp: GatedMLP, name: str) -> None:
+    shape, scheme = program.shape, program.scheme
+    assert shape.mlp is not None  # checked by validate
+    d, h, weights, inputs = shape.d_model, shape.mlp, scheme.weight_bits, scheme.activation_bits
+    _check(f"{name}.norm_weight", mlp.norm_weight, (d,), scheme.norm_weight_bits)
+    for matrix, sizes in (("gate", (h, d)), ("up", (h, d)), ("down", (d, h))):
+        linear: Linear = getattr(mlp, matrix)
+        _check_linear(f"{name}.{matrix}", linear, sizes, weights, inputs)
+        if linear.bias is not None:
+            raise InputError(f"{name}.{matrix} has a bias; an MLP has none, train without")
+    for tensor in ("up", "gated_channel"):
+        _check(f"{name}.formats.{tensor}", getattr(mlp.formats, tensor), (h,), 8)
+
+
 def validate(program: Program) -> Program:
     """Return ``program`` after checking every tensor's shape, range, shift and accumulator width.
 
@@ -291,6 +306,12 @@ def validate(program: Program) -> Program:
             f"the program has {len(program.layers)} layers, its shape says {shape.n_layer}; "
             "regenerate the artifact with model.quantize"
         )
+    found = None if program.mlps is None else len(program.mlps)
+    if found != (None if shape.mlp is None else shape.n_layer):
+        raise InputError(
+            f"the program has {found} MLPs, its shape says mlp = {shape.mlp} behind each of "
+            f"{shape.n_layer} mixers; regenerate the artifact with model.quantize"
+        )
     if shape.frame is None:
         _check_language_model(program)
     else:
@@ -299,6 +320,8 @@ def validate(program: Program) -> Program:
         "final_norm_weight", program.final_norm_weight, (shape.d_model,), scheme.norm_weight_bits
     )
     _check_layers(program)
+    for index, mlp in enumerate(program.mlps or ()):
+        _check_mlp(program, mlp, f"mlps.{index}")
     # The derived shifts raise on their own when they leave the hardware's range.
-    _ = program.shifts, program.head_shift, program.final_norm_shift
+    _ = program.shifts, program.mlp_shifts, program.head_shift, program.final_norm_shift
     return program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,7 +20,8 @@ from hw.shift_plan import ShiftPlan
 class ActivationStage(wiring.Component):
     """``u = requantize(SiLU(convolution))`` and ``gate = requantize(SiLU(z))`` on one table.
 
-    The schedule never sends both branches in one cycle. With dual scale the scan's input is
+    The schedule never sends two branches in one cycle. An MLP's z comes in at the same port as a
+    mixer's, marked, and its gate leaves marked. With dual scale the scan's input is
     encoded from the unrounded SiLU beside u (Q7); otherwise it is u itself.
 
     Latency: ``latency`` to u and gate, ``code_latency`` to the scan's input. Throughput: one
@@ -37,9 +38,11 @@ class ActivationStage(wiring.Component):
     layer : in, of the element that comes in
     mixed_valid, mixed_index, mixed_value : in, SiLU's input of the u branch
     z_valid, z_index, z_value : in, that of the gate branch
+    z_of_mlp : in, in step with z_valid, where there are MLPs
     u_valid, u_index, u_value : out
     scan_u_valid, scan_u_index, scan_u_value : out, as stored
     gate_valid, gate_index, gate_value : out
+    mlp_gate_valid : out, in place of gate_valid for an MLP's gate, where there are MLPs
     """
 
     def __init__(self, *, program: Program, plan: MemoryPlan, prefix: str = "") -> None:
@@ -50,8 +53,10 @@ class ActivationStage(wiring.Component):
         )
         u_shifts = np.concatenate([shifts.u for shifts in program.shifts])
         gate_shifts = [shifts.gate for shifts in program.shifts]
-        self._plan = ShiftPlan.covering([u_shifts, gate_shifts])
+        mlp_shifts = [shifts.gate for shifts in program.mlp_shifts]
+        self._plan = ShiftPlan.covering([u_shifts, gate_shifts, mlp_shifts or gate_shifts])
         self._gate_shifts = self._plan.stored(gate_shifts)
+        self._mlp_shifts = self._plan.stored(mlp_shifts)
         words = self._plan.stored(u_shifts)
         self._requantizer = PlannedRequantizer(
             plan=self._plan,
@@ -73,7 +78,8 @@ class ActivationStage(wiring.Component):
         self._shifts = ParameterMemory(
             name=f"{prefix}activation_shifts", width=self._word_bits, words=words, plan=plan
         )
-        activation, index = signed(scheme.activation_bits), range(shape.d_inner)
+        activation = signed(scheme.activation_bits)
+        index = range(max(shape.d_inner, shape.mlp or 0))
         members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
         for name, width in (
             ("mixed", signed(ACTIVATION_INPUT_BITS)),
@@ -94,6 +100,8 @@ class ActivationStage(wiring.Component):
                 f"{name}_index": Out(index),
                 f"{name}_value": Out(width),
             }
+        if shape.mlp is not None:
+            members |= {"z_of_mlp": In(1), "mlp_gate_valid": Out(1)}
         super().__init__(members)
 
     @property
@@ -122,6 +130,13 @@ class ActivationStage(wiring.Component):
         u_shift = shifts[: self._plan.bits]
         layer = delayed(m, self.layer, silu.latency, name="layer")
         gate_shift = select_constant(layer, self._gate_shifts, self._plan.bits)
+        of_mlp: Value = Const(0)
+        if self._mlp_shifts:
+            of_mlp = delayed(m, self.z_of_mlp, silu.latency, name="of_mlp")
+            mlp_shift = select_constant(layer, self._mlp_shifts, self._plan.bits)
+            gate_shift = Mux(of_mlp, mlp_shift, gate_shift)
+            mlp_gate = delayed(m, is_gate & of_mlp, requantizer.latency + 1, name="mlp_gate_valid")
+            m.d.comb += self.mlp_gate_valid.eq(mlp_gate)
         m.d.comb += [
             requantizer.i.eq(silu.o),
             requantizer.shift.eq(Mux(is_u, u_shift, gate_shift)),
@@ -134,7 +149,7 @@ class ActivationStage(wiring.Component):
         arrived = delayed(m, at_silu, wait + 1, name="index_out")
         m.d.comb += [
             self.u_valid.eq(delayed(m, is_u, wait + 1, name="u_valid")),
-            self.gate_valid.eq(delayed(m, is_gate, wait + 1, name="gate_valid")),
+            self.gate_valid.eq(delayed(m, is_gate & ~of_mlp, wait + 1, name="gate_valid")),
             self.u_index.eq(arrived),
             self.gate_index.eq(arrived),
         ]

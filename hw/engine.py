@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from hw.array_controller import OPERANDS, STEERING
 from hw.convolution import CausalConvolution
 from hw.embedding import Embedding
 from hw.event_table import Event, EventTable
+from hw.gated_product import GatedProduct
 from hw.hadamard import HadamardRotation
 from hw.lanes import Lanes
 from hw.normalization import ResidualNorm
@@ -32,6 +33,11 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
     """Return width and signedness of every probe point, in the order of the network."""
     scheme, bits = program.scheme, program.scheme.activation_bits
     rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
+    mlp = {} if program.mlps is None else {
+        "mlp_gate": (scheme.gate_bits, True),
+        "up": (scheme.scan_output_bits, True),
+        "mlp_gated": (bits, True),
+    }  # fmt: skip
     return {
         "residual": (scheme.residual_bits, True),
         "norm": (bits, True),
@@ -46,6 +52,7 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
         "scan_output": (scheme.scan_output_bits, True),
         "gated": (scheme.gated_bits, True),
         **rotated,
+        **mlp,
         "logits": (scheme.logit_bits, True),
         "token": ((program.shape.vocabulary - 1).bit_length(), False),
     }
@@ -96,6 +103,7 @@ class Engine(wiring.Component):
         )
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=plan) if rotates else None
+        self._gate = None if program.mlps is None else GatedProduct(program=program, plan=plan)
         self.latencies = self._latencies()
         self.schedule: Schedule = build_schedule(program.shape, lanes, self.latencies)
         self._scan.check_recurrence(self.schedule.interval)
@@ -122,6 +130,7 @@ class Engine(wiring.Component):
             gate_offset=scan.gate_offset,
             scan_duration=scan.duration,
             rotation=0 if self._rotation is None else self._rotation.latency,
+            gated_product=0 if self._gate is None else self._gate.latency,
             recurrence=scan.hazard_depth,
             logits=0,
             token=OutputStage.token_latency,
@@ -178,6 +187,8 @@ class Engine(wiring.Component):
         m.submodules.scan = self._scan
         if self._rotation is not None:
             m.submodules.rotation = self._rotation
+        if self._gate is not None:
+            m.submodules.gate = self._gate
         shape, schedule = self._program.shape, self.schedule
         settle = max(int(cycles.max()) for cycles in schedule.probes.values()) + SETTLE_MARGIN
         m.submodules.sequencer = sequencer = Sequencer(
@@ -297,7 +308,11 @@ class Engine(wiring.Component):
             convolution.mixed_index,
             convolution.mixed_value,
         )
-        connect(activation, "z", projection.z_valid, row, projection.wide)
+        z_valid: Value = projection.z_valid
+        if self._gate is not None:
+            z_valid = projection.z_valid | projection.mlp_z_valid
+            m.d.comb += activation.z_of_mlp.eq(projection.mlp_z_valid)
+        connect(activation, "z", z_valid, row, projection.wide)
         connect(projection, "u", activation.u_valid, activation.u_index, activation.u_value)
         connect(
             scan,
@@ -312,6 +327,21 @@ class Engine(wiring.Component):
         if (rotation := self._rotation) is not None:
             m.d.comb += [rotation.i_valid.eq(scan.gated_valid), rotation.i.eq(scan.gated_value)]
             gated = (rotation.rotated_valid, rotation.rotated_index, rotation.rotated_value)
+        if (gate := self._gate) is not None:
+            connect(
+                gate,
+                "gate",
+                activation.mlp_gate_valid,
+                activation.gate_index,
+                activation.gate_value,
+            )
+            connect(gate, "up", projection.up_valid, row, projection.up)
+            valid, index, value = gated
+            gated = (
+                valid | gate.gated_valid,
+                Mux(gate.gated_valid, gate.gated_index, index),
+                Mux(gate.gated_valid, gate.gated_value, value),
+            )
         connect(projection, "gated", *gated)
         m.d.comb += [
             outputs.valid.eq(projection.logits_valid),
@@ -352,6 +382,12 @@ class Engine(wiring.Component):
         }
         if (rotation := self._rotation) is not None:
             points["rotated"] = (rotation.rotated_valid, rotation.rotated_value)
+        if (gate := self._gate) is not None:
+            points |= {
+                "mlp_gate": (activation.mlp_gate_valid, activation.gate_value),
+                "up": (projection.up_valid, projection.up),
+                "mlp_gated": (gate.gated_valid, gate.gated_value),
+            }
         for name, (valid, value) in points.items():
             m.d.comb += [
                 getattr(self, f"probe_{name}_valid").eq(valid),

@@ -17,6 +17,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "token": (_AFTER,),
 }
 """Where the passes of a probe lie; probes not listed lie inside the blocks only."""
+_OF_MLP = {"residual": "mlp_residual", "norm": "mlp_norm"}
+"""Golden's name of a probe's second pass in a block with an MLP."""
 
 
 def pack_lanes(values: Integers, lanes: int, bits: int) -> np.ndarray:
@@ -40,9 +42,13 @@ def expected_probe(name: str, program: Program, lanes: Lanes, trace: Trace) -> n
     passes: list[np.ndarray] = []
     for place in _PLACES.get(name, (_INSIDE,)):
         if place == _INSIDE:
+            names = [name]
+            if program.mlps is not None and name in _OF_MLP:
+                names.append(_OF_MLP[name])
             passes += [
-                trace.probes[f"layer{i}.{name}"].reshape(length, -1)
+                trace.probes[f"layer{i}.{own}"].reshape(length, -1)
                 for i in range(program.shape.n_layer)
+                for own in names
             ]
         else:
             passes.append(trace.probes[name].reshape(length, -1))

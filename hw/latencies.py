@@ -13,6 +13,7 @@ from hw.schedule import Latencies
 
 MEMORY = 2
 """A parameter memory: its block and an output register."""
+BUFFER = 2
 REQUANTIZER = 2
 ACTIVATION = 5 + MEMORY
 """SiLU or softplus: magnitude, table, product (2), correction, sum."""
@@ -66,6 +67,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         scan_u_offset=23 + front,
         gate_offset=36 + read_out,
         rotation=_rotation(shape, scheme),
+        gated_product=0 if shape.mlp is None else BUFFER + 1 + REQUANTIZER,
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
         recurrence=8,
         logits=0,

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from golden.fixed_point import Integers
 from golden.operations.normalization import (
     NORMALIZED_BITS,
     NORMALIZED_FRACTION,
@@ -19,7 +20,7 @@ from hw.reciprocal_root import ReciprocalRoot
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
 
-__all__ = ["ResidualNorm", "norm_weight_words"]
+__all__ = ["ResidualNorm", "norm_weight_words", "norms_in_order"]
 
 
 class ResidualNorm(wiring.Component):
@@ -33,7 +34,7 @@ class ResidualNorm(wiring.Component):
     A *pass* is D loads or D adds, in the order of the index, at most one a cycle with any gaps.
     The old value of an element is read before the element arrives, hence the order. The unit
     counts the passes: a load pass is normalised with weight set 0, the k-th add pass after it with
-    set k, the last being the final norm's.
+    set k, the last being the final norm's. With MLPs a block has two sets, its mixer's first.
 
     Counting from the cycle in which element D - 1 is valid, ``norm[i]`` appears after
     ``latency + i`` cycles, and the next pass may begin after ``duration`` cycles.
@@ -83,7 +84,7 @@ class ResidualNorm(wiring.Component):
             words=norm_weight_words(program),
             plan=plan,
         )
-        shifts = [*(layer.norm for layer in program.shifts), program.final_norm_shift]
+        shifts = [shift for _, shift in norms_in_order(program)]
         shift_plan = ShiftPlan.covering([shifts])
         self._shifts, self._shift_bits = shift_plan.stored(shifts), shift_plan.bits
         self._normalize = ShiftRequantizer(
@@ -255,8 +256,19 @@ def _saturated(total: Signal) -> Value:
     return Mux(overflow, limit, total[:bits].as_signed())
 
 
+def norms_in_order(program: Program) -> list[tuple[Integers, int]]:
+    """Return weights and shift of every norm of a token, the final one last."""
+    norms: list[tuple[Integers, int]] = []
+    for index, (layer, shifts) in enumerate(zip(program.layers, program.shifts, strict=True)):
+        norms.append((layer.norm_weight, shifts.norm))
+        if program.mlps is not None:
+            norms.append((program.mlps[index].norm_weight, program.mlp_shifts[index].norm))
+    return [*norms, (program.final_norm_weight, program.final_norm_shift)]
+
+
 def norm_weight_words(program: Program) -> list[int]:
-    """Return the weights of the layers' norms, then those of the final norm."""
-    sets = [*(layer.norm_weight for layer in program.layers), program.final_norm_weight]
+    """Return the weights of all norms in the order of their use."""
     bits = program.scheme.norm_weight_bits
-    return [pack_fields([weight], bits) for weights in sets for weight in weights]
+    return [
+        pack_fields([weight], bits) for weights, _ in norms_in_order(program) for weight in weights
+    ]

@@ -27,12 +27,16 @@ from hw.vector_buffer import VectorBuffer
 
 SOURCES = ("norm", "u", "gated")
 DESTINATIONS = ("x", "z", "projected", "out", "logits")
+MLP_DESTINATIONS = ("mlp_z", "up")
 _STEERING_OF = {
     "in_x": ("norm", "x"),
     "x_proj": ("u", "projected"),
     "in_z": ("norm", "z"),
     "out": ("gated", "out"),
     "head": ("norm", "logits"),
+    "mlp_z": ("norm", "mlp_z"),
+    "mlp_up": ("norm", "up"),
+    "mlp_out": ("gated", "out"),
 }
 BODY, HEAD = 0, 1
 
@@ -70,6 +74,14 @@ def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
             ("in_z", index, in_proj.weight[e:], shifts.z),
             ("out", index, layer.out_proj.weight, shifts.out),
         ]
+        if program.mlps is None:
+            continue
+        mlp, own = program.mlps[index], program.mlp_shifts[index]
+        matrices += [
+            ("mlp_z", index, mlp.gate.weight, own.z),
+            ("mlp_up", index, mlp.up.weight, own.up),
+            ("mlp_out", index, mlp.down.weight, own.out),
+        ]
     return [*matrices, ("head", len(program.scan_layers), program.head.weight, program.head_shift)]
 
 
@@ -102,7 +114,9 @@ class Projection(wiring.Component):
     start, operands : in, from the microcode
     row : out, index of the row that leaves
     x_valid, z_valid, projected_valid, out_valid, logits_valid : out, where it goes
+    mlp_z_valid, up_valid : out, the same where there are MLPs
     narrow, wide, logit : out, the row saturated to activation, SiLU/residual and logit width
+    up : out, saturated to the width of an MLP's up, where there are MLPs
 
     Raises
     ------
@@ -136,7 +150,10 @@ class Projection(wiring.Component):
         self.accumulator_bits = max(
             self.accumulator_bits, self._lane_weight_bits + scheme.activation_bits
         )
-        self._depths = {"norm": shape.d_model, "u": shape.d_inner, "gated": shape.d_inner}
+        # The MLP's gated values follow out_proj's, so that one buffer serves both.
+        gated = max(shape.d_inner, shape.mlp or 0)
+        self._depths = {"norm": shape.d_model, "u": shape.d_inner, "gated": gated}
+        self._destinations = DESTINATIONS + (() if shape.mlp is None else MLP_DESTINATIONS)
         members: dict[str, In | Out] = {"start": In(1)}
         for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
             members[name] = In(self.limits[name.removesuffix("_operand")].bit_length() or 1)
@@ -146,13 +163,15 @@ class Projection(wiring.Component):
                 f"{name}_index": In(range(depth)),
                 f"{name}_value": In(signed(scheme.activation_bits)),
             }
-        members |= {f"{name}_valid": Out(1) for name in DESTINATIONS}
+        members |= {f"{name}_valid": Out(1) for name in self._destinations}
         members |= {
-            "row": Out(range(max(2 * shape.d_inner, shape.vocabulary))),
+            "row": Out(range(max(2 * shape.d_inner, shape.vocabulary, shape.mlp or 0))),
             "narrow": Out(signed(scheme.activation_bits)),
             "wide": Out(signed(self.wide_bits)),
             "logit": Out(signed(scheme.logit_bits)),
         }
+        if shape.mlp is not None:
+            members["up"] = Out(signed(scheme.scan_output_bits))
         super().__init__(members)
 
     @property
@@ -181,7 +200,7 @@ class Projection(wiring.Component):
             "row_address": len(self._stored_shifts),
             "source": len(SOURCES) - 1,
             "bank": HEAD,
-            "destination": len(DESTINATIONS) - 1,
+            "destination": len(self._destinations) - 1,
         }
 
     def event(self, instruction: ArrayInstruction) -> Event:
@@ -199,7 +218,7 @@ class Projection(wiring.Component):
                 "row_base": product.row_base,
                 "source": SOURCES.index(source),
                 "bank": product.bank,
-                "destination": DESTINATIONS.index(destination),
+                "destination": self._destinations.index(destination),
             },
         )
 
@@ -300,8 +319,11 @@ class Projection(wiring.Component):
         arrived = delayed(m, controller.row_valid, wait, name="row_valid")
         destination = delayed(m, controller.destination, wait, name="destination")
         m.d.comb += self.row.eq(delayed(m, controller.row, wait + 1, name="row"))
-        for number, name in enumerate(DESTINATIONS):
+        for number, name in enumerate(self._destinations):
             valid = getattr(self, f"{name}_valid")
             m.d.sync += valid.eq(arrived & (destination == number))
-        for output in (self.narrow, self.wide, self.logit):
+        outputs = [self.narrow, self.wide, self.logit]
+        if self._program.shape.mlp is not None:
+            outputs.append(self.up)
+        for output in outputs:
             m.d.sync += output.eq(clamped(requantizer.o, len(output)))

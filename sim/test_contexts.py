@@ -15,7 +15,7 @@ from sim.cosimulation import Cosimulation, Stimulus, differences
 from sim.operations import Operation, played_trace, state_words
 
 SHAPE = NetworkShape(
-    vocabulary=19, d_model=8, d_inner=12, d_state=4, d_conv=3, dt_rank=2, n_layer=2
+    vocabulary=19, d_model=8, d_inner=12, d_state=4, d_conv=3, dt_rank=2, n_layer=2, mlp=9
 )
 LENGTH = 14
 SPEEDS = {"full speed": None, "stalls": 7}

@@ -29,6 +29,7 @@ def engines(draw):
         d_conv=draw(st.integers(2, 4)),
         dt_rank=draw(st.integers(1, 4)),
         n_layer=draw(st.integers(1, 2)),
+        mlp=draw(st.none() | st.integers(2, 20)),
     )
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))

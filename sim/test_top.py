@@ -1,6 +1,7 @@
 """The generated top level on Verilator with cocotb: every probe in value and cycle."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ SHAPE = NetworkShape(
 CASES = {
     "micro-w8a8": (find_preset("micro"), "w8a8", None),
     "micro-w4a5-se": (find_preset("micro"), "w4a5-se", Lanes(mac=8, scan=2)),
-    "odd-w4a8": (SHAPE, "w4a8", Lanes(mac=4, scan=3)),
+    "odd-w4a8-mlp": (replace(SHAPE, mlp=10), "w4a8", Lanes(mac=4, scan=3)),
     "odd-w4a4-h": (SHAPE, "w4a4-h", Lanes(mac=4, scan=3)),
 }
 

@@ -44,6 +44,7 @@ class Latencies:
     dt_offset, bc_offset, scan_u_offset, gate_offset : start to the first sample of each input
     scan_duration : start to the earliest next start
     rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
+    gated_product : an MLP's up to its gated value; 0 if there are no MLPs
     recurrence : read of a state to its next possible read
     logits : head row to logit
     token : last logit to the arg-max
@@ -67,6 +68,7 @@ class Latencies:
     gate_offset: int
     scan_duration: int
     rotation: int
+    gated_product: int
     recurrence: int
     logits: int
     token: int
@@ -79,7 +81,7 @@ class ArrayInstruction:
 
     Parameters
     ----------
-    name : in_x, x_proj, in_z, out or head
+    name : in_x, x_proj, in_z, out, of an MLP mlp_z, mlp_up, mlp_out, or head
     layer : block index, or the number of layers for the head
     start : cycle of the start pulse
     columns, rows : K and the rows computed
@@ -210,6 +212,21 @@ class _Builder:
         self.probe("residual", out + late.residual_probe)
         return out
 
+    def mlp(self, index: int, hidden: int, norm: Cycles) -> Cycles:
+        """Place the MLP of block ``index``; return the cycles in which its output is added."""
+        d, late = self.shape.d_model, self.latencies
+        z = self.instruct("mlp_z", index, d, hidden, norm)
+        gate = self.probe("mlp_gate", z + late.activation)
+        # Both have the same rows, so that up follows z by as much as their instructions do.
+        behind = self.array[-1].start + late.activation + 1 + np.arange(d)
+        up = self.instruct("mlp_up", index, d, hidden, np.maximum(norm, behind))
+        assert (up > gate).all()  # a gate is written before its up comes in
+        self.probe("up", up)
+        gated = self.probe("mlp_gated", up + late.gated_product)
+        out = self.instruct("mlp_out", index, hidden, d, gated)
+        self.probe("residual", out + late.residual_probe)
+        return out
+
     def scan(self, projected: Cycles, scan_u: Cycles, gate: Cycles) -> Cycles:
         """Place a scan as early as all its samples allow; return the gated values' cycles."""
         shape, late = self.shape, self.latencies
@@ -265,12 +282,18 @@ def build_schedule(shape: NetworkShape, lanes: Lanes, latencies: Latencies) -> S
     last = int(loaded[-1])
     for index in range(shape.n_layer):
         norm = builder.probe("norm", last + latencies.norm + element)
+        first = len(builder.array)
         out = builder.layer(index, norm)
         builder.check_residual(last, int(out[0]))
         last = int(out[-1])
-        first_x = builder.array[-4].start + builder.array[-4].columns + latencies.row
+        first_x = builder.array[first].start + builder.array[first].columns + latencies.row
         if index:
             builder.check_overwrites(first_x, builder.scans[-2])
+        if shape.mlp is not None:
+            norm = builder.probe("norm", last + latencies.norm + element)
+            out = builder.mlp(index, shape.mlp, norm)
+            builder.check_residual(last, int(out[0]))
+            last = int(out[-1])
     norm = builder.probe("norm", last + latencies.norm + element)
     head = builder.instruct("head", shape.n_layer, shape.d_model, shape.vocabulary, norm)
     logits = builder.probe("logits", head + latencies.logits)

@@ -18,6 +18,7 @@ from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
 from sim.mutation.linear_faults import LINEAR_FAULTS
 from sim.mutation.mixer_faults import MIXER_FAULTS
+from sim.mutation.mlp_faults import MLP_FAULTS
 from sim.mutation.rotation_faults import ROTATION_FAULTS
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
 from sim.mutation.strained import LANES, Scenario, scenarios, strained_program
@@ -26,6 +27,7 @@ RTL_FAULTS: tuple[Fault, ...] = (
     *LINEAR_FAULTS,
     *MIXER_FAULTS,
     *ROTATION_FAULTS,
+    *MLP_FAULTS,
     *CONTROL_FAULTS,
 )
 PRESET = "mutation"

@@ -58,7 +58,7 @@ CONTROL_FAULTS = (
         name="scan's layer ignored",
         unit="engine_scan_microcode",
         kind="the scan works on the first layer only",
-        pattern=r"= (?P<site>port__data\[10\]);",
+        pattern=r"= (?P<site>port__data\[11\]);",
         faulty="1'h0",
     ),
     Fault(
@@ -150,7 +150,8 @@ IMAGE_FAULTS = (
     ImageFault("embedding", 7 * 16 + 3, 7, "sign of an embedding"),
     ImageFault("embedding_shift", 12, 0, "lowest bit of a token's shift"),
     ImageFault("head_weights", 5, 7, "sign of a weight of the head"),
-    ImageFault("norm_weight", 40, 13, "a weight of the final norm"),
+    ImageFault("mlp_gated_shifts", 25, 0, "lowest bit of the shift of an MLP's product"),
+    ImageFault("norm_weight", 72, 13, "a weight of the final norm"),
     # 16 (127 2**10)**2 = 3.94 * 2**36: in the upper octave, segment 248.
     ImageFault("reciprocal_root", 256 + 248, 20, "the root of the loud token's embedding"),
     ImageFault("rotation_shifts", 40, 0, "lowest bit of a rotated channel's shift"),

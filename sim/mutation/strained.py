@@ -18,7 +18,7 @@ from hw.schedule import Schedule
 from sim.cosimulation import Stimulus
 
 SHAPE = NetworkShape(
-    vocabulary=48, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=3, n_layer=2
+    vocabulary=48, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=3, n_layer=2, mlp=20
 )
 """Two layers, two steps a channel, groups of rows that are not full, an odd rank."""
 

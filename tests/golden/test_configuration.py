@@ -26,6 +26,17 @@ def test_size_out_of_range_is_refused(field, value):
         NetworkShape(**MICRO | {field: value})
 
 
+@pytest.mark.parametrize("value", [0, 1, 2.0, "8", (1 << 20) + 1])
+def test_width_of_an_mlp_out_of_range_is_refused(value):
+    with pytest.raises(InputError, match=rf"mlp = {value!r} is not an integer in 2\.\."):
+        NetworkShape(**MICRO | {"mlp": value})
+
+
+def test_frames_have_no_mlp():
+    with pytest.raises(InputError, match="mlp = 8 in a frame network; only language models"):
+        replace(PRESETS["mars"], mlp=8)
+
+
 @pytest.mark.parametrize("field", ["features", "tokens", "hidden"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "8", (1 << 20) + 1])
 def test_frame_size_out_of_range_is_refused(field, value):

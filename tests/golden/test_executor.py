@@ -42,6 +42,7 @@ MAMBA1_SHAPES = st.builds(
     d_conv=st.integers(2, 5),
     dt_rank=st.integers(1, 5),
     n_layer=st.integers(1, 3),
+    mlp=st.none() | st.integers(2, 30),
 )
 MAMBA2_SHAPES = st.builds(
     lambda size, groups, heads, **sizes: NetworkShape(

@@ -31,6 +31,7 @@ def shapes(draw):
         d_conv=draw(st.integers(2, 8)),
         dt_rank=draw(st.integers(1, 9)),
         n_layer=draw(st.integers(1, 3)),
+        mlp=draw(st.none() | st.integers(2, 40)),
     ), mac
 
 

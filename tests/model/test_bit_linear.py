@@ -140,7 +140,8 @@ def test_the_mlp_s_width_follows_from_tensors_and_from_the_original_configuratio
     assert load_checkpoint(tmp_path).configuration.d_intermediate == 128
     fields = {
         "d_model": 8, "n_layer": 2, "vocab_size": 31, "d_intermediate": 100,
-        "tie_embeddings": False, "pad_vocab_size_multiple": 1, "ssm_cfg": {"d_state": 3, "dt_rank": 2},
+        "tie_embeddings": False, "pad_vocab_size_multiple": 1,
+        "ssm_cfg": {"d_state": 3, "dt_rank": 2},
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(fields))
     assert load_checkpoint(tmp_path).configuration.d_intermediate == 128
