@@ -62,9 +62,12 @@ def _flatten(prefix: str, value: object, tensors: Tensors) -> Any:
             if isinstance(own, Selection):
                 # What a family adds to a block stands beside what all of them have.
                 kept |= _flatten(prefix, own, tensors)
-            else:
-                kept[field.name] = _flatten(f"{prefix}.{field.name}", own, tensors)
-        return {name: item for name, item in kept.items() if item is not None}
+                continue
+            item = _flatten(f"{prefix}.{field.name}", own, tensors)
+            # A switch that is off by default and off is left out, as what is None.
+            if item is not None and not (item is False and field.default is False):
+                kept[field.name] = item
+        return kept
     if isinstance(value, tuple):
         return [_flatten(f"{prefix}.{i}", item, tensors) for i, item in enumerate(value)]
     return value

@@ -17,6 +17,7 @@ from golden.average import AverageLayer, AverageShifts
 from golden.fixed_point import Integers, integer_range
 from golden.layer import Block, BlockShifts, Layer, LayerShifts
 from golden.lookup import (
+    Lookup,
     average_decay_lookup,
     decay_lookup,
     dual_scale_lookup,
@@ -99,9 +100,8 @@ class _Normalization:
         return out
 
 
-def _residual_norm(program: Program, weight: Integers, shift: int) -> _Normalization:
+def _residual_norm(program: Program, weight: Integers, shift: int, bits: int) -> _Normalization:
     """Return the norm of the residual stream with ``weight`` (d,)."""
-    bits = program.scheme.activation_bits
     return _Normalization(program, weight, shift, program.residual_fraction, bits, 1)
 
 
@@ -110,18 +110,23 @@ class _CompiledBlock(ABC):
 
     def __init__(self, program: Program, block: Block, shifts: BlockShifts) -> None:
         shape, scheme, tables = program.shape, program.scheme, program.tables
-        bits = scheme.activation_bits
+        inputs = scheme.projection_input_bits
         self._shape = shape
-        self._norm = _residual_norm(program, block.norm_weight, shifts.norm)
-        self._in_proj = _columns(block.in_proj.weight, bits)
-        self._out_proj = _columns(block.out_proj.weight, bits)
-        u_look_up = stacked(lambda shift: silu_lookup(tables.silu, shift, bits), shifts.u)
+        self._norm = _residual_norm(program, block.norm_weight, shifts.norm, inputs)
+        self._in_proj = _columns(block.in_proj.weight, inputs)
+        self._out_proj = _columns(block.out_proj.weight, inputs)
+        u_look_up = stacked(lambda s: silu_lookup(tables.silu, s, program.u_bits), shifts.u)
         dual = scheme.dual_scale
+
+        def scan_input(shift: int) -> Lookup:
+            if dual is None:
+                return silu_lookup(tables.silu, shift, scheme.scan_input_bits)
+            return dual_scale_lookup(tables.silu, shift, dual)
+
         scan_look_up = u_look_up
-        if dual is not None:
-            # B and C are channels of u with heads; what they would be in dual scale nobody reads.
-            codes = np.resize(shifts.scan_u, shape.convolution_channels)
-            scan_look_up = stacked(lambda shift: dual_scale_lookup(tables.silu, shift, dual), codes)
+        if program.separate_scan_input:
+            # B and C are channels of u with heads; what they would be as scan input nobody reads.
+            scan_look_up = stacked(scan_input, np.resize(shifts.scan_u, shape.convolution_channels))
         self._look_ups = (*u_look_up, *scan_look_up)
         self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
         self._gated_norm: _Normalization | None = None
@@ -129,7 +134,7 @@ class _CompiledBlock(ABC):
         if shifts.rotated is not None:
             order, _ = hadamard.factors(shape.d_inner)
             matrix = hadamard.block_matrix(order).astype(float)
-            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(bits))
+            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(inputs))
 
     def advance(self, residual: Array, window: Integers, state: Integers) -> None:
         """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
@@ -214,7 +219,7 @@ class _Projections:
     def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
         scheme, bits = program.scheme, program.scheme.activation_bits
         self._rank = program.shape.dt_rank
-        self._x_proj = _columns(layer.x_proj.weight, bits)
+        self._x_proj = _columns(layer.x_proj.weight, scheme.projection_input_bits)
         self._dt_proj = _columns(layer.dt_proj.weight, bits)
         self._projected = (power_of_two(shifts.projected), _limit(bits))
         self._step = (
@@ -278,7 +283,7 @@ class _CompiledAverage(_CompiledBlock):
         self._convolution = (
             power_of_two(shifts.x), _limit(bits), taps, bias, power_of_two(shift), *self._look_ups
         )  # fmt: skip
-        self._dt_proj = _columns(layer.dt_proj.weight, scheme.activation_bits)
+        self._dt_proj = _columns(layer.dt_proj.weight, scheme.projection_input_bits)
         self._average = (
             (
                 np.asarray(layer.dt_proj.bias, dtype=float),
@@ -315,8 +320,8 @@ class _CompiledMLP:
     """The MLP behind one mixer."""
 
     def __init__(self, program: Program, mlp: GatedMLP, shifts: MLPShifts) -> None:
-        scheme, bits = program.scheme, program.scheme.activation_bits
-        self._norm = _residual_norm(program, mlp.norm_weight, shifts.norm)
+        scheme, bits = program.scheme, program.scheme.projection_input_bits
+        self._norm = _residual_norm(program, mlp.norm_weight, shifts.norm, bits)
         self._gate, self._up = _columns(mlp.gate.weight, bits), _columns(mlp.up.weight, bits)
         self._down = _columns(mlp.down.weight, bits)
         self._product = (
@@ -373,8 +378,9 @@ class CompiledProgram:
         self._vocabulary = program.shape.vocabulary
         self._embedding = (front.table << front.shift[:, None]).astype(np.float32)
         self._blocks = CompiledBlocks(program)
-        self._norm = _residual_norm(program, program.final_norm_weight, program.final_norm_shift)
-        self._head = _columns(program.head.weight, program.scheme.activation_bits)
+        bits, shift = program.scheme.activation_bits, program.final_norm_shift
+        self._norm = _residual_norm(program, program.final_norm_weight, shift, bits)
+        self._head = _columns(program.head.weight, bits)
         self._logits = (power_of_two(program.head_shift), _limit(program.scheme.logit_bits))
 
     def forward(self, tokens: Integers, state: State) -> Integers:

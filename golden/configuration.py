@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from golden.errors import InputError
+from golden.fixed_point import integer_range
 
 _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "weight_bits": (2, 8),
     "embedding_bits": (4, 8),
     "feature_bits": (8, 16),
     "convolution_weight_bits": (4, 8),
-    "activation_bits": (4, 8),
+    "activation_bits": (4, 16),
+    "projection_bits": (4, 16),
     "residual_bits": (10, 18),
     "norm_weight_bits": (8, 16),
     "decay_rate_bits": (4, 16),
@@ -25,7 +27,7 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "logit_bits": (8, 20),
     "rotation_bits": (8, 18),
 }
-
+_OPTIONAL = ("rotation_bits", "projection_bits")
 
 _SIZE_LIMIT = 1 << 20
 _TOKENS_LIMIT = 1 << 12
@@ -347,11 +349,14 @@ class DualScale:
 class Scheme:
     """Widths in bits of every kind of number in a program; exponents belong to the program.
 
-    ``dual_scale`` is None when the scan reads the same INT8 activation as x_proj.
+    ``dual_scale`` is None when the scan reads plain integers.
     ``feature_bits`` is the width of a frame network's input features; language models ignore it.
     ``decay_bits`` counts fractional bits: the decay ``exp(delta A)`` lies in 0..2**decay_bits.
     ``rotation_bits`` is the width of the gated values that a Hadamard transform rotates before they
     become out_proj's activations; None if nothing is rotated (Q10).
+    ``projection_bits`` is the width of what in_proj, x_proj and out_proj read, if it is another
+    than ``activation_bits``; the latter then holds for x, dt, B, C and the inputs of scan and head.
+    ``ternary`` restricts the blocks' matrices to -1, 0 and 1, stored in ``weight_bits`` = 2.
     """
 
     name: str
@@ -372,17 +377,34 @@ class Scheme:
     logit_bits: int = 16
     dual_scale: DualScale | None = None
     rotation_bits: int | None = None
+    projection_bits: int | None = None
+    ternary: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _WIDTH_LIMITS.items():
             value = getattr(self, name)
-            if name == "rotation_bits" and value is None:
+            if name in _OPTIONAL and value is None:
                 continue
             if not isinstance(value, int) or not low <= value <= high:
                 raise InputError(
                     f"{name} = {value!r} of scheme {self.name} is outside {low}..{high} bits; "
                     "choose a width in that range"
                 )
+        if self.ternary and self.weight_bits != 2:
+            raise InputError(
+                f"scheme {self.name} is ternary with weight_bits = {self.weight_bits}; "
+                "ternary weights take 2 bits"
+            )
+
+    @property
+    def weight_range(self) -> tuple[int, int]:
+        """Least and largest weight of the blocks' matrices."""
+        return (-1, 1) if self.ternary else integer_range(self.weight_bits)
+
+    @property
+    def projection_input_bits(self) -> int:
+        """Width of what in_proj, x_proj and out_proj read."""
+        return self.activation_bits if self.projection_bits is None else self.projection_bits
 
     @property
     def scan_input_bits(self) -> int:
@@ -396,8 +418,8 @@ class Scheme:
 
     @property
     def gated_bits(self) -> int:
-        """Width of a gated value: wider than an activation if it is still to be rotated."""
-        return self.activation_bits if self.rotation_bits is None else self.rotation_bits
+        """Width of a gated value: wider than out_proj's input if it is still to be rotated."""
+        return self.projection_input_bits if self.rotation_bits is None else self.rotation_bits
 
     @property
     def average_bits(self) -> int:
@@ -415,15 +437,35 @@ class Scheme:
         return self.state_bits + self.decay_bits + 2
 
 
+_SIX_BITS = DualScale(code_bits=5)
+"""The texts' codes up to 15, which are 6 bits with their flag."""
+
+
+def _rotated(name: str, **widths: Any) -> Scheme:
+    """Return a scheme whose gated values are rotated; finer decay rates lose 0.07 % less."""
+    return Scheme(name=name, rotation_bits=12, decay_rate_bits=12, **widths)
+
+
 SCHEMES: dict[str, Scheme] = {
-    "w8a8": Scheme(name="w8a8"),
-    "w4a8": Scheme(name="w4a8", weight_bits=4),
-    "w4a5-se": Scheme(name="w4a5-se", weight_bits=4, dual_scale=DualScale()),
-    "w8a8-h": Scheme(name="w8a8-h", rotation_bits=12),
-    "w4a8-h": Scheme(name="w4a8-h", weight_bits=4, rotation_bits=12),
-    "w4a5-se-h": Scheme(name="w4a5-se-h", weight_bits=4, dual_scale=DualScale(), rotation_bits=12),
-    "w4a4-h": Scheme(name="w4a4-h", weight_bits=4, activation_bits=4, rotation_bits=12),
+    scheme.name: scheme
+    for scheme in (
+        Scheme(name="w8a8"),
+        Scheme(name="w4a8", weight_bits=4),
+        # 16 bits of B and C would not fit the read-out's accumulator for 64 states and more.
+        Scheme(name="w4a16", weight_bits=4, activation_bits=12, projection_bits=16),
+        Scheme(name="w4a6-se", weight_bits=4, dual_scale=_SIX_BITS),
+        Scheme(name="w4a5-se", weight_bits=4, dual_scale=DualScale()),
+        Scheme(name="ternary", weight_bits=2, ternary=True),
+        _rotated("w8a8-h"),
+        _rotated("w4a8-h", weight_bits=4),
+        _rotated("w4a6-se-h", weight_bits=4, dual_scale=_SIX_BITS),
+        _rotated("w4a5-se-h", weight_bits=4, dual_scale=DualScale()),
+        # What a matrix reads is 4 bits, the scan and the head keep 8 (LightMamba, Wei et al. 2025).
+        _rotated("w4a4-h", weight_bits=4, projection_bits=4),
+        _rotated("ternary-h", weight_bits=2, ternary=True),
+    )
 }
+"""Schemes by name; ``-h`` rotates out_proj's input by a Hadamard transform."""
 
 PRESETS: dict[str, NetworkShape] = {
     "micro": NetworkShape(

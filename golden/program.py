@@ -274,6 +274,17 @@ class Program:
         return norm_shift(self.final_norm_weight_fraction, self.final_norm_fraction, "final norm")
 
     @property
+    def u_bits(self) -> int:
+        """Width of u: of what x_proj reads, or of what the scan does where there is no x_proj."""
+        scheme = self.scheme
+        return scheme.activation_bits if self.shape.heads else scheme.projection_input_bits
+
+    @property
+    def separate_scan_input(self) -> bool:
+        """Whether the scan's input is another tensor than u (Q7): dual scale or another width."""
+        return self.scheme.dual_scale is not None or self.u_bits != self.scheme.scan_input_bits
+
+    @property
     def gated_bits(self) -> int:
         """Width of a gated value: with heads that of the residual stream, as a norm reads it."""
         return self.scheme.residual_bits if self.shape.heads else self.scheme.gated_bits

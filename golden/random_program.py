@@ -85,6 +85,12 @@ class _RandomProgram:
         fraction = int(fraction_bits_for(weight.max(), bits))
         return to_fixed_point(weight, fraction, bits), fraction
 
+    def matrix(self, rows: int, columns: int, gain: float = 1.0) -> Linear:
+        """Draw a matrix of the blocks in the scheme's weights."""
+        scheme = self._scheme
+        linear = self.linear(rows, columns, scheme.weight_bits, gain)
+        return replace(linear, weight=np.clip(linear.weight, *scheme.weight_range))
+
     def jitter(self, center: int, size: int | None = None) -> Integers:
         return center + self._random.integers(-1, 2, size or self._shape.d_inner)
 
@@ -95,9 +101,9 @@ class _RandomProgram:
 
     def common_formats(self, norm_weight: int, x: Integers, gated: Integers) -> BlockFormats:
         scheme, shape = self._scheme, self._shape
-        spare, e = scheme.activation_bits - 8, shape.d_inner
-        u, u_channel = 5 + spare, self._scales.integers(-1, 2, e)
-        scan_u = 3 + u_channel if scheme.dual_scale else u + u_channel
+        spare, wide, e = scheme.projection_input_bits - 8, scheme.activation_bits - 8, shape.d_inner
+        u, u_channel = 5 + (wide if shape.heads else spare), self._scales.integers(-1, 2, e)
+        scan_u = (3 if scheme.dual_scale else 5 + wide) + u_channel
         # B and C are channels of u with heads, all of one format.
         u_channel = np.pad(u_channel, (0, shape.convolution_channels - e))
         rotated = scheme.rotation_bits is not None
@@ -141,9 +147,9 @@ class _RandomProgram:
         e, c, n = shape.d_inner, shape.convolution_channels, shape.d_state
         norm_weight, norm_fraction = self.norm_weight(shape.d_model)
         formats = self.formats(norm_fraction)
-        in_proj = self.linear(shape.in_projected, shape.d_model, scheme.weight_bits, gain=1.5)
+        in_proj = self.matrix(shape.in_projected, shape.d_model, gain=1.5)
         taps = self.linear(c, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
-        dt_proj = self.linear(e, shape.dt_rank, scheme.weight_bits) if shape.dt_rank else None
+        dt_proj = self.matrix(e, shape.dt_rank) if shape.dt_rank else None
         delta = np.exp(random.uniform(np.log(1e-3), np.log(0.5), shape.step_sizes))
         dt_bias = delta + np.log(-np.expm1(-delta))
         if shape.heads is None:
@@ -166,7 +172,7 @@ class _RandomProgram:
                 rate, formats.decay_rate, scheme.decay_rate_bits, signed=False
             ),
             skip=to_fixed_point(random.uniform(0.5, 1.5, e), skip_fraction, scheme.skip_bits),
-            out_proj=self.linear(shape.d_model, e, scheme.weight_bits, gain=2.0**-self.spread),
+            out_proj=self.matrix(shape.d_model, e, gain=2.0**-self.spread),
             formats=formats,
         )
 
@@ -176,7 +182,7 @@ class _RandomProgram:
         shape, scheme, random = self._shape, self._scheme, self._random
         if dt_proj is not None:
             return ProjectedSelection(
-                x_proj=self.linear(shape.projected, shape.d_inner, scheme.weight_bits, gain=1.5),
+                x_proj=self.matrix(shape.projected, shape.d_inner, gain=1.5),
                 dt_proj=Linear(
                     weight=dt_proj.weight,
                     fraction_bits=dt_proj.fraction_bits,
@@ -197,7 +203,7 @@ class _RandomProgram:
 
     def average_layer(self) -> AverageLayer:
         shape, scheme = self._shape, self._scheme
-        e, bits = shape.d_inner, scheme.weight_bits
+        e = shape.d_inner
         norm_weight, norm_fraction = self.norm_weight(shape.d_model)
         x = np.full(e, ACTIVATION_INPUT_FRACTION)
         if shape.convolved:
@@ -211,10 +217,10 @@ class _RandomProgram:
             convolution = self._with_bias(taps, formats.x, 0.5)
         return AverageLayer(
             norm_weight=norm_weight,
-            in_proj=self.linear(shape.in_projected, shape.d_model, bits, gain=1.5),
+            in_proj=self.matrix(shape.in_projected, shape.d_model, gain=1.5),
             convolution=convolution,
-            dt_proj=self._with_bias(self.linear(e, e, bits, gain=3.0), formats.u, 2.0),
-            out_proj=self.linear(shape.d_model, e, bits, gain=2.0**-self.spread),
+            dt_proj=self._with_bias(self.matrix(e, e, gain=3.0), formats.u, 2.0),
+            out_proj=self.matrix(shape.d_model, e, gain=2.0**-self.spread),
             formats=formats,
         )
 
@@ -225,14 +231,14 @@ class _RandomProgram:
     def mlp(self, hidden: int) -> GatedMLP:
         """Draw the MLP behind a mixer."""
         scheme, d = self._scheme, self._shape.d_model
-        spare = scheme.activation_bits - 8
+        spare = scheme.projection_input_bits - 8
         norm_weight, norm_fraction = self.norm_weight(d)
         up, channel = self._random.integers(-1, 2, (2, hidden))
         return GatedMLP(
             norm_weight=norm_weight,
-            gate=self.linear(hidden, d, scheme.weight_bits, gain=1.5),
-            up=self.linear(hidden, d, scheme.weight_bits, gain=1.5),
-            down=self.linear(d, hidden, scheme.weight_bits),
+            gate=self.matrix(hidden, d, gain=1.5),
+            up=self.matrix(hidden, d, gain=1.5),
+            down=self.matrix(d, hidden),
             formats=MLPFormats(
                 norm_weight=norm_fraction,
                 norm=5 + spare,

@@ -140,7 +140,7 @@ class ReferenceBlocks:
             layer.norm_weight,
             epsilon=self._epsilon,
             shift=shifts.norm,
-            bits=bits,
+            bits=scheme.projection_input_bits,
             table=program.tables.reciprocal,
         )  # b l d
         probe("norm", index, norm)
@@ -170,7 +170,9 @@ class ReferenceBlocks:
             gated = self._gated_norm(index, gated)  # b l e
             probe("normed", index, gated)
         if shifts.rotated is not None:
-            gated = requantize(hadamard.transform(gated), shifts.rotated, bits)  # b l e
+            gated = requantize(
+                hadamard.transform(gated), shifts.rotated, scheme.projection_input_bits
+            )  # b l e
             probe("rotated", index, gated)
         out = requantize(
             accumulate(layer.out_proj.weight, gated), shifts.out, scheme.residual_bits
@@ -189,7 +191,7 @@ class ReferenceBlocks:
             mlp.norm_weight,
             epsilon=self._epsilon,
             shift=shifts.norm,
-            bits=scheme.activation_bits,
+            bits=scheme.projection_input_bits,
             table=program.tables.reciprocal,
         )  # b l d
         probe("mlp_norm", index, norm)
@@ -198,7 +200,7 @@ class ReferenceBlocks:
         probe("mlp_gate", index, gate)
         up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)
         probe("up", index, up)
-        gated = requantize(up * gate, shifts.gated, scheme.activation_bits)  # b l m
+        gated = requantize(up * gate, shifts.gated, scheme.projection_input_bits)  # b l m
         probe("mlp_gated", index, gated)
         out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)
         residual = requantize(residual + out, 0, scheme.residual_bits)  # b l d
@@ -220,16 +222,17 @@ class ReferenceBlocks:
         return requantize(total, shift, ACTIVATION_INPUT_BITS), window
 
     def _scan_input(self, index: int, mixed: Integers, probe: Probe) -> tuple[Integers, Integers]:
-        """Return u (b, l, c) and the scan's x (b, l, e), INT8 itself or dual scale (Q7)."""
+        """Return u (b, l, c) and the scan's x (b, l, e), stored in their own ways (Q7)."""
         program, shifts = self.program, self.program.shifts[index]
         e = program.shape.d_inner
         activated = silu(mixed, program.tables.silu)  # b l c
-        u = requantize(activated, shifts.u, program.scheme.activation_bits)
+        u = requantize(activated, shifts.u, program.u_bits)
         probe("u", index, u)
         dual = program.scheme.dual_scale
         if dual is None:
-            probe("scan_u", index, u[..., :e])
-            return u, u[..., :e]
+            scan_u = requantize(activated[..., :e], shifts.scan_u, program.scheme.scan_input_bits)
+            probe("scan_u", index, scan_u)
+            return u, scan_u
         code, flag = dual_scale.encode(activated[..., :e], shifts.scan_u, dual)
         probe("scan_u", index, dual_scale.pack(code, flag, dual))
         return u, dual_scale.decode(code, flag, dual)

@@ -142,11 +142,21 @@ def _check_language_model(program: Program) -> None:
     _check_linear("head", program.head, sizes, scheme.embedding_bits, scheme.activation_bits)
 
 
+def _check_ternary(program: Program, matrices: dict[str, Linear], name: str) -> None:
+    """Check that a ternary scheme's matrices hold nothing but -1, 0 and 1."""
+    for matrix, linear in matrices.items() if program.scheme.ternary else ():
+        if linear.weight.min() < -1:
+            raise InputError(
+                f"{name}.{matrix}.weight holds {linear.weight.min()}, scheme "
+                f"{program.scheme.name} is ternary; round to -1, 0 and 1"
+            )
+
+
 def _check_block(program: Program, block: Block, name: str) -> None:
     """Check what every kind of block has."""
     shape, scheme, formats = program.shape, program.scheme, block.formats
     d, e = shape.d_model, shape.d_inner
-    inputs, weights = scheme.activation_bits, scheme.weight_bits
+    inputs, weights = scheme.projection_input_bits, scheme.weight_bits
     _check(f"{name}.norm_weight", block.norm_weight, (d,), scheme.norm_weight_bits)
     _check_linear(f"{name}.in_proj", block.in_proj, (shape.in_projected, d), weights, inputs)
     _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs)
@@ -154,7 +164,7 @@ def _check_block(program: Program, block: Block, name: str) -> None:
     for tensor, size in (("x", c), ("u_channel", c), ("scan_u", e), ("gated_channel", e)):
         _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (size,), 8)
     u = (formats.u + formats.u_channel)[:e]
-    if scheme.dual_scale is None and np.any(formats.scan_u != u):
+    if not program.separate_scan_input and np.any(formats.scan_u != u):
         channel = int(np.flatnonzero(formats.scan_u != u)[0])
         raise InputError(
             f"{name} gives channel {channel} of the scan input {formats.scan_u[channel]} fraction "
@@ -162,6 +172,7 @@ def _check_block(program: Program, block: Block, name: str) -> None:
             "must be equal"
         )
     _check_rotation(program, formats, name)
+    _check_ternary(program, {"in_proj": block.in_proj, "out_proj": block.out_proj}, name)
 
 
 def _check_convolution(program: Program, convolution: Linear, name: str) -> None:
@@ -176,9 +187,10 @@ def _check_projections(program: Program, layer: Layer, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     inputs, weights = scheme.activation_bits, scheme.weight_bits
     sizes = (shape.projected, shape.d_inner)
-    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, inputs)
+    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, scheme.projection_input_bits)
     sizes = (shape.d_inner, shape.dt_rank)
     _check_linear(f"{name}.dt_proj", layer.dt_proj, sizes, weights, inputs)
+    _check_ternary(program, {"x_proj": layer.x_proj, "dt_proj": layer.dt_proj}, name)
     if layer.dt_proj.bias is None:
         raise InputError(f"{name} lacks the bias of dt_proj; store zeros instead")
 
@@ -257,8 +269,9 @@ def _check_average(program: Program, layer: AverageLayer, name: str) -> None:
         )
     sizes = (e, e)
     _check_linear(
-        f"{name}.dt_proj", layer.dt_proj, sizes, scheme.weight_bits, scheme.activation_bits
+        f"{name}.dt_proj", layer.dt_proj, sizes, scheme.weight_bits, scheme.projection_input_bits
     )
+    _check_ternary(program, {"dt_proj": layer.dt_proj}, name)
 
 
 def _check_layers(program: Program) -> None:
@@ -281,13 +294,15 @@ def _check_layers(program: Program) -> None:
 def _check_mlp(program: Program, mlp: GatedMLP, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     assert shape.mlp is not None  # checked by validate
-    d, h, weights, inputs = shape.d_model, shape.mlp, scheme.weight_bits, scheme.activation_bits
+    d, h = shape.d_model, shape.mlp
+    weights, inputs = scheme.weight_bits, scheme.projection_input_bits
     _check(f"{name}.norm_weight", mlp.norm_weight, (d,), scheme.norm_weight_bits)
     for matrix, sizes in (("gate", (h, d)), ("up", (h, d)), ("down", (d, h))):
         linear: Linear = getattr(mlp, matrix)
         _check_linear(f"{name}.{matrix}", linear, sizes, weights, inputs)
         if linear.bias is not None:
             raise InputError(f"{name}.{matrix} has a bias; an MLP has none, train without")
+        _check_ternary(program, {matrix: linear}, name)
     for tensor in ("up", "gated_channel"):
         _check(f"{name}.formats.{tensor}", getattr(mlp.formats, tensor), (h,), 8)
 

@@ -7,6 +7,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.configuration import Scheme
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation import EvenActivation
@@ -21,8 +22,8 @@ class ActivationStage(wiring.Component):
     """``u = requantize(SiLU(convolution))`` and ``gate = requantize(SiLU(z))`` on one table.
 
     The schedule never sends two branches in one cycle. An MLP's z comes in at the same port as a
-    mixer's, marked, and its gate leaves marked. With dual scale the scan's input is
-    encoded from the unrounded SiLU beside u (Q7); otherwise it is u itself.
+    mixer's, marked, and its gate leaves marked. With dual scale, or if the scan reads another
+    width than x_proj, its input is stored from the unrounded SiLU beside u (Q7); otherwise it is u.
 
     Latency: ``latency`` to u and gate, ``code_latency`` to the scan's input. Throughput: one
     element a cycle.
@@ -61,24 +62,21 @@ class ActivationStage(wiring.Component):
         self._requantizer = PlannedRequantizer(
             plan=self._plan,
             input_width=len(self._silu.o),
-            output_width=max(scheme.activation_bits, scheme.gate_bits),
+            output_width=max(program.u_bits, scheme.gate_bits),
         )
-        self._encoder: DualScaleEncoder | None = None
+        self._encoder: DualScaleEncoder | PlannedRequantizer | None = None
         self._word_bits = self._plan.bits
-        if scheme.dual_scale is not None:
+        if program.separate_scan_input:
             code_shifts = np.concatenate([shifts.scan_u for shifts in program.shifts])
             code_plan = ShiftPlan.covering([code_shifts])
             codes = code_plan.stored(code_shifts)
             words = [u | code << self._plan.bits for u, code in zip(words, codes, strict=True)]
             self._word_bits += code_plan.bits
-            self._encoder = DualScaleEncoder(
-                dual_scale=scheme.dual_scale, input_width=len(self._silu.o), plan=code_plan
-            )
+            self._encoder = _encoder(scheme, len(self._silu.o), code_plan)
         # One word a channel: the shift of u, and above it that of the scan's code.
         self._shifts = ParameterMemory(
             name=f"{prefix}activation_shifts", width=self._word_bits, words=words, plan=plan
         )
-        activation = signed(scheme.activation_bits)
         index = range(max(shape.d_inner, shape.mlp or 0))
         members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
         for name, width in (
@@ -91,7 +89,7 @@ class ActivationStage(wiring.Component):
                 f"{name}_value": In(width),
             }
         for name, width in (
-            ("u", activation),
+            ("u", signed(program.u_bits)),
             ("scan_u", scheme.scan_storage_bits),
             ("gate", signed(scheme.gate_bits)),
         ):
@@ -112,9 +110,9 @@ class ActivationStage(wiring.Component):
     @property
     def code_latency(self) -> int:
         """Cycles from SiLU's input to the scan's stored input."""
-        if self._encoder is None:
-            return self.latency
-        return self._silu.latency + self._encoder.latency
+        if isinstance(self._encoder, DualScaleEncoder):
+            return self._silu.latency + self._encoder.latency
+        return self.latency
 
     def elaborate(self, platform: object) -> Module:
         del platform
@@ -172,7 +170,7 @@ class ActivationStage(wiring.Component):
         return delayed(m, memory.data, wait, name="channel_shift")
 
     def _store_scan_input(self, m: Module, is_u: Value, index: Value, shift: Value) -> None:
-        """Drive the scan's input: u itself, or the dual-scale code of the unrounded value."""
+        """Drive the scan's input: u itself, or what is stored of the unrounded value."""
         if self._encoder is None:
             m.d.comb += [
                 self.scan_u_valid.eq(self.u_valid),
@@ -181,10 +179,25 @@ class ActivationStage(wiring.Component):
             ]
             return
         m.submodules.encoder = encoder = self._encoder
+        # Plain integers leave in step with u, which is saturated once more.
+        wait = self.code_latency - self._silu.latency
         m.d.comb += [
             encoder.i.eq(self._silu.o),
             encoder.shift.eq(shift),
-            self.scan_u_valid.eq(delayed(m, is_u, encoder.latency, name="scan_u_valid")),
-            self.scan_u_index.eq(delayed(m, index, encoder.latency, name="scan_u_index")),
-            self.scan_u_value.eq(encoder.o),
+            self.scan_u_valid.eq(delayed(m, is_u, wait, name="scan_u_valid")),
+            self.scan_u_index.eq(delayed(m, index, wait, name="scan_u_index")),
+            self.scan_u_value.eq(
+                delayed(m, encoder.o, wait - encoder.latency, name="scan_u_value")
+            ),
         ]
+
+
+def _encoder(
+    scheme: Scheme, input_width: int, plan: ShiftPlan
+) -> DualScaleEncoder | PlannedRequantizer:
+    """Return what turns SiLU's output into the scan's stored input."""
+    if scheme.dual_scale is None:
+        return PlannedRequantizer(
+            plan=plan, input_width=input_width, output_width=scheme.scan_storage_bits
+        )
+    return DualScaleEncoder(dual_scale=scheme.dual_scale, input_width=input_width, plan=plan)

@@ -17,3 +17,13 @@ def clamped(value: Value, bits: int) -> Value:
     upper = value[bits - 1 :]
     fits = upper.all() | ~upper.any()
     return Mux(fits, value[:bits].as_signed(), Mux(value[-1], -high - 1, high))
+
+
+def clamped_if(condition: Value, value: Value, bits: int, other_bits: int) -> Value:
+    """Return ``value`` saturated to ``bits`` where ``condition`` holds, else to ``other_bits``.
+
+    As wide as the wider of the two; no multiplexer where they are equal.
+    """
+    if bits == other_bits:
+        return clamped(value, bits)
+    return Mux(condition, clamped(value, bits), clamped(value, other_bits))

@@ -32,18 +32,19 @@ SETTLE_MARGIN = 16
 def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
     """Return width and signedness of every probe point, in the order of the network."""
     scheme, bits = program.scheme, program.scheme.activation_bits
-    rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
+    inputs = scheme.projection_input_bits
+    rotated = {} if scheme.rotation_bits is None else {"rotated": (inputs, True)}
     mlp = {} if program.mlps is None else {
         "mlp_gate": (scheme.gate_bits, True),
         "up": (scheme.scan_output_bits, True),
-        "mlp_gated": (bits, True),
+        "mlp_gated": (inputs, True),
     }  # fmt: skip
     return {
         "residual": (scheme.residual_bits, True),
-        "norm": (bits, True),
+        "norm": (max(inputs, bits), True),
         "x": (bits, True),
         "convolution": (ACTIVATION_INPUT_BITS, True),
-        "u": (bits, True),
+        "u": (inputs, True),
         "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
         "projected": (bits, True),
         "gate": (scheme.gate_bits, True),

@@ -41,8 +41,8 @@ class GatedProduct(wiring.Component):
         Write port of the gates.
     up_valid, up_index, up_value : In(1), In(range(H)), In(signed(scan_output_bits))
         What the gate multiplies.
-    gated_valid, gated_index, gated_value : Out(1), Out(range(H)), Out(signed(activation_bits))
-        Result.
+    gated_valid, gated_index, gated_value : Out(1), Out(range(H)), Out(signed(width))
+        Result, ``projection_input_bits`` wide.
     """
 
     def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
@@ -61,7 +61,7 @@ class GatedProduct(wiring.Component):
         self._requantizer = PlannedRequantizer(
             plan=shift_plan,
             input_width=scheme.scan_output_bits + scheme.gate_bits,
-            output_width=scheme.activation_bits,
+            output_width=scheme.projection_input_bits,
         )
         index = index_bits(self._hidden)
         super().__init__(
@@ -74,7 +74,7 @@ class GatedProduct(wiring.Component):
                 "up_value": In(signed(scheme.scan_output_bits)),
                 "gated_valid": Out(1),
                 "gated_index": Out(index),
-                "gated_value": Out(signed(scheme.activation_bits)),
+                "gated_value": Out(signed(scheme.projection_input_bits)),
             }
         )
 

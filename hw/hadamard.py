@@ -218,7 +218,7 @@ class HadamardRotation(wiring.Component):
     layer : In(index_bits(L))
         Layer of the rows, for E cycles from ``layer_lead`` cycles before row 0 on.
     rotated_valid, rotated_index, rotated_value : Out
-        Row of the transform; signed(activation_bits).
+        Row of the transform; signed(projection_input_bits).
 
     Raises
     ------
@@ -251,7 +251,7 @@ class HadamardRotation(wiring.Component):
             plan=plan,
         )
         self._requantizer = PlannedRequantizer(
-            plan=amounts, input_width=width, output_width=scheme.activation_bits
+            plan=amounts, input_width=width, output_width=scheme.projection_input_bits
         )
         super().__init__(
             {
@@ -260,7 +260,7 @@ class HadamardRotation(wiring.Component):
                 "layer": In(index_bits(self._layers)),
                 "rotated_valid": Out(1),
                 "rotated_index": Out(index_bits(order)),
-                "rotated_value": Out(signed(scheme.activation_bits)),
+                "rotated_value": Out(signed(scheme.projection_input_bits)),
             }
         )
 

@@ -14,6 +14,7 @@ from golden.operations.normalization import (
     epsilon_integer,
 )
 from golden.program import Program
+from hw.clamp import clamped_if
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import PlannedRequantizer, delayed, select_constant
 from hw.reciprocal_root import ReciprocalRoot
@@ -58,8 +59,8 @@ class ResidualNorm(wiring.Component):
         What a layer adds, residual integers. Never in a cycle or a pass with a load.
     residual_valid, residual_value : Out(1), Out(signed(residual_bits))
         Probe: element as written, ``residual_latency`` cycles after its load or add.
-    norm_valid, norm_index, norm_value : Out(1), Out(range(D)), Out(signed(activation_bits))
-        Normalised element.
+    norm_valid, norm_index, norm_value : Out(1), Out(range(D)), Out(signed(width))
+        Normalised element, as wide as the wider of what blocks and head read.
 
     Raises
     ------
@@ -72,6 +73,8 @@ class ResidualNorm(wiring.Component):
     def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
         shape, scheme = program.shape, program.scheme
         self._size, self._bits = shape.d_model, scheme.residual_bits
+        # Of an element for the head, and of one for a block.
+        self._widths = (scheme.activation_bits, scheme.projection_input_bits)
         self._weight_bits = scheme.norm_weight_bits
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
         largest = (self._size << (2 * (self._bits - 1))) + self._epsilon
@@ -96,7 +99,7 @@ class ResidualNorm(wiring.Component):
         self._narrow = PlannedRequantizer(
             plan=shift_plan,
             input_width=NORMALIZED_BITS + self._weight_bits,
-            output_width=scheme.activation_bits,
+            output_width=max(self._widths),
         )
         element = signed(self._bits)
         super().__init__(
@@ -111,7 +114,7 @@ class ResidualNorm(wiring.Component):
                 "residual_value": Out(element),
                 "norm_valid": Out(1),
                 "norm_index": Out(range(self._size)),
-                "norm_value": Out(signed(scheme.activation_bits)),
+                "norm_value": Out(signed(max(self._widths))),
             }
         )
 
@@ -154,8 +157,8 @@ class ResidualNorm(wiring.Component):
             m.d.sync += reading.eq(0)
         weight_delay = 2 + self._normalize.latency - self._weights.latency
         weight_read = delayed(m, reading, weight_delay, name="weight_read")
-        shift = self._select_weights(m, begin & load_pass, begin, weight_read)
-        self._scale(m, stored, shift)
+        shift, final = self._select_weights(m, begin & load_pass, begin, weight_read)
+        self._scale(m, stored, shift, final)
         norm_valid = delayed(m, reading, self.latency - self.duration + self._size, name="norm")
         m.d.comb += self.norm_valid.eq(norm_valid)
         with m.If(norm_valid):
@@ -214,12 +217,20 @@ class ResidualNorm(wiring.Component):
             m.d.sync += total.eq(total + square)
         m.d.comb += [root.total.eq(total), root.valid.eq(complete)]
 
-    def _select_weights(self, m: Module, first: Value, begin: Value, read: Value) -> Value:
-        """Address the weights, one set after the other, and return the set's stored shift."""
+    def _select_weights(
+        self, m: Module, first: Value, begin: Value, read: Value
+    ) -> tuple[Value, Value]:
+        """Address the weights, one set after the other.
+
+        Returns the set's stored shift, and whether it is the final norm's.
+        """
         m.submodules.weights = weights = self._weights
         weight_set = Signal(range(len(self._shifts)))
-        shift = Signal(self._shift_bits)
-        m.d.sync += shift.eq(select_constant(weight_set, self._shifts, self._shift_bits))
+        shift, final = Signal(self._shift_bits), Signal()
+        m.d.sync += [
+            shift.eq(select_constant(weight_set, self._shifts, self._shift_bits)),
+            final.eq(weight_set == len(self._shifts) - 1),
+        ]
         # Sets follow each other in the memory, so that the address only ever counts.
         with m.If(first):
             m.d.sync += [weight_set.eq(0), weights.address.eq(0)]
@@ -227,10 +238,10 @@ class ResidualNorm(wiring.Component):
             m.d.sync += weight_set.eq(weight_set + 1)
         with m.Elif(read):
             m.d.sync += weights.address.eq(weights.address + 1)
-        return shift
+        return shift, final
 
-    def _scale(self, m: Module, stored: Value, shift: Value) -> None:
-        """Multiply with the root, then with the weight."""
+    def _scale(self, m: Module, stored: Value, shift: Value, final: Value) -> None:
+        """Multiply with the root, then with the weight; ``final`` is in step with ``shift``."""
         m.submodules.normalize = normalize = self._normalize
         m.submodules.narrow = narrow = self._narrow
         product = Signal(normalize.i.shape(), reset_less=True)
@@ -244,7 +255,11 @@ class ResidualNorm(wiring.Component):
             normalize.shift.eq(self._root.exponent),
             narrow.i.eq(weighted),
             narrow.shift.eq(shift),
-            self.norm_value.eq(narrow.o),
+            self.norm_value.eq(
+                clamped_if(
+                    delayed(m, final, narrow.latency, name="final_norm"), narrow.o, *self._widths
+                )
+            ),
         ]
 
 

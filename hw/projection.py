@@ -143,25 +143,29 @@ class Projection(wiring.Component):
         self._shifts = ShiftPlan.covering(shifts)
         self._stored_shifts = [amount for shift in shifts for amount in self._shifts.stored(shift)]
         self.wide_bits = max(ACTIVATION_INPUT_BITS, scheme.residual_bits)
-        self.accumulator_bits = max(
-            accumulator_bound(product.weight, scheme.activation_bits).bit_length() + 1
-            for product in self.products.values()
-        )
-        self.accumulator_bits = max(
-            self.accumulator_bits, self._lane_weight_bits + scheme.activation_bits
-        )
-        # The MLP's gated values follow out_proj's, so that one buffer serves both.
-        gated = max(shape.d_inner, shape.mlp or 0)
-        self._depths = {"norm": shape.d_model, "u": shape.d_inner, "gated": gated}
+        inputs = scheme.projection_input_bits
+        # The norm's buffer also serves the head.
+        self._input_bits = max(inputs, scheme.activation_bits)
+        self.accumulator_bits = self._lane_weight_bits + self._input_bits
+        for (name, _layer), product in self.products.items():
+            bits = scheme.activation_bits if name == "head" else inputs
+            bound = accumulator_bound(product.weight, bits)
+            self.accumulator_bits = max(self.accumulator_bits, bound.bit_length() + 1)
+        self._sources = {
+            "norm": (shape.d_model, self._input_bits),
+            "u": (shape.d_inner, inputs),
+            # The MLP's gated values follow out_proj's, so that one buffer serves both.
+            "gated": (max(shape.d_inner, shape.mlp or 0), inputs),
+        }
         self._destinations = DESTINATIONS + (() if shape.mlp is None else MLP_DESTINATIONS)
         members: dict[str, In | Out] = {"start": In(1)}
         for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
             members[name] = In(self.limits[name.removesuffix("_operand")].bit_length() or 1)
-        for name, depth in self._depths.items():
+        for name, (depth, bits) in self._sources.items():
             members |= {
                 f"{name}_valid": In(1),
                 f"{name}_index": In(range(depth)),
-                f"{name}_value": In(signed(scheme.activation_bits)),
+                f"{name}_value": In(signed(bits)),
             }
         members |= {f"{name}_valid": Out(1) for name in self._destinations}
         members |= {
@@ -225,7 +229,6 @@ class Projection(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        scheme = self._program.scheme
         m.submodules.controller = controller = ArrayController(
             lanes=self._lanes, limits=self.limits
         )
@@ -235,7 +238,7 @@ class Projection(wiring.Component):
         m.submodules.array = array = MacArray(
             lanes=self._lanes,
             weight_bits=self._lane_weight_bits,
-            input_bits=scheme.activation_bits,
+            input_bits=self._input_bits,
             accumulator_bits=self.accumulator_bits,
             multipliers=self._plan.multipliers,
         )
@@ -246,8 +249,8 @@ class Projection(wiring.Component):
     def _read_operands(self, m: Module, controller: ArrayController, array: MacArray) -> None:
         """Bring element and weights to the lanes three cycles after the element is addressed."""
         elements = []
-        for name, depth in self._depths.items():
-            buffer = VectorBuffer(depth=depth, width=self._program.scheme.activation_bits)
+        for name, (depth, bits) in self._sources.items():
+            buffer = VectorBuffer(depth=depth, width=bits)
             m.submodules[f"{name}_buffer"] = buffer
             m.d.comb += [
                 buffer.valid.eq(getattr(self, f"{name}_valid")),
@@ -255,7 +258,7 @@ class Projection(wiring.Component):
                 buffer.value.eq(getattr(self, f"{name}_value")),
                 buffer.read_index.eq(controller.element),
             ]
-            elements.append(buffer.read_value)
+            elements.append(buffer.read_value.as_signed())
         source = delayed(m, controller.source, 2, name="source")
         last = controller.last & controller.element_valid
         weights = self._weights(m, controller)

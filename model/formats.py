@@ -143,13 +143,15 @@ def choose_formats(
     def find(name: str, bits: int, *, signed: bool = True, per_channel: bool = False) -> Any:
         return choice.fraction(samples[name], bits, depth, signed=signed, per_channel=per_channel)
 
-    bits = scheme.activation_bits
+    bits, projection = scheme.activation_bits, scheme.projection_input_bits
     c = find("c", bits)
-    u, u_channel = split_channels(find("u", bits, per_channel=True))
+    u, u_channel = split_channels(find("u", projection, per_channel=True))
     dual = scheme.dual_scale
     scan_u = u + u_channel
     if dual is not None:
         scan_u = _dual_scale_fractions(samples["u"], dual, choice.dual_scale_rule)
+    elif projection != bits:
+        scan_u = find("u", scheme.scan_input_bits, per_channel=True)
     states = np.moveaxis(samples["state"], 1, 2)  # samples n e
     state = choice.fraction(
         states.reshape(-1, states.shape[2]), scheme.state_bits, depth, per_channel=True
@@ -165,11 +167,11 @@ def choose_formats(
         rotation = find("gated", scheme.rotation_bits)
         inputs = inputs @ hadamard_columns(inputs.shape[1])
     gated, gated_channel = split_channels(
-        choice.fraction(inputs, bits, depth, per_channel=True), choice.gated_surplus
+        choice.fraction(inputs, projection, depth, per_channel=True), choice.gated_surplus
     )
     return LayerFormats(
         norm_weight=0,  # follows from the weight when building
-        norm=find("norm", bits),
+        norm=find("norm", projection),
         x=find("x", bits, per_channel=True),
         u=u,
         u_channel=u_channel,

@@ -17,6 +17,7 @@ from golden.configuration import Scheme
 from golden.fixed_point import (
     Integers,
     fraction_bits_for,
+    integer_range,
     requantize,
     saturate,
     to_fixed_point,
@@ -157,7 +158,7 @@ class FrameQuantizer:
         columns = np.ldexp(1.0, -channel)
         inputs = to_real(integers.reshape(flat.shape), fraction)
         moments, weight = inputs.T @ inputs, self._parameters.projection * columns
-        rounded = round_rows(weight, scheme.embedding_bits, moments)
+        rounded = round_rows(weight, integer_range(scheme.embedding_bits), moments)
         made = (inputs @ rounded.real.T).reshape(self._embedded.shape)
         bias = (self._embedded - made).mean(axis=0)  # T d
         front = FeatureEmbedding(
@@ -175,7 +176,7 @@ class FrameQuantizer:
         layer, samples = self._parameters.network.layers[index], values.samples
         if not self._choice.rotate:
             layer, samples["norm"] = smooth_norm(
-                layer, samples["norm"], self._scheme.activation_bits
+                layer, samples["norm"], self._scheme.projection_input_bits
             )
         depth = (index, self._shape.n_layer)
         formats = choose_formats(samples, layer, self._scheme, self._choice.formats, depth)
@@ -219,7 +220,10 @@ class FrameQuantizer:
         if strength is not None:
             weight = refit(weight, moments, centred.T @ (wanted - target), strength)
         rounded: RoundedRows = round_rows(
-            weight, self._scheme.embedding_bits, moments, compensate=self._choice.weights.compensate
+            weight,
+            integer_range(self._scheme.embedding_bits),
+            moments,
+            compensate=self._choice.weights.compensate,
         )
         bias = target - rounded.real @ mean
         return Linear(

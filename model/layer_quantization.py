@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from golden.compiled import CompiledBlocks
 from golden.configuration import NetworkShape, Scheme
-from golden.fixed_point import Integers, requantize, to_real
+from golden.fixed_point import Integers, integer_range, requantize, to_real
 from golden.layer import LayerFormats
 from golden.operations.linear import accumulate
 from golden.program import Program
@@ -58,7 +58,7 @@ def _flat(values: Array) -> Array:
 
 def round_taps(taps: Array, bits: int) -> RoundedRows:
     """Round the convolution's taps (e, K) to nearest."""
-    return round_rows(taps, bits, compensate=False)
+    return round_rows(taps, integer_range(bits), compensate=False)
 
 
 class LayerQuantizer:
@@ -92,15 +92,10 @@ class LayerQuantizer:
         """Return the draft and the residual stream after the block (b, l, d)."""
         scheme, choice = self._scheme, self._choice
         nothing = {
-            name: round_rows(getattr(parameters, name), bits, compensate=False)
-            for name, bits in (
-                ("in_proj", scheme.weight_bits),
-                ("taps", scheme.convolution_weight_bits),
-                ("x_proj", scheme.weight_bits),
-                ("dt_proj", scheme.weight_bits),
-                ("out_proj", scheme.weight_bits),
-            )
+            name: round_rows(getattr(parameters, name), scheme.weight_range, compensate=False)
+            for name in ("in_proj", "x_proj", "dt_proj", "out_proj")
         }
+        nothing["taps"] = round_taps(parameters.taps, scheme.convolution_weight_bits)
         draft = LayerDraft(parameters=parameters, reference=parameters, formats=formats, **nothing)
         draft = self._in_proj(draft)
         draft = self._taps(draft)
@@ -155,11 +150,11 @@ class LayerQuantizer:
         self, weight: Array, inputs: Array, wanted: Array, strength: float | None
     ) -> RoundedRows:
         """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it."""
-        x, bits = _flat(inputs), self._scheme.weight_bits
+        x, limits = _flat(inputs), self._scheme.weight_range
         moments = x.T @ x
         if strength is not None:
             weight = refit(weight, moments, x.T @ _flat(wanted), strength)
-        return round_rows(weight, bits, moments, compensate=self._choice.compensate)
+        return round_rows(weight, limits, moments, compensate=self._choice.compensate)
 
     def _in_proj(self, draft: LayerDraft) -> LayerDraft:
         """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""
@@ -170,13 +165,13 @@ class LayerQuantizer:
         if self._choice.refit_strength is not None:
             wanted = np.concatenate([self._wanted["x"], self._wanted["z"]], axis=-1)
             weight = refit(weight, moments, norm.T @ _flat(wanted), self._choice.refit_strength)
-        bits, compensate = self._scheme.weight_bits, self._choice.compensate
-        z = round_rows(weight[e:], bits, moments, compensate=compensate)
-        best = round_rows(weight[:e], bits, moments, compensate=compensate)
+        limits, compensate = self._scheme.weight_range, self._choice.compensate
+        z = round_rows(weight[e:], limits, moments, compensate=compensate)
+        best = round_rows(weight[:e], limits, moments, compensate=compensate)
         factor = np.ones(e)
         for step in range(1, self._choice.scales):
             scale = 2.0 ** (step / self._choice.scales)
-            other = round_rows(weight[:e] * scale, bits, moments, compensate=compensate)
+            other = round_rows(weight[:e] * scale, limits, moments, compensate=compensate)
             better = other.error / scale**2 < best.error / factor**2
             best = _choose(better, other, best)
             factor = np.where(better, scale, factor)

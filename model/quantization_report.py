@@ -103,7 +103,7 @@ class _Rounding:
 
     def __call__(self, name: str, layer: int, value: Array) -> Array:
         program, scheme = self._program, self._program.scheme
-        bits = scheme.activation_bits
+        bits, inputs = scheme.activation_bits, scheme.projection_input_bits
         if layer < 0 and name == "norm" and self._stage == "final norm":
             return _round(value, program.final_norm_fraction, bits)
         if (layer < 0 and name != "residual") or not self._concerns(name):
@@ -116,11 +116,12 @@ class _Rounding:
         if self._stage == "rotated":
             columns = hadamard_columns(value.shape[-1]).astype(np.float32)
             fraction = formats.gated + formats.gated_channel
-            return _round(value @ columns, fraction, bits) @ (columns.T / len(columns))
+            return _round(value @ columns, fraction, inputs) @ (columns.T / len(columns))
         activation_input = (ACTIVATION_INPUT_FRACTION, ACTIVATION_INPUT_BITS)
         fraction, width = {
-            **{plain: (getattr(formats, plain), bits) for plain in ("norm", "x", "dt", "b", "c")},
-            "u": (formats.u + formats.u_channel, bits),
+            **{plain: (getattr(formats, plain), bits) for plain in ("x", "dt", "b", "c")},
+            "norm": (formats.norm, inputs),
+            "u": (formats.u + formats.u_channel, inputs),
             "gated": (self._gated_fraction(formats), scheme.gated_bits),
             "z": activation_input,
             "convolution": activation_input,
@@ -144,7 +145,7 @@ class _Rounding:
     def _scan_input(self, value: Array, fraction: Integers) -> Array:
         dual = self._program.scheme.dual_scale
         if dual is None:
-            return _round(value, fraction, self._program.scheme.activation_bits)
+            return _round(value, fraction, self._program.scheme.scan_input_bits)
         fine = np.rint(np.ldexp(value, OUTPUT_FRACTION)).astype(np.int64)
         code, flag = dual_scale_operation.encode(fine, OUTPUT_FRACTION - fraction, dual)
         decoded = dual_scale_operation.decode(code, flag, dual)

@@ -28,7 +28,12 @@ from golden.validation import validate
 from model.quantized_normalization import Normalization
 from model.quantized_scan import ScanScales, quantized_scan
 from model.rotation import hadamard_columns
-from model.straight_through import clamp_through, exact_with_gradient_of, fake_quantize
+from model.straight_through import (
+    clamp_through,
+    exact_with_gradient_of,
+    fake_quantize,
+    fake_quantize_between,
+)
 
 __all__ = ["QuantizedNetwork"]
 
@@ -46,13 +51,17 @@ class _Stored(nn.Module):
     """Integers of ``bits`` as trainable masters: ``real()`` is what the rounded ones stand for.
 
     The master counts ranges of the format, -1 to 1, so that one learning rate suits every width.
+    ``limits`` are the least and largest integer, if they are not those of the width.
     """
 
     scale: Tensor
 
-    def __init__(self, integers: Integers, fraction_bits: Any, bits: int, unit: Any = None) -> None:
+    def __init__(
+        self, integers: Integers, fraction_bits: Any, bits: int, unit: Any = None,
+        limits: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.bits = bits
+        self.limits = integer_range(bits) if limits is None else limits
         unit = np.ldexp(1.0, bits - 1) if unit is None else unit
         self.register_buffer("unit", torch.as_tensor(unit, dtype=torch.float64))
         self.register_buffer("scale", _power(fraction_bits))
@@ -62,18 +71,18 @@ class _Stored(nn.Module):
 
     def real(self) -> Tensor:
         """Return the rounded values in float64."""
-        return fake_quantize(self.master.double() * (self.unit / self.scale), self.scale, self.bits)
+        values = self.master.double() * (self.unit / self.scale)
+        return fake_quantize_between(values, self.scale, self.limits)
 
     @torch.no_grad()
     def integers(self) -> Integers:
         """Return the rounded integers."""
-        low, high = integer_range(self.bits)
-        rounded = (self.master.double() * self.unit).round().clamp(low, high)
+        rounded = (self.master.double() * self.unit).round().clamp(*self.limits)
         return rounded.long().cpu().numpy()
 
 
-def _matrix(linear: Linear, bits: int) -> _Stored:
-    return _Stored(linear.weight, linear.fraction_bits[:, None], bits)
+def _matrix(linear: Linear, bits: int, limits: tuple[int, int] | None = None) -> _Stored:
+    return _Stored(linear.weight, linear.fraction_bits[:, None], bits, limits=limits)
 
 
 def _bias(values: Integers | None, fraction_bits: Integers) -> _Stored:
@@ -137,23 +146,24 @@ class _QuantizedLayer(nn.Module):
             program.tables,
         )
         self.shape, self.scheme, self.program, self.index = shape, scheme, program, index
-        formats, bits = layer.formats, scheme.activation_bits
+        formats, inputs = layer.formats, scheme.projection_input_bits
+        weights = (scheme.weight_bits, scheme.weight_range)
         self.residual_scale = 2.0**program.residual_fraction
         self.normalization = _normalization(program)
         self.norm_weight = _Stored(layer.norm_weight, formats.norm_weight, scheme.norm_weight_bits)
-        self.in_proj = _matrix(layer.in_proj, scheme.weight_bits)
+        self.in_proj = _matrix(layer.in_proj, *weights)
         self.taps = _matrix(layer.convolution, scheme.convolution_weight_bits)
         self.taps_bias = _bias(layer.convolution.bias, layer.convolution.fraction_bits + formats.x)
-        self.x_proj = _matrix(layer.x_proj, scheme.weight_bits)
-        self.dt_proj = _matrix(layer.dt_proj, scheme.weight_bits)
+        self.x_proj = _matrix(layer.x_proj, *weights)
+        self.dt_proj = _matrix(layer.dt_proj, *weights)
         self.dt_bias = _bias(layer.dt_proj.bias, layer.dt_proj.fraction_bits + formats.dt)
         skip_fraction = formats.c + formats.state - formats.scan_u
         self.skip = _Stored(
             layer.skip, skip_fraction, scheme.skip_bits, np.ldexp(1.0, skip_fraction)
         )
-        self.out_proj = _matrix(layer.out_proj, scheme.weight_bits)
+        self.out_proj = _matrix(layer.out_proj, *weights)
         self.silu_u = _Activation(
-            functional.silu, lambda s: silu_lookup(tables.silu, s, bits), shifts.u,
+            functional.silu, lambda s: silu_lookup(tables.silu, s, inputs), shifts.u,
             formats.u + formats.u_channel,
         )  # fmt: skip
         self.silu_gate = _Activation(
@@ -165,10 +175,15 @@ class _QuantizedLayer(nn.Module):
             shifts.delta, formats.delta,
         )  # fmt: skip
         dual = scheme.dual_scale
-        self.silu_scan = None if dual is None else _Activation(
-            functional.silu, lambda s: dual_scale_lookup(tables.silu, s, dual), shifts.scan_u,
-            formats.scan_u,
-        )  # fmt: skip
+
+        def scan_input(shift: int) -> npt.NDArray[np.float32]:
+            if dual is None:
+                return silu_lookup(tables.silu, shift, scheme.scan_input_bits)
+            return dual_scale_lookup(tables.silu, shift, dual)
+
+        self.silu_scan = None
+        if program.separate_scan_input:
+            self.silu_scan = _Activation(functional.silu, scan_input, shifts.scan_u, formats.scan_u)
         counts = (shape.dt_rank, shape.d_state, shape.d_state)
         projected = np.repeat([formats.dt, formats.b, formats.c], counts)
         gated = formats.gated + formats.gated_channel
@@ -204,10 +219,11 @@ class _QuantizedLayer(nn.Module):
 
     def forward(self, residual: Tensor, watch: Watch) -> Tensor:
         """Return the residual stream (b, l, d) after the block."""
-        scheme, index, bits = self.scheme, self.index, self.scheme.activation_bits
+        scheme, index = self.scheme, self.index
+        bits, inputs = scheme.activation_bits, scheme.projection_input_bits
         e = self.shape.d_inner
         norm = self.normalization(residual)
-        norm = fake_quantize(norm * self.norm_weight.real(), self.norm_scale, bits).to(residual)
+        norm = fake_quantize(norm * self.norm_weight.real(), self.norm_scale, inputs).to(residual)
         watch("norm", index, norm)
         mixed = norm @ self.in_proj.real().to(norm).T  # b l 2e
         x = fake_quantize(mixed[..., :e], self.x_scale.to(mixed), bits)  # b l e
@@ -226,7 +242,7 @@ class _QuantizedLayer(nn.Module):
         gated = fake_quantize(y * gate, self.product_scale.to(y), scheme.gated_bits)  # b l e
         watch("gated", index, gated)
         if self.rotation is not None:
-            gated = fake_quantize(gated @ self.rotation.to(y), self.gated_scale.to(y), bits)
+            gated = fake_quantize(gated @ self.rotation.to(y), self.gated_scale.to(y), inputs)
             watch("rotated", index, gated)
         out = (gated * self.gated_finer.to(y)) @ self.out_proj.real().to(y).T  # b l d
         out = fake_quantize(out, self.residual_scale, scheme.residual_bits)

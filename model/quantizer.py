@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.configuration import Scheme
-from golden.fixed_point import Integers, fraction_bits_for, to_real
+from golden.fixed_point import Integers, fraction_bits_for, integer_range, to_real
 from golden.operations.normalization import epsilon_integer, rms_norm
 from golden.random_program import standard_tables
 from model.calibration import FloatBlocks, thin
@@ -68,7 +68,7 @@ def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array
 
 def _embedding(table: Array, bits: int, residual_fraction: int) -> RoundedRows:
     """Round the embedding (V, d) a row; no row is finer than the residual or shifted over 31."""
-    rounded = round_rows(table, bits, compensate=False)
+    rounded = round_rows(table, integer_range(bits), compensate=False)
     fraction = np.clip(rounded.fraction_bits, residual_fraction - 31, residual_fraction)
     integers = np.rint(np.ldexp(table, fraction[:, None]))
     limit = (1 << (bits - 1)) - 1
@@ -123,7 +123,9 @@ def quantize_network(
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
         if not choice.rotate:
-            layer, samples["norm"] = smooth_norm(layer, samples["norm"], scheme.activation_bits)
+            layer, samples["norm"] = smooth_norm(
+                layer, samples["norm"], scheme.projection_input_bits
+            )
         formats = choose_formats(samples, layer, scheme, choice.formats, depth)
         quantizer = LayerQuantizer(
             parameters.shape, scheme, choice.weights, residual, residual_fraction, values.whole
@@ -179,6 +181,8 @@ def _head(
     if strength is not None:
         logits = values["logits"].reshape(len(norm), -1)
         head = refit(head, moments, norm.T @ logits, strength)
-    rounded = round_rows(head, scheme.embedding_bits, moments, compensate=choice.weights.compensate)
+    rounded = round_rows(
+        head, integer_range(scheme.embedding_bits), moments, compensate=choice.weights.compensate
+    )
     peak = _HEADROOM * float(np.abs(values["logits"]).max())
     return fraction, rounded, int(np.clip(fraction_bits_for(peak, scheme.logit_bits), 0, 14))

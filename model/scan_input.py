@@ -151,5 +151,5 @@ def stored_input(program: Program) -> ScanInput:
     steps = np.ldexp(1.0, -np.stack([layer.formats.scan_u for layer in program.layers]))
     dual = program.scheme.dual_scale
     if dual is None:
-        return UniformInput(steps, program.scheme.activation_bits)
+        return UniformInput(steps, program.scheme.scan_input_bits)
     return DualScaleInput(steps, float(1 << dual.ratio_log2), dual.code_limit)

@@ -108,13 +108,13 @@ class _SimulatedNorm:
     """RMSNorm: the unit's own integers, from and to reals."""
 
     def __init__(
-        self, program: Program, weight: Array, weight_fraction: int, fraction: int
+        self, program: Program, weight: Array, weight_fraction: int, fraction: int, bits: int
     ) -> None:
         self._weight, self._fraction = weight, fraction
         self._residual_fraction = program.residual_fraction
         self._epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
         self._shift = NORMALIZED_FRACTION + weight_fraction - fraction
-        self._bits = program.scheme.activation_bits
+        self._bits = bits
         self._table = program.tables.reciprocal
 
     def __call__(self, residual: Array) -> Array:
@@ -142,11 +142,13 @@ class _SimulatedLayer:
         watch: Callable[[str], RoundingWatch | None],
     ) -> None:
         shape, scheme, formats = program.shape, program.scheme, layer.formats
-        e, bits = shape.d_inner, scheme.activation_bits
+        e, bits, inputs = shape.d_inner, scheme.activation_bits, scheme.projection_input_bits
         assert layer.convolution.bias is not None  # guaranteed by golden.validation
         assert layer.dt_proj.bias is not None
         self._scan_input, self._scan, self._rank = scan_input, scan, shape.dt_rank
-        self._norm = _SimulatedNorm(program, layer.norm_weight, formats.norm_weight, formats.norm)
+        self._norm = _SimulatedNorm(
+            program, layer.norm_weight, formats.norm_weight, formats.norm, inputs
+        )
         self._in_proj = _real(layer.in_proj)
         self._taps = _real(layer.convolution)  # K e
         self._taps_bias = to_real(
@@ -163,10 +165,10 @@ class _SimulatedLayer:
         unit = (ACTIVATION_INPUT_FRACTION, e, ACTIVATION_INPUT_BITS)
         self._round_unit = _Rounding(*unit)
         self._round_x = _Rounding(formats.x, e, bits, watch("x"))
-        self._round_u = _Rounding(formats.u + formats.u_channel, e, bits, watch("u"))
+        self._round_u = _Rounding(formats.u + formats.u_channel, e, inputs, watch("u"))
         self._round_gate = _Rounding(formats.gate, e, scheme.gate_bits, watch("gate"))
         self._round_projected = _Rounding(projected, len(projected), bits, watch("projected"))
-        gated = _Rounding(formats.gated + formats.gated_channel, e, bits, watch("gated"))
+        gated = _Rounding(formats.gated + formats.gated_channel, e, inputs, watch("gated"))
         self._round_gated, self._round_rotated = gated, gated
         self._rotation: Array | None = None
         if formats.rotation is not None:
@@ -253,6 +255,7 @@ class SimulatedProgram:
             program.final_norm_weight,
             program.final_norm_weight_fraction,
             program.final_norm_fraction,
+            scheme.activation_bits,
         )
         self._head = _real(program.head)
         self._round_logits = _Rounding(program.logit_fraction, shape.vocabulary, scheme.logit_bits)

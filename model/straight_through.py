@@ -75,5 +75,10 @@ def fake_quantize(
     The same as :func:`golden.fixed_point.requantize` of the integers behind ``values``, if their
     product with ``scale``, a power of two, is exact in the dtype.
     """
-    low, high = integer_range(bits, signed=signed)
+    return fake_quantize_between(values, scale, integer_range(bits, signed=signed))
+
+
+def fake_quantize_between(values: Tensor, scale: Tensor | float, limits: tuple[int, int]) -> Tensor:
+    """As :func:`fake_quantize`, with the least and largest integer in place of a width."""
+    low, high = limits
     return clamp_through(round_through(values * scale), low, high) / scale

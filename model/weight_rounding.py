@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import Integers, fraction_bits_for, integer_range
+from golden.fixed_point import Integers, fraction_bits_for
 
 __all__ = ["RoundedRows", "refit", "round_rows"]
 
@@ -105,17 +105,22 @@ def _descend(
 
 
 def round_rows(
-    weight: Array, bits: int, moments: Array | None = None, *, compensate: bool = True
+    weight: Array,
+    limits: tuple[int, int],
+    moments: Array | None = None,
+    *,
+    compensate: bool = True,
 ) -> RoundedRows:
     """Round ``weight`` (rows, columns); each row takes the exponent of least product error.
 
     Parameters
     ----------
-    bits : width of the integers
+    limits : least and largest integer
     moments : ``H``, (columns, columns); None stands for the identity
     compensate : GPTQ and coordinate descent, else round to nearest
     """
-    low, high = integer_range(bits)
+    low, high = limits
+    bits = high.bit_length() + 1
     h = damped(np.eye(weight.shape[1]) if moments is None else moments)
     h = h / (np.trace(h) / len(h))
     order = np.argsort(-np.diag(h), kind="stable")

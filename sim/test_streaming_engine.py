@@ -31,7 +31,7 @@ def frames(draw):
 
 
 @st.composite
-def frame_networks(draw, schemes=("w8a8", "w4a8", "w4a5-se", "w4a8-h", "w4a4-h")):
+def frame_networks(draw, schemes=("w8a8", "w4a5-se", "w4a8-h", "w4a4-h", "w4a16", "ternary")):
     """Return (program, plan) of a small frame network of either mixer."""
     average = draw(st.booleans())
     scheme = SCHEMES[draw(st.sampled_from(schemes))]

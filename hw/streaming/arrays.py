@@ -51,15 +51,16 @@ def streaming_probe_widths(program: Program, lanes: StreamingLanes) -> dict[str,
             "decay": (scheme.decay_bits + 1, False),
             "state": (scheme.average_bits, True),
         }
-    rotated = {} if scheme.rotation_bits is None else {"rotated": (bits, True)}
+    inputs = scheme.projection_input_bits
+    rotated = {} if scheme.rotation_bits is None else {"rotated": (inputs, True)}
     pooled = {} if frame.hidden is None else {"pooled": (scheme.residual_bits, True)}
     hidden = {} if frame.hidden is None else {"hidden": (bits, True)}
     return {
         **rows,
         "residual": (scheme.residual_bits, True),
-        "norm": (bits, True),
+        "norm": (inputs, True),
         **convolved,
-        "u": (bits, True),
+        "u": (program.u_bits, True),
         "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
         **mixer,
         "gated": (scheme.gated_bits, True),
@@ -81,7 +82,7 @@ def build_arrays(
         MatrixStage,
         plan=realisation,
         weight_bits=scheme.weight_bits,
-        input_bits=scheme.activation_bits,
+        input_bits=scheme.projection_input_bits,
     )
     arrays = {
         "front": _front(program, plan, realisation),

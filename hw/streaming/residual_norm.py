@@ -12,7 +12,7 @@ from golden.operations.normalization import (
     epsilon_integer,
 )
 from golden.program import Program
-from hw.clamp import clamped
+from hw.clamp import clamped, clamped_if
 from hw.multiplier import PIPELINED_PRODUCT, pipelined_product, registered_product
 from hw.normalization import norm_weight_words
 from hw.parameter_memory import MemoryPlan, ParameterMemory
@@ -79,6 +79,8 @@ class StreamingNorm(wiring.Component):
         shape, scheme = program.shape, program.scheme
         assert shape.frame is not None  # the streaming plan refuses others
         self._size, self._bits, self._slots = shape.d_model, scheme.residual_bits, slots
+        # Of an element for the head, and of one for a block.
+        self._widths = (scheme.activation_bits, scheme.projection_input_bits)
         self._layers, self._multipliers = shape.n_layer, plan.multipliers
         self._pools, self._pool_shift = shape.frame.hidden is not None, shape.frame.tokens_log2
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
@@ -104,7 +106,7 @@ class StreamingNorm(wiring.Component):
         self._narrow = PlannedRequantizer(
             plan=shift_plan,
             input_width=NORMALIZED_BITS + scheme.norm_weight_bits,
-            output_width=scheme.activation_bits,
+            output_width=max(self._widths),
         )
         element, index = signed(self._bits), index_bits(self._size)
         members: dict[str, In | Out] = {}
@@ -127,7 +129,7 @@ class StreamingNorm(wiring.Component):
                 "pooled_value": Out(element),
                 "norm_valid": Out(1),
                 "norm_index": Out(index),
-                "norm_value": Out(signed(scheme.activation_bits)),
+                "norm_value": Out(signed(max(self._widths))),
                 "final_valid": Out(1),
             }
         )
@@ -294,7 +296,6 @@ class StreamingNorm(wiring.Component):
             normalize.shift.eq(delayed(m, self._root.exponent, 1, name="exponent")),
             narrow.i.eq(weighted),
             narrow.shift.eq(shift),
-            self.norm_value.eq(narrow.o),
         ]
         wait = self.latency - self._settled - begin_cycle
         streaming = delayed(m, reading, wait, name="streaming")
@@ -303,6 +304,7 @@ class StreamingNorm(wiring.Component):
             self.norm_valid.eq(streaming & ~final),
             self.final_valid.eq(streaming & final),
             self.norm_index.eq(delayed(m, position, wait, name="norm_index")),
+            self.norm_value.eq(clamped_if(final, narrow.o, *self._widths)),
         ]
 
     def _address_weights(

@@ -107,7 +107,8 @@ def simulate(unit, rows):
 def expected(program, unit, passes, cycles):
     """Return what :func:`simulate` must return."""
     residual, norm = {}, {}
-    bits = program.scheme.residual_bits
+    scheme, bits = program.scheme, program.scheme.residual_bits
+    widths = [*(scheme.projection_input_bits for _ in program.layers), scheme.activation_bits]
     epsilon = epsilon_integer(program.shape.d_model, program.residual_fraction)
     sets = [
         *(
@@ -126,7 +127,7 @@ def expected(program, unit, passes, cycles):
             weight,
             epsilon=epsilon,
             shift=shift,
-            bits=program.scheme.activation_bits,
+            bits=widths[selected],
             table=program.tables.reciprocal,
         )
         for index, time in enumerate(times):
@@ -157,7 +158,8 @@ def test_passes(data):
         embedding_bits=4,
         residual_bits=data.draw(st.integers(12, 18), "residual_bits"),
         norm_weight_bits=data.draw(st.sampled_from([8, 13, 16]), "norm_weight_bits"),
-        activation_bits=data.draw(st.integers(4, 8), "activation_bits"),
+        activation_bits=data.draw(st.integers(4, 9), "activation_bits"),
+        projection_bits=data.draw(st.sampled_from([None, 4, 8, 12]), "projection_bits"),
     )
     size = data.draw(st.sampled_from([2, 3, 8, 12, 16, 20]), "d_model")
     layers = data.draw(st.integers(1, 3), "n_layer")

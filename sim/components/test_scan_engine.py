@@ -54,7 +54,8 @@ def schemes(draw) -> Scheme:
     return Scheme(
         name="drawn",
         weight_bits=draw(st.integers(2, 8)),
-        activation_bits=draw(st.integers(5, 8)),
+        activation_bits=draw(st.integers(5, 9)),
+        projection_bits=draw(st.sampled_from([None, 4, 8])),
         decay_rate_bits=draw(st.integers(6, 16)),
         delta_bits=draw(st.integers(6, 16)),
         decay_bits=draw(st.integers(6, 16)),

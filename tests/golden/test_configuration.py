@@ -93,6 +93,13 @@ def test_width_out_of_range_is_refused(field, value):
         replace(SCHEMES["w8a8"], **{field: value})
 
 
+def test_ternary_weights_take_two_bits():
+    with pytest.raises(InputError, match="scheme w4a8 is ternary with weight_bits = 4; ternary"):
+        replace(SCHEMES["w4a8"], ternary=True)
+    assert SCHEMES["ternary"].weight_range == (-1, 1)
+    assert SCHEMES["w4a8"].weight_range == (-8, 7)
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(InputError, match="unknown scheme 'w3a3'; choose one of w8a8, w4a8"):
         find_scheme("w3a3")
@@ -106,6 +113,8 @@ def test_derived_widths():
     dual, plain = SCHEMES["w4a5-se"], SCHEMES["w8a8"]
     assert (dual.scan_storage_bits, dual.scan_input_bits) == (5, 6)
     assert (plain.scan_storage_bits, plain.scan_input_bits) == (8, 8)
+    narrow = SCHEMES["w4a4-h"]
+    assert (narrow.projection_input_bits, narrow.scan_input_bits, narrow.gated_bits) == (4, 8, 12)
     assert plain.update_bits == 12 + 12 + 2
     assert PRESETS["bytelm"].projected == 8 + 2 * 16
     assert (PRESETS["bytelm"].head_inputs, PRESETS["mars"].head_inputs) == (128, 96)

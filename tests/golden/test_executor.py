@@ -65,6 +65,7 @@ WIDTHS = st.builds(
     embedding_bits=st.integers(4, 8),
     convolution_weight_bits=st.integers(4, 8),
     activation_bits=st.integers(4, 8),
+    projection_bits=st.none() | st.integers(4, 16),
     residual_bits=st.integers(10, 18),
     norm_weight_bits=st.integers(8, 16),
     decay_rate_bits=st.integers(4, 16),

@@ -53,6 +53,15 @@ def test_a_size_that_cannot_be_rotated_is_refused():
         random_program(shape, SCHEMES["w8a8-h"])
 
 
+def test_a_ternary_program_holds_nothing_below_minus_one():
+    program = random_program(PRESETS["micro"], SCHEMES["ternary"])
+    matrix = program.layers[0].in_proj
+    low = replace(matrix, weight=with_value(matrix.weight, -2))
+    layer = replace(program.layers[0], in_proj=low)
+    with pytest.raises(InputError, match=r"layers.0.in_proj.weight holds -2, scheme ternary is"):
+        validate(replace(program, layers=(layer,)))
+
+
 def test_valid_program_passes_unchanged():
     assert validate(PROGRAM) is PROGRAM
 
