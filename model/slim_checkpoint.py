@@ -36,12 +36,17 @@ _AGAIN = "export it again"
 _ENTRY = "network"
 
 
-def slim_checkpoint_bytes(network: SlimNetwork, notes: Mapping[str, str] | None = None) -> bytes:
+def slim_checkpoint_bytes(
+    network: SlimNetwork,
+    notes: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> bytes:
     """Return the content of a checkpoint file; the same weights give the same bytes.
 
-    ``notes`` are kept beside the configuration; :func:`read_notes` returns them.
+    ``notes`` are kept beside the configuration; :func:`read_notes` returns them. Weights are
+    rounded to ``dtype``.
     """
-    tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
+    tensors = {k: v.detach().to(dtype).cpu().contiguous() for k, v in network.state_dict().items()}
     content = {"configuration": dataclasses.asdict(network.configuration), "notes": notes or {}}
     # One entry: safetensors writes several in any order.
     return bytes(save(tensors, {_ENTRY: json.dumps(content, sort_keys=True)}))

@@ -12,8 +12,9 @@ from rich.console import Console
 from golden import command
 from golden.errors import InputError
 from model.positioning.dataset import Dataset
-from model.positioning.evaluate import evaluate_positioning, print_report
+from model.positioning.evaluate import evaluate_positioning
 from model.positioning.prepare import PreparationOptions, prepare_measured, prepare_synthetic
+from model.positioning.report import page_text, print_report
 from model.positioning.train import train_positioning
 
 application = typer.Typer(add_completion=False, help="Positioning from radio channels.")
@@ -38,6 +39,9 @@ def prepare(
     constants: Annotated[
         Path | None, typer.Option(help="Feature constants of an earlier data set.")
     ] = None,
+    simulator: Annotated[
+        str, typer.Option(help="room, or sionna (pip install sionna-rt), slower and finer.")
+    ] = "room",
     signal_to_noise: Annotated[
         float, typer.Option(help="Decibels at 3 m, synthetic channels; inf for none.")
     ] = 25.0,
@@ -50,7 +54,12 @@ def prepare(
     options = PreparationOptions(split=split, every=every, constants=constants, out=out)
     if trajectories is not None and radio is None and truth is None:
         dataset = prepare_synthetic(
-            trajectories, options, signal_to_noise=signal_to_noise, seed=seed, workers=workers
+            trajectories,
+            options,
+            simulator=simulator,
+            signal_to_noise=signal_to_noise,
+            seed=seed,
+            workers=workers,
         )
     elif radio is not None and truth is not None and trajectories is None:
         dataset = prepare_measured(radio, truth, options, align=align)  # type: ignore[arg-type]
@@ -75,7 +84,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     preset: Annotated[str, typer.Option(help="slim, mamba, slim-k1, ...")] = "slim",
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget in minutes, alone or as well.")
+    ] = None,
     evaluate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 500,
     batch: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Largest rate.")] = None,
@@ -83,6 +94,9 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="On block outputs.")] = None,
     noise: Annotated[float | None, typer.Option(help="Deviation, on the features.")] = None,
     antenna_dropout: Annotated[float | None, typer.Option(help="Share of antennas lost.")] = None,
+    replay: Annotated[
+        int | None, typer.Option(help="Replay drives up to so many times faster; 0 for not.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -94,7 +108,7 @@ def train(
     given: dict[str, Any] = {
         "steps": steps, "minutes": minutes, "batch": batch, "learning_rate": learning_rate,
         "weight_decay": weight_decay, "dropout": dropout, "noise": noise,
-        "antenna_dropout": antenna_dropout, "seed": seed,
+        "antenna_dropout": antenna_dropout, "replay": replay, "seed": seed,
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
     record = train_positioning(preset, chosen, data, device, out, evaluate_every)
@@ -112,9 +126,25 @@ def evaluate(
         list[Path], typer.Option(help="A network; may be repeated, the first one is drawn.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the report and the figures.")],
+    artifact: Annotated[
+        list[Path] | None, typer.Option(help="An integer program of a network; repeatable.")
+    ] = None,
 ) -> None:
     """Measure networks on the test parts: errors, trajectories, CDF and heat map."""
-    print_report(evaluate_positioning(data, checkpoint, out))
+    print_report(evaluate_positioning(data, checkpoint, artifact or [], out))
+
+
+@application.command()
+def page(
+    *,
+    update: Annotated[Path, typer.Option(help="Markdown file with the markers.")],
+    report: Annotated[Path, typer.Option(help="What evaluate wrote.")] = Path(
+        "docs/positioning.json"
+    ),
+) -> None:
+    """Write the table of a page from a report."""
+    text = update.read_text(encoding="utf-8")
+    command.atomic_write(update, page_text(text, report).encode())
 
 
 if __name__ == "__main__":

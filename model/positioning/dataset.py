@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from golden.command import atomic_write, digest
 from golden.errors import InputError
-from model.positioning.features import FeatureConstants, Floats, constants_of
+from model.positioning.features import FEATURES, FeatureConstants, Floats, constants_of
 from model.positioning.radio import ANTENNAS, TAPS, Complexes
 from model.positioning.trajectories import Trajectory
 
@@ -42,6 +42,7 @@ class Windows:
     features : (frames, 2100)
     places : (frames, 2), metres
     ends : (windows,), rows of a window's last frame, whose place is the window's label
+    segments : (windows, 2), first and last row of the drive without gaps that a window is in
     starts : (trajectories + 1,), windows of trajectory i are ``starts[i]:starts[i + 1]``
     names : of the trajectories
     """
@@ -49,6 +50,7 @@ class Windows:
     features: Floats
     places: Floats
     ends: npt.NDArray[np.int64]
+    segments: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
@@ -79,20 +81,23 @@ class Dataset:
     def windows(self, part: str) -> Windows:
         """Return the frames and windows of a part of the split."""
         names = tuple(self.manifest["split"][part])
-        features, places, ends, starts, row = [], [], [], [0], 0
-        for name in names:
-            trajectory = self.trajectories[name]
-            features.append(self.constants.features(self.taps(name)))
-            places.append(trajectory.xy)
-            ends.append(row + window_ends(len(trajectory.xy), trajectory.gaps))
-            starts.append(starts[-1] + len(ends[-1]))
+        trajectories = [self.trajectories[name] for name in names]
+        row, ends, segments = 0, [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+        for trajectory in trajectories:
+            own = window_ends(len(trajectory.xy), trajectory.gaps)
+            ends.append(row + own)
+            segments.append(row + window_segments(own, len(trajectory.xy), trajectory.gaps))
             row += len(trajectory.xy)
         return Windows(
-            np.concatenate(features) if names else np.zeros((0, 0), np.float32),
-            np.concatenate(places) if names else np.zeros((0, 2), np.float32),
-            np.concatenate(ends) if names else np.zeros(0, np.int64),
-            np.array(starts),
-            names,
+            features=np.concatenate(
+                [np.zeros((0, FEATURES), np.float32)]
+                + [self.constants.features(self.taps(name)) for name in names]
+            ),
+            places=np.concatenate([np.zeros((0, 2), np.float32)] + [t.xy for t in trajectories]),
+            ends=np.concatenate(ends),
+            segments=np.concatenate(segments),
+            starts=np.cumsum([len(own) for own in ends]),
+            names=names,
         )
 
 
@@ -102,6 +107,16 @@ def window_ends(rows: int, gaps: Sequence[int]) -> npt.NDArray[np.int64]:
     for gap in gaps:
         ends = ends[(ends <= gap) | (ends >= gap + CONTEXT)]
     return ends
+
+
+def window_segments(
+    ends: npt.NDArray[np.int64], rows: int, gaps: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """Return first and last row (windows, 2) of the part between gaps that every window is in."""
+    first = np.array([0, *(gap + 1 for gap in sorted(gaps))])
+    last = np.array([*sorted(gaps), rows - 1])
+    part = np.searchsorted(first, ends, side="right") - 1
+    return np.stack([first[part], last[part]], axis=1)
 
 
 def read_taps(path: Path, name: str, rows: int) -> Complexes:

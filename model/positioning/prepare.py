@@ -27,6 +27,7 @@ from model.positioning.luvira import (
 from model.positioning.radio import delay_taps
 from model.positioning.room import Room
 from model.positioning.simulation import simulate
+from model.positioning.sionna_room import SionnaRoom
 from model.positioning.splits import make_split
 from model.positioning.trajectories import Trajectory, read_trajectories
 
@@ -34,6 +35,7 @@ __all__ = ["PreparationOptions", "prepare_measured", "prepare_synthetic"]
 
 _SYNTHETIC = "real paths of the LuViRA robot, synthetic channels"
 _MEASURED = "real paths, measured channels"
+_SIMULATORS = ("room", "sionna")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ def prepare_synthetic(
     trajectories: Path,
     options: PreparationOptions,
     *,
+    simulator: str,
     signal_to_noise: float,
     seed: int,
     workers: int | None,
@@ -71,6 +74,7 @@ def prepare_synthetic(
     Parameters
     ----------
     trajectories : see :mod:`model.positioning.trajectories`
+    simulator : ``room``, or ``sionna`` for :mod:`model.positioning.sionna_room`
     signal_to_noise : decibels at 3 m
     seed : of scatterers and noise
     workers : processes, None for one a processor
@@ -87,11 +91,15 @@ def prepare_synthetic(
         room = Room(signal_to_noise=signal_to_noise, seed=seed)
     except ValueError as error:
         raise InputError(str(error)) from error
-    simulate(paths, room, seed=seed, out=options.out, workers=workers)
+    if simulator not in _SIMULATORS:
+        raise InputError(f"--simulator {simulator} is unknown, known: {', '.join(_SIMULATORS)}")
+    model = SionnaRoom(room) if simulator == "sionna" else room
+    simulate(paths, model, seed=seed, out=options.out, workers=workers)
     description: dict[str, Any] = {
         "origin": _SYNTHETIC,
         "rate_hz": rate / options.every,
         "split_name": options.split,
+        "simulator": simulator,
         "seed": seed,
         "room": dataclasses.asdict(room),
         "trajectories_sha256": digest(trajectories.read_bytes()),

@@ -20,7 +20,7 @@ __all__ = ["SPLITS", "TESTS", "make_split"]
 
 SPLITS = ("block", "leave-out", "odd-even")
 TESTS = ("test-lines", "test-random")
-_TEST_LINES, _VALIDATION_LINES = 5, 3
+_LINES = 5  # of a block
 _PUBLISHED_VALIDATION, _PUBLISHED_TEST = (109, 125), (107, 140)
 
 
@@ -63,10 +63,10 @@ def make_split(name: str, trajectories: Sequence[Trajectory]) -> dict[str, list[
 def _blocks(grids: Sequence[Trajectory]) -> tuple[list[str], list[str]]:
     """Return neighbouring lines for validation and for the test, well inside the area."""
     order = [t.name for t in sorted(grids, key=lambda t: float(np.median(t.xy[:, 0])))]
-    if len(order) < 4 * (_TEST_LINES + _VALIDATION_LINES):
+    if len(order) < 8 * _LINES:
         return order[:1], order[-1:] if len(order) > 2 else []
     test, validation = 2 * len(order) // 3, len(order) // 4
-    return order[validation : validation + _VALIDATION_LINES], order[test : test + _TEST_LINES]
+    return order[validation : validation + _LINES], order[test : test + _LINES]
 
 
 def _number(name: str) -> int:

@@ -1,9 +1,13 @@
 """The training loop of a positioning network: what is computed, without files or command line.
 
 Recipe: AdamW with warm-up and a cosine decay over the budget, the mean Euclidean error as the loss
-(the figure that is judged), noise on the features, dropped antennas, dropout, and a moving average
-of the weights; the average that is best on the validation lines is kept. Batches and noise follow
-from (seed, step) alone.
+(the figure that is judged), noise on the features, dropped antennas, dropout, drives replayed at
+other speeds and backwards, and a moving average of the weights; the average that is best on the
+validation lines is kept. Batches and noise follow from (seed, step) alone.
+
+Replaying matters: all lines were driven at one speed, so a network that sees many frames can tell
+lines by how the robot moved, which says nothing about other drives. The validation lines are
+replayed as well.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from model.positioning.radio import ANTENNAS, TAPS
 from model.slim import SlimNetwork
 from model.slim_configuration import SlimConfiguration
 
-__all__ = ["PositioningOptions", "PositioningTrainer", "predict", "window_frames"]
+__all__ = ["PositioningOptions", "PositioningTrainer", "predict"]
 
 _SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 _ROUND = 0.01  # m; the loss is quadratic below
@@ -33,7 +37,8 @@ _ROUND = 0.01  # m; the loss is quadratic below
 class PositioningOptions:
     """What a training run is asked to do.
 
-    Exactly one of ``steps`` and ``minutes`` is the budget over which the rate decays to zero.
+    ``steps`` and ``minutes`` are the budget over which the rate decays to zero; of two given ones
+    that counts which is used up first.
 
     Parameters
     ----------
@@ -42,6 +47,8 @@ class PositioningOptions:
     dropout : on block outputs
     noise : deviation of the noise on the standardized features
     antenna_dropout : probability of losing all features of an antenna, in a whole window
+    replay : frames of a training window are up to that many rows apart, forwards or backwards;
+        0 rows is a robot at rest. 0 turns replaying off
     """
 
     seed: int = 0
@@ -54,17 +61,18 @@ class PositioningOptions:
     clip: float = 1.0
     averaging: float = 0.999
     dropout: float = 0.05
-    noise: float = 0.1
+    noise: float = 0.05
     antenna_dropout: float = 0.05
+    replay: int = 4
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("give steps or minutes, the budget")
         for name in ("steps", "minutes", "batch", "learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} is {value}, must be positive and finite")
-        for name in ("seed", "weight_decay", "warmup", "noise"):
+        for name in ("seed", "weight_decay", "warmup", "noise", "replay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
         for name in ("averaging", "dropout", "antenna_dropout"):
@@ -72,31 +80,41 @@ class PositioningOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1)")
 
 
-def window_frames(frames: Tensor, ends: Tensor, window: int) -> Tensor:
-    """Return the windows (b, K, F) of ``frames`` (n, F) that end in rows ``ends`` (b)."""
-    rows = ends[:, None] + torch.arange(1 - window, 1, device=ends.device)  # b K
-    return frames[rows].float()
+def window_rows(ends: Tensor, segments: Tensor, window: int, steps: Tensor) -> Tensor:
+    """Return the rows (b, K) of windows that end in rows ``ends`` (b).
+
+    ``steps`` (b) rows lie between two frames; a negative one replays the drive backwards. Before
+    its start and after its end, ``segments`` (b, 2), the robot rests.
+    """
+    back = torch.arange(1 - window, 1, device=ends.device)  # K
+    rows = ends[:, None] + steps[:, None] * back  # b K
+    return rows.clamp(segments[:, :1], segments[:, 1:])
 
 
 @torch.no_grad()
-def predict(network: SlimNetwork, windows: Windows, batch: int = 2048) -> Tensor:
-    """Return the places (windows, 2) that the network finds, in metres, on the CPU."""
+def predict(network: SlimNetwork, windows: Windows, step: int = 1, batch: int = 2048) -> Tensor:
+    """Return the places (windows, 2) that the network finds, in metres, on the CPU.
+
+    ``step`` rows lie between two frames of a window; 1 is the drive as it was.
+    """
     device = network.head.conv.weight.device
     frames = torch.from_numpy(windows.features).to(device)
+    ends, segments = torch.from_numpy(windows.ends), torch.from_numpy(windows.segments)
+    rows = window_rows(
+        ends, segments, network.configuration.window, torch.full_like(ends, step)
+    ).to(device)
     was_training = network.training
     network.eval()
-    outputs = [
-        network(window_frames(frames, ends, network.configuration.window)).cpu()
-        for ends in torch.from_numpy(windows.ends).to(device).split(batch)
-    ]
+    outputs = [network(frames[part]).cpu() for part in rows.split(batch)]
     network.train(was_training)
     return torch.cat(outputs)
 
 
-def mean_error(network: SlimNetwork, windows: Windows) -> float:
-    """Return the mean Euclidean error in metres."""
-    error = predict(network, windows).numpy() - windows.labels
-    return float(np.linalg.norm(error, axis=1).mean())
+def mean_error(network: SlimNetwork, windows: Windows, replay: int) -> float:
+    """Return the mean Euclidean error in metres, over the drives as they were and replayed."""
+    steps = [1] if replay == 0 else sorted({-replay, -1, 0, 1, replay})
+    errors = [predict(network, windows, step).numpy() - windows.labels for step in steps]
+    return float(np.linalg.norm(np.concatenate(errors), axis=1).mean())
 
 
 class PositioningTrainer:
@@ -140,6 +158,7 @@ class PositioningTrainer:
         self._frames = torch.from_numpy(train.features).to(device)
         self._places = torch.from_numpy(train.places).to(device)
         self._ends = torch.from_numpy(train.ends).to(device)
+        self._segments = torch.from_numpy(train.segments).to(device)
         self._order = torch.empty(0, dtype=torch.int64)
         self._started = time.monotonic()
         self.step = 0
@@ -147,10 +166,10 @@ class PositioningTrainer:
     @property
     def progress(self) -> float:
         """Used share of the budget."""
-        if self.options.steps is not None:
-            return self.step / self.options.steps
-        assert self.options.minutes is not None  # one of the two is given
-        return (time.monotonic() - self._started) / (60.0 * self.options.minutes)
+        options, seconds = self.options, time.monotonic() - self._started
+        in_steps = 0.0 if options.steps is None else self.step / options.steps
+        in_time = 0.0 if options.minutes is None else seconds / (60.0 * options.minutes)
+        return max(in_steps, in_time)
 
     def run(self) -> Iterator[Tensor]:
         """Train to the end of the budget; yields each step's loss in metres, on device."""
@@ -161,7 +180,7 @@ class PositioningTrainer:
 
     def validate(self) -> float:
         """Return the average's mean error on the validation lines in metres; keep the best."""
-        error = mean_error(self.average, self.validation)
+        error = mean_error(self.average, self.validation, self.options.replay)
         if error < self.best_error:
             self.best_error = error
             self.best.load_state_dict(self.average.state_dict())
@@ -173,10 +192,15 @@ class PositioningTrainer:
         rate = min(1.0, (self.step + 1) / max(options.warmup, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = options.learning_rate * rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-        ends = self._ends[self._batch()]
+        chosen = self._batch()
+        ends, reach = self._ends[chosen], options.replay
+        steps = torch.ones_like(ends)
+        if reach:
+            steps = torch.randint(-reach, reach + 1, ends.shape, device=self.device)
+        window = self.network.configuration.window
+        rows = window_rows(ends, self._segments[chosen], window, steps)  # b K
         self.network.train()
-        features = window_frames(self._frames, ends, self.network.configuration.window)
-        outputs = self.network(self._disturbed(features))  # b 2
+        outputs = self.network(self._disturbed(self._frames[rows]))  # b 2
         squares = (outputs - self._places[ends]).square().sum(dim=1)
         loss = (squares + _ROUND**2).sqrt().mean() - _ROUND
         self.optimizer.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ from scipy.io import savemat
 from golden import command
 from model.positioning.__main__ import application
 from model.positioning.dataset import read_dataset
+from model.positioning.report import BEGIN, END
 from model.positioning.room import Room
 from model.positioning.simulation import simulated_taps
 from model.positioning.trajectories import read_trajectories
@@ -215,7 +216,7 @@ def test_bad_paths_end_in_one_line(change, words, tmp_path, capsys):
         (["prepare", "--out", "x", "--trajectories", "PATHS", "--every", "0"], "--every 0"),
         (["train", "--data", "absent", "--out", "x", "--steps", "1"],
          "absent is no prepared data set"),
-        (["train", "--data", "DATA", "--out", "x"], "give exactly one of steps and minutes"),
+        (["train", "--data", "DATA", "--out", "x"], "give steps or minutes"),
         (["train", "--data", "DATA", "--out", "x", "--steps", "1", "--preset", "slimmer"],
          "unknown preset 'slimmer'"),
         (["train", "--data", "DATA", "--out", "x", "--steps", "1", "--noise", "-1"],
@@ -247,3 +248,35 @@ def test_a_damaged_data_set_ends_in_one_line(name, prepared, tmp_path, capsys):
                   "--steps", "1")  # fmt: skip
     assert outcome.returncode == 2
     assert "python -m model.positioning prepare" in outcome.stderr
+
+
+def test_the_page_is_written_from_the_report(tmp_path, capsys):
+    errors = {"mean": 0.0123, "median": 0.01, "p80": 0.02, "p90": 0.03}
+    report = {
+        "origin": "real paths, synthetic channels", "rate_hz": 25.0, "split": "block",
+        "parts": {
+            "test-lines": {"windows": 5210, "trajectories": 5, "nearest_training_place": 0.022}
+        },
+        "networks": {
+            "slim": {
+                "window": 16, "parameters": 303298, "float": {"test-lines": errors},
+                "programs": {"w8a8": {"test-lines": errors | {"loss_percent": 1.234}}},
+            }
+        },
+    }  # fmt: skip
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    arguments = ("page", "--update", page, "--report", tmp_path / "report.json")
+    assert run(application, capsys, *arguments).returncode == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "5,210 windows of 5 trajectories, in the median 2.2 cm" in text
+    assert "| slim | 16 | 303,298 | float | held-out lines | 1.23 | 1.00 | 2.00 | 3.00 |  |" in text
+    assert "| w8a8 | held-out lines | 1.23 | 1.00 | 2.00 | 3.00 | +1.23 % |" in text
+    assert run(application, capsys, *arguments).returncode == 0
+    assert page.read_text() == text
+    page.write_text("no markers")
+    assert "lacks the line" in run(application, capsys, *arguments).stderr
