@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.configuration import Scheme
+from golden.fixed_point import Integers
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation import EvenActivation
@@ -24,6 +25,7 @@ class ActivationStage(wiring.Component):
     The schedule never sends two branches in one cycle. An MLP's z comes in at the same port as a
     mixer's, marked, and its gate leaves marked. With dual scale, or if the scan reads another
     width than x_proj, its input is stored from the unrounded SiLU beside u (Q7); otherwise it is u.
+    With heads B and C are channels of u behind the scan's E inputs.
 
     Latency: ``latency`` to u and gate, ``code_latency`` to the scan's input. Throughput: one
     element a cycle.
@@ -69,7 +71,7 @@ class ActivationStage(wiring.Component):
         if program.separate_scan_input:
             code_shifts = np.concatenate([shifts.scan_u for shifts in program.shifts])
             code_plan = ShiftPlan.covering([code_shifts])
-            codes = code_plan.stored(code_shifts)
+            codes = code_plan.stored(_padded(program, code_shifts))
             words = [u | code << self._plan.bits for u, code in zip(words, codes, strict=True)]
             self._word_bits += code_plan.bits
             self._encoder = _encoder(scheme, len(self._silu.o), code_plan)
@@ -77,7 +79,7 @@ class ActivationStage(wiring.Component):
         self._shifts = ParameterMemory(
             name=f"{prefix}activation_shifts", width=self._word_bits, words=words, plan=plan
         )
-        index = range(max(shape.d_inner, shape.mlp or 0))
+        index = range(max(shape.convolution_channels, shape.mlp or 0))
         members: dict[str, In | Out] = {"layer": In(index_bits(shape.n_layer))}
         for name, width in (
             ("mixed", signed(ACTIVATION_INPUT_BITS)),
@@ -157,7 +159,7 @@ class ActivationStage(wiring.Component):
     def _channel_shifts(self, m: Module) -> Value:
         """Return the shifts of the channel that is at SiLU's output."""
         m.submodules.channel_shifts = memory = self._shifts
-        channels, layers = self._program.shape.d_inner, self._program.shape.n_layer
+        channels, layers = self._program.shape.convolution_channels, self._program.shape.n_layer
         base = select_constant(
             self.layer, [layer * channels for layer in range(layers)], len(memory.address)
         )
@@ -171,9 +173,10 @@ class ActivationStage(wiring.Component):
 
     def _store_scan_input(self, m: Module, is_u: Value, index: Value, shift: Value) -> None:
         """Drive the scan's input: u itself, or what is stored of the unrounded value."""
+        inner = self._program.shape.d_inner
         if self._encoder is None:
             m.d.comb += [
-                self.scan_u_valid.eq(self.u_valid),
+                self.scan_u_valid.eq(self.u_valid & (self.u_index < inner)),
                 self.scan_u_index.eq(self.u_index),
                 self.scan_u_value.eq(self.u_value),
             ]
@@ -184,7 +187,7 @@ class ActivationStage(wiring.Component):
         m.d.comb += [
             encoder.i.eq(self._silu.o),
             encoder.shift.eq(shift),
-            self.scan_u_valid.eq(delayed(m, is_u, wait, name="scan_u_valid")),
+            self.scan_u_valid.eq(delayed(m, is_u & (index < inner), wait, name="scan_u_valid")),
             self.scan_u_index.eq(delayed(m, index, wait, name="scan_u_index")),
             self.scan_u_value.eq(
                 delayed(m, encoder.o, wait - encoder.latency, name="scan_u_value")
@@ -201,3 +204,11 @@ def _encoder(
             plan=plan, input_width=input_width, output_width=scheme.scan_storage_bits
         )
     return DualScaleEncoder(dual_scale=scheme.dual_scale, input_width=input_width, plan=plan)
+
+
+def _padded(program: Program, shifts: Integers) -> Integers:
+    """Return shifts of E channels a layer for all convolved ones, of which no others use them."""
+    shape = program.shape
+    extra = shape.convolution_channels - shape.d_inner
+    by_layer = shifts.reshape(shape.n_layer, -1)
+    return np.pad(by_layer, ((0, 0), (0, extra)), mode="edge").ravel()

@@ -108,7 +108,8 @@ class ControlRegisters(wiring.Component):
         channels = shape.n_layer * shape.d_inner
         self._contexts = lanes.contexts
         self._access_latency = access_latency
-        self._depths = [channels * shape.d_state // lanes.scan, channels]
+        windows = shape.n_layer * shape.convolution_channels
+        self._depths = [channels * shape.d_state // lanes.scan, windows]
         self._widths = state_widths(program, lanes)
         self._address_bits = address_bits(program, lanes)
         self._constants = {
@@ -123,6 +124,7 @@ class ControlRegisters(wiring.Component):
             Register.STATE_FORMAT: lanes.scan << 16 | scheme.state_bits,
             Register.WINDOW_FORMAT: (shape.d_conv - 1) << 16 | scheme.activation_bits,
             Register.CONTEXTS: lanes.contexts,
+            Register.CONVOLVED: shape.convolution_channels,
         }
         super().__init__(self._members(emit_logits=emit_logits))
 

@@ -128,7 +128,8 @@ class CausalConvolution(DepthwiseConvolution):
     A window can be read or written from outside in a cycle before which no element was valid for
     ``hazard_depth`` cycles. Elements see a write from the same cycle on, reads from the next. A
     window is packed as in the memory: ``K - 1`` inputs of ``activation_bits``, the oldest lowest;
-    it is at address ``layer E + e`` of its context.
+    it is at address ``layer E + e`` of its context. Here E counts the convolved channels, with
+    heads those of B and C behind those of x.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ class CausalConvolution(DepthwiseConvolution):
     def __init__(self, *, program: Program, plan: MemoryPlan, contexts: int = 1) -> None:
         shape, scheme = program.shape, program.scheme
         self._contexts = check_contexts(contexts)
-        self._shape = shape
+        self._shape, self._channels = shape, shape.convolution_channels
         self._window_bits = (shape.d_conv - 1) * scheme.activation_bits
         activation = signed(scheme.activation_bits)
         super().__init__(
@@ -181,15 +182,15 @@ class CausalConvolution(DepthwiseConvolution):
             plan=plan,
             members={
                 "x_valid": In(1),
-                "x_index": In(range(shape.d_inner)),
+                "x_index": In(range(self._channels)),
                 "x_value": In(activation),
                 "layer": In(index_bits(shape.n_layer)),
                 "context": In(index_bits(contexts)),
                 "fresh": In(1),
                 "mixed_valid": Out(1),
-                "mixed_index": Out(range(shape.d_inner)),
+                "mixed_index": Out(range(self._channels)),
                 "mixed_value": Out(signed(ACTIVATION_INPUT_BITS)),
-                "access_address": In(index_bits(shape.n_layer * shape.d_inner)),
+                "access_address": In(index_bits(shape.n_layer * self._channels)),
                 "access_context": In(index_bits(contexts)),
                 "access_write": In(1),
                 "access_write_data": In(self._window_bits),
@@ -222,7 +223,7 @@ class CausalConvolution(DepthwiseConvolution):
 
         Weights are at the first address, the window of the element's context at the second.
         """
-        channels, layers = self._shape.d_inner, self._shape.n_layer
+        channels, layers = self._channels, self._shape.n_layer
         bases = [layer * channels for layer in range(layers)]
         address = Signal.like(self.access_address, reset_less=True)
         base = Signal.like(address, reset_less=True)
@@ -238,7 +239,7 @@ class CausalConvolution(DepthwiseConvolution):
 
     def _windows(self, m: Module, place: Value, valid: Value, x: Value) -> Signal:
         """Return the element's old window beside its other operands; write the new one back."""
-        depth = self._shape.n_layer * self._shape.d_inner * self._contexts
+        depth = self._shape.n_layer * self._channels * self._contexts
         m.submodules.windows = memory = Memory(shape=self._window_bits, depth=depth, init=[])
         read, write = memory.read_port(), memory.write_port()
         window = Signal(self._window_bits, reset_less=True)

@@ -13,8 +13,10 @@ from hw.array_controller import OPERANDS, STEERING
 from hw.convolution import CausalConvolution
 from hw.embedding import Embedding
 from hw.event_table import Event, EventTable
+from hw.gated_norm import GatedNorm
 from hw.gated_product import GatedProduct
 from hw.hadamard import HadamardRotation
+from hw.head_scan import HeadScanEngine
 from hw.lanes import Lanes
 from hw.normalization import ResidualNorm
 from hw.output_stage import OutputStage, logit_layout
@@ -39,6 +41,13 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
         "up": (scheme.scan_output_bits, True),
         "mlp_gated": (inputs, True),
     }  # fmt: skip
+    selected, normed = {"projected": (bits, True)}, {}
+    if program.shape.heads is not None:
+        selected = {
+            "dt": (ACTIVATION_INPUT_BITS, True),
+            "decay": (scheme.decay_bits + 1, False),
+        }
+        normed = {"normed": (scheme.gated_bits, True)}
     return {
         "residual": (scheme.residual_bits, True),
         "norm": (max(inputs, bits), True),
@@ -46,12 +55,13 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
         "convolution": (ACTIVATION_INPUT_BITS, True),
         "u": (inputs, True),
         "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
-        "projected": (bits, True),
+        **selected,
         "gate": (scheme.gate_bits, True),
         "delta": (scheme.delta_bits, False),
         "state": (lanes.scan * scheme.state_bits, False),
         "scan_output": (scheme.scan_output_bits, True),
-        "gated": (scheme.gated_bits, True),
+        "gated": (program.gated_bits, True),
+        **normed,
         **rotated,
         **mlp,
         "logits": (scheme.logit_bits, True),
@@ -99,9 +109,11 @@ class Engine(wiring.Component):
         self._norm = ResidualNorm(program=program, plan=plan)
         self._convolution = CausalConvolution(program=program, plan=plan, contexts=lanes.contexts)
         self._activation = ActivationStage(program=program, plan=plan)
-        self._scan = ScanEngine(
+        heads = program.shape.heads is not None
+        self._scan = (HeadScanEngine if heads else ScanEngine)(
             program=program, scan_lanes=lanes.scan, plan=plan, contexts=lanes.contexts
         )
+        self._gated_norm = GatedNorm(program=program, plan=plan) if heads else None
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=plan) if rotates else None
         self._gate = None if program.mlps is None else GatedProduct(program=program, plan=plan)
@@ -112,7 +124,8 @@ class Engine(wiring.Component):
         super().__init__(self._members())
 
     def _latencies(self) -> Latencies:
-        scan = self._scan
+        scan, gated_norm = self._scan, self._gated_norm
+        heads = isinstance(scan, HeadScanEngine)
         return Latencies(
             embedding=self._embedding.latency,
             residual_probe=self._norm.residual_latency,
@@ -122,13 +135,16 @@ class Engine(wiring.Component):
             activation=self._activation.latency,
             scan_code=self._activation.code_latency,
             scan=scan.latency,
-            scan_delta=scan.delta_latency,
+            scan_delta=0 if heads else scan.delta_latency,
             scan_output=scan.scan_output_latency,
             scan_state=scan.state_latency,
-            dt_offset=scan.projected_offset_dt,
+            dt_offset=scan.head_offset if heads else scan.projected_offset_dt,
             bc_offset=scan.projected_offset_bc,
             scan_u_offset=scan.scan_u_offset,
             gate_offset=scan.gate_offset,
+            head_delta=scan.steps.delta_latency if heads else 0,
+            head_decay=scan.steps.decay_latency if heads else 0,
+            gated_norm=0 if gated_norm is None else gated_norm.latency,
             scan_duration=scan.duration,
             rotation=0 if self._rotation is None else self._rotation.latency,
             gated_product=0 if self._gate is None else self._gate.latency,
@@ -186,6 +202,8 @@ class Engine(wiring.Component):
         m.submodules.convolution = self._convolution
         m.submodules.activation = self._activation
         m.submodules.scan = self._scan
+        if self._gated_norm is not None:
+            m.submodules.gated_norm = self._gated_norm
         if self._rotation is not None:
             m.submodules.rotation = self._rotation
         if self._gate is not None:
@@ -260,10 +278,11 @@ class Engine(wiring.Component):
             [Event(start, {"layer": i}) for i, start in enumerate(schedule.scan_starts)],
         )
         m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
-        if self._rotation is not None:
-            # Rows leave before the next block's scan starts, as out_proj lies between them.
-            with m.If(scan.start):
-                m.d.sync += self._rotation.layer.eq(scan.layer)
+        # Elements leave before the next block's scan starts, as out_proj lies between them.
+        for follower in (self._gated_norm, self._rotation):
+            if follower is not None:
+                with m.If(scan.start):
+                    m.d.sync += follower.layer.eq(scan.layer)
         # The layer whose x and z are on their way; the head's start keeps TLAST and context.
         layers = [i for i in schedule.array if i.name in ("in_x", "head")]
         layer = self._table(
@@ -282,6 +301,8 @@ class Engine(wiring.Component):
             with m.Else():
                 m.d.sync += current.eq(layer.layer)
         m.d.comb += [self._convolution.layer.eq(current), self._activation.layer.eq(current)]
+        if isinstance(self._scan, HeadScanEngine):
+            m.d.comb += self._scan.dt_layer.eq(current)
 
     def _connect_data(self, m: Module, outputs: OutputStage) -> None:
         """Wire the values from unit to unit."""
@@ -314,7 +335,6 @@ class Engine(wiring.Component):
             z_valid = projection.z_valid | projection.mlp_z_valid
             m.d.comb += activation.z_of_mlp.eq(projection.mlp_z_valid)
         connect(activation, "z", z_valid, row, projection.wide)
-        connect(projection, "u", activation.u_valid, activation.u_index, activation.u_value)
         connect(
             scan,
             "scan_u",
@@ -323,10 +343,22 @@ class Engine(wiring.Component):
             activation.scan_u_value,
         )
         connect(scan, "gate", activation.gate_valid, activation.gate_index, activation.gate_value)
-        connect(scan, "projected", projection.projected_valid, row, projection.narrow)
         gated = (scan.gated_valid, scan.gated_index, scan.gated_value)
+        if isinstance(scan, HeadScanEngine):
+            connect(scan, "dt", projection.dt_valid, row, projection.wide)
+            of_group = activation.u_valid & (activation.u_index >= self._program.shape.d_inner)
+            m.d.comb += [
+                scan.projected_valid.eq(of_group),
+                scan.projected_value.eq(activation.u_value),
+            ]
+        else:
+            connect(projection, "u", activation.u_valid, activation.u_index, activation.u_value)
+            connect(scan, "projected", projection.projected_valid, row, projection.narrow)
+        if (norm_unit := self._gated_norm) is not None:
+            m.d.comb += [norm_unit.i_valid.eq(scan.gated_valid), norm_unit.i.eq(scan.gated_value)]
+            gated = (norm_unit.normed_valid, norm_unit.normed_index, norm_unit.normed_value)
         if (rotation := self._rotation) is not None:
-            m.d.comb += [rotation.i_valid.eq(scan.gated_valid), rotation.i.eq(scan.gated_value)]
+            m.d.comb += [rotation.i_valid.eq(gated[0]), rotation.i.eq(gated[2])]
             gated = (rotation.rotated_valid, rotation.rotated_index, rotation.rotated_value)
         if (gate := self._gate) is not None:
             connect(
@@ -372,7 +404,6 @@ class Engine(wiring.Component):
             "convolution": (convolution.mixed_valid, convolution.mixed_value),
             "u": (activation.u_valid, activation.u_value),
             "scan_u": (activation.scan_u_valid, activation.scan_u_value),
-            "projected": (projection.projected_valid, projection.narrow),
             "gate": (activation.gate_valid, activation.gate_value),
             "delta": (scan.delta_valid, scan.delta_value),
             "state": (scan.state_valid, scan.state_value),
@@ -381,6 +412,13 @@ class Engine(wiring.Component):
             "logits": (projection.logits_valid, projection.logit),
             "token": (outputs.token_valid, outputs.token),
         }
+        if isinstance(scan, HeadScanEngine):
+            points["dt"] = (projection.dt_valid, projection.wide)
+            points["decay"] = (scan.decay_valid, scan.decay_value)
+        else:
+            points["projected"] = (projection.projected_valid, projection.narrow)
+        if (gated_norm := self._gated_norm) is not None:
+            points["normed"] = (gated_norm.normed_valid, gated_norm.normed_value)
         if (rotation := self._rotation) is not None:
             points["rotated"] = (rotation.rotated_valid, rotation.rotated_value)
         if (gate := self._gate) is not None:

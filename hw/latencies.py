@@ -46,10 +46,14 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
     """
     lanes.check(shape)
     steps = shape.d_state // lanes.scan
+    tree, heads = _tree(lanes.scan), shape.heads is not None
+    # How far dt_proj, step size and decay run ahead of what else the lanes read; heads have theirs
+    # before the scan starts.
     front = _tree(-(-shape.dt_rank // steps)) + steps
-    read_out = front + steps + _tree(lanes.scan)
-    scan = 41 + read_out
+    lead = 0 if heads else 22 + front
+    scan = 19 + lead + steps + tree
     code = REQUANTIZER + 1 if scheme.dual_scale is None else ENCODER
+    head_delta = 6 + MEMORY + ACTIVATION if heads else 0
     return Latencies(
         embedding=3 + MEMORY,
         residual_probe=2,
@@ -59,13 +63,16 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         activation=ACTIVATION + REQUANTIZER + 1,
         scan_code=ACTIVATION + code,
         scan=scan,
-        scan_delta=17 + front,
-        scan_output=38 + read_out,
-        scan_state=34 + front,
-        dt_offset=3,
-        bc_offset=26 + front,
-        scan_u_offset=23 + front,
-        gate_offset=36 + read_out,
+        scan_delta=0 if heads else 17 + front,
+        scan_output=16 + lead + steps + tree,
+        scan_state=12 + lead,
+        dt_offset=1 if heads else 3,
+        bc_offset=4 + lead,
+        scan_u_offset=1 + lead,
+        gate_offset=14 + lead + steps + tree,
+        head_delta=head_delta,
+        head_decay=head_delta + 9 + REQUANTIZER if heads else 0,
+        gated_norm=9 + RECIPROCAL_ROOT if heads else 0,
         rotation=_rotation(shape, scheme),
         gated_product=0 if shape.mlp is None else BUFFER + 1 + REQUANTIZER,
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,

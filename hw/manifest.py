@@ -42,7 +42,7 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
         * scheme.state_bits,
         "convolution_window": lanes.contexts
         * shape.n_layer
-        * shape.d_inner
+        * shape.convolution_channels
         * (shape.d_conv - 1)
         * scheme.activation_bits,
     }

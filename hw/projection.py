@@ -25,12 +25,12 @@ from hw.schedule import ArrayInstruction
 from hw.shift_plan import ShiftPlan
 from hw.vector_buffer import VectorBuffer
 
-SOURCES = ("norm", "u", "gated")
-DESTINATIONS = ("x", "z", "projected", "out", "logits")
+DESTINATIONS = ("x", "z", "projected", "out", "logits", "dt")
 MLP_DESTINATIONS = ("mlp_z", "up")
 _STEERING_OF = {
     "in_x": ("norm", "x"),
     "x_proj": ("u", "projected"),
+    "in_dt": ("norm", "dt"),
     "in_z": ("norm", "z"),
     "out": ("gated", "out"),
     "head": ("norm", "logits"),
@@ -62,16 +62,20 @@ class Product:
 
 def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
     """Return (name, layer, weight, shift) in the order of execution."""
-    e = program.shape.d_inner
+    shape = program.shape
+    x_end, z_start = shape.convolution_channels, shape.gate_row
     matrices = []
     for index, (layer, shifts) in enumerate(
         zip(program.scan_layers, program.scan_shifts, strict=True)
     ):
         in_proj: Linear = layer.in_proj
+        selecting = ("in_dt", index, in_proj.weight[x_end:z_start], shifts.dt)
+        if shape.heads is None:
+            selecting = ("x_proj", index, layer.x_proj.weight, shifts.projected)
         matrices += [
-            ("in_x", index, in_proj.weight[:e], shifts.x),
-            ("x_proj", index, layer.x_proj.weight, shifts.projected),
-            ("in_z", index, in_proj.weight[e:], shifts.z),
+            ("in_x", index, in_proj.weight[:x_end], shifts.x),
+            selecting,
+            ("in_z", index, in_proj.weight[z_start:], shifts.z),
             ("out", index, layer.out_proj.weight, shifts.out),
         ]
         if program.mlps is None:
@@ -110,10 +114,11 @@ class Projection(wiring.Component):
 
     Members
     -------
-    norm_valid, norm_index, norm_value ... : in, writes of the three source vectors
+    norm_valid, norm_index, norm_value ... : in, writes of the source vectors norm, u (not with
+        heads) and gated
     start, operands : in, from the microcode
     row : out, index of the row that leaves
-    x_valid, z_valid, projected_valid, out_valid, logits_valid : out, where it goes
+    x_valid, z_valid, projected_valid, out_valid, logits_valid, dt_valid : out, where it goes
     mlp_z_valid, up_valid : out, the same where there are MLPs
     narrow, wide, logit : out, the row saturated to activation, SiLU/residual and logit width
     up : out, saturated to the width of an MLP's up, where there are MLPs
@@ -157,6 +162,8 @@ class Projection(wiring.Component):
             # The MLP's gated values follow out_proj's, so that one buffer serves both.
             "gated": (max(shape.d_inner, shape.mlp or 0), inputs),
         }
+        if shape.heads is not None:
+            del self._sources["u"]  # no matrix reads it
         self._destinations = DESTINATIONS + (() if shape.mlp is None else MLP_DESTINATIONS)
         members: dict[str, In | Out] = {"start": In(1)}
         for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
@@ -169,7 +176,7 @@ class Projection(wiring.Component):
             }
         members |= {f"{name}_valid": Out(1) for name in self._destinations}
         members |= {
-            "row": Out(range(max(2 * shape.d_inner, shape.vocabulary, shape.mlp or 0))),
+            "row": Out(range(max(product.weight.shape[0] for product in self.products.values()))),
             "narrow": Out(signed(scheme.activation_bits)),
             "wide": Out(signed(self.wide_bits)),
             "logit": Out(signed(scheme.logit_bits)),
@@ -202,7 +209,7 @@ class Projection(wiring.Component):
             "last_row": rows - 1,
             "row_base": len(self._stored_shifts),
             "row_address": len(self._stored_shifts),
-            "source": len(SOURCES) - 1,
+            "source": len(self._sources) - 1,
             "bank": HEAD,
             "destination": len(self._destinations) - 1,
         }
@@ -220,7 +227,7 @@ class Projection(wiring.Component):
                 "last_position": instruction.interval - 1,
                 "last_row": instruction.rows - 1,
                 "row_base": product.row_base,
-                "source": SOURCES.index(source),
+                "source": list(self._sources).index(source),
                 "bank": product.bank,
                 "destination": self._destinations.index(destination),
             },
@@ -262,7 +269,9 @@ class Projection(wiring.Component):
         source = delayed(m, controller.source, 2, name="source")
         last = controller.last & controller.element_valid
         weights = self._weights(m, controller)
-        chosen = Mux(source == 0, elements[0], Mux(source == 1, elements[1], elements[2]))
+        chosen = elements[-1]
+        for number, element in reversed(list(enumerate(elements[:-1]))):
+            chosen = Mux(source == number, element, chosen)
         x = Signal.like(array.x, name="broadcast", reset_less=True)
         word = Signal.like(array.weights, name="weight_word", reset_less=True)
         m.d.sync += [x.eq(chosen), word.eq(weights)]

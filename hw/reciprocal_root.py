@@ -44,6 +44,7 @@ class ReciprocalRoot(wiring.Component):
     total_bits : width of the total, 4 to 62
     table : 512 segments of ``1/sqrt`` on [1, 4), the slope as a positive fall
     plan : where the table lives
+    name : unique in the design, of the table's memory
 
     Members
     -------
@@ -61,7 +62,14 @@ class ReciprocalRoot(wiring.Component):
 
     latency = 9
 
-    def __init__(self, *, total_bits: int, table: LinearTable, plan: MemoryPlan) -> None:
+    def __init__(
+        self,
+        *,
+        total_bits: int,
+        table: LinearTable,
+        plan: MemoryPlan,
+        name: str = "reciprocal_root",
+    ) -> None:
         if not 4 <= total_bits <= MAX_TOTAL_BITS:
             raise ValueError(
                 f"total_bits = {total_bits} is outside 4..{MAX_TOTAL_BITS}; choose a smaller model"
@@ -71,7 +79,7 @@ class ReciprocalRoot(wiring.Component):
         self._base_bits = bits_for(int(table.base.max()))
         self._slope_bits = bits_for(int(table.slope.max()))
         self._table = ParameterMemory(
-            name="reciprocal_root",
+            name=name,
             width=self._base_bits + self._slope_bits,
             words=[
                 int(base) | int(slope) << self._base_bits

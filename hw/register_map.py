@@ -6,7 +6,7 @@ Every register has 32 bits; byte addresses, of which the two lowest bits are ign
 address name             access meaning
 ======= ================ ====== =====================================================
 0x00    IDENTIFICATION   read   0x53574D31, "SWM1"
-0x04    FORMAT_VERSION   read   version of this table, 2
+0x04    FORMAT_VERSION   read   version of this table, 3
 0x08    VOCABULARY       read   V
 0x0C    LAYERS           read   L
 0x10    D_MODEL          read   D
@@ -16,6 +16,7 @@ address name             access meaning
 0x20    STATE_FORMAT     read   15..0 bits of a state value, 31..16 values a word (S)
 0x24    WINDOW_FORMAT    read   15..0 bits of an input, 31..16 inputs a word (K - 1)
 0x28    CONTEXTS         read   C
+0x2C    CONVOLVED        read   channels of the convolution, c: E, with heads E + 2 G N
 0x40    CONTROL          both   0 hold: take no further token
                                 1 reset_at_last: a sequence ends with TLAST (initially 1)
                                 2 emit_logits: send the logits (initially a parameter)
@@ -48,8 +49,8 @@ pause: the other contexts go on, and so does a token of this one that was taken 
 saved from one context can be restored into any.
 
 State words. Memory 0 has ``L E N / S`` words of S values, the value of n = 0 lowest, at address
-``(layer E + e) N / S + n / S``. Memory 1 has ``L E`` words of K - 1 inputs, the oldest lowest,
-at ``layer E + e``. Values are two's complement. Reading STATE_DATA[k] fetches the memory's word;
+``(layer E + e) N / S + n / S``. Memory 1 has ``L c`` words of K - 1 inputs, the oldest lowest,
+at ``layer c + e``. Values are two's complement. Reading STATE_DATA[k] fetches the memory's word;
 writing it fills a shadow, and writing the word's last part writes the shadow to the memory, as
 the commit command does. Data words beyond the selected memory's width read 0 and ignore writes.
 
@@ -71,7 +72,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 IDENTIFICATION = 0x53574D31
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class Register(IntEnum):
@@ -88,6 +89,7 @@ class Register(IntEnum):
     STATE_FORMAT = 0x20
     WINDOW_FORMAT = 0x24
     CONTEXTS = 0x28
+    CONVOLVED = 0x2C
     CONTROL = 0x40
     COMMAND = 0x44
     STATUS = 0x48

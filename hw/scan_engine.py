@@ -129,7 +129,6 @@ class ScanEngine(wiring.Component):
         self._words = shape.n_layer * shape.d_inner * self._steps
         constants = LaneConstants(program=program, scan_lanes=scan_lanes, plan=plan)
         self._constants = constants
-        self._delta = DeltaUnit(program=program, steps=self._steps, plan=plan)
         self._lanes = [
             ScanLane(
                 program=program,
@@ -140,20 +139,26 @@ class ScanEngine(wiring.Component):
             )
             for _ in range(scan_lanes)
         ]
+        self._build_selection(plan, copies=slots > 1)
         self._readout = ScanReadout(program=program, scan_lanes=scan_lanes, plan=plan, slots=slots)
-        self._operands = ScanOperands(
-            shape=shape,
-            bits=scheme.activation_bits,
-            products=self._delta.products,
-            scan_lanes=scan_lanes,
-            copies=slots > 1,
-        )
         self._drive = ScanDrive(
             scheme=scheme, channels=shape.d_inner, multipliers=plan.multipliers, slots=slots
         )
         self._contexts = check_contexts(contexts)
         self._state = ScanState(words=self._words * contexts, width=scan_lanes * scheme.state_bits)
         super().__init__(self._ports())
+
+    def _build_selection(self, plan: MemoryPlan, *, copies: bool) -> None:
+        """Make the units that say how B, C and the step size come about."""
+        shape = self._program.shape
+        self._delta = DeltaUnit(program=self._program, steps=self._steps, plan=plan)
+        self._operands = ScanOperands(
+            shape=shape,
+            bits=self._program.scheme.activation_bits,
+            products=self._delta.products,
+            scan_lanes=self._lane_count,
+            copies=copies,
+        )
 
     def _ports(self) -> dict[str, In | Out]:
         shape, scheme = self._program.shape, self._program.scheme
@@ -174,7 +179,7 @@ class ScanEngine(wiring.Component):
             "gate_value": In(signed(scheme.gate_bits)),
             "gated_valid": Out(1),
             "gated_index": Out(channel),
-            "gated_value": Out(signed(scheme.gated_bits)),
+            "gated_value": Out(signed(self._program.gated_bits)),
             "delta_valid": Out(1),
             "delta_value": Out(unsigned(scheme.delta_bits)),
             "scan_output_valid": Out(1),
@@ -215,6 +220,10 @@ class ScanEngine(wiring.Component):
         return self.delta_latency + 1
 
     @property
+    def _operand_latency(self) -> int:
+        return self._operands.latency
+
+    @property
     def scan_u_offset(self) -> int:
         """Cycle in which the scan input of channel 0 is read."""
         return self._lane_offset + self._lanes[0].drive_offset - self._drive.latency
@@ -222,12 +231,12 @@ class ScanEngine(wiring.Component):
     @property
     def projected_offset_bc(self) -> int:
         """Cycle in which B is first sampled; C comes later."""
-        return self._lane_offset + self._lanes[0].drive_offset - self._operands.latency
+        return self._lane_offset + self._lanes[0].drive_offset - self._operand_latency
 
     @property
     def projected_offset_c(self) -> int:
         """Cycle in which C is first sampled."""
-        return self.state_latency - self._operands.latency
+        return self.state_latency - self._operand_latency
 
     @property
     def state_latency(self) -> int:
@@ -288,10 +297,40 @@ class ScanEngine(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Connect step size, lanes, state memory and read-out."""
         m = Module()
-        m.submodules.step_size = delta = self._delta
-        m.submodules.operands = operands = self._operands
         m.submodules.readout = readout = self._readout
         layers, starts, fresh = self._control(m)
+        m.d.comb += [
+            readout.start.eq(starts[self._readout_offset]),
+            readout.layer.eq(layers[self._readout_offset]),
+        ]
+        for port in ("gate_valid", "gate_index", "gate_value"):
+            m.d.comb += getattr(readout, port).eq(getattr(self, port))
+        for port in ("scan_output_valid", "scan_output_value"):
+            m.d.comb += getattr(self, port).eq(getattr(readout, port))
+        for port in ("gated_valid", "gated_index", "gated_value"):
+            m.d.comb += getattr(self, port).eq(getattr(readout, port))
+        update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layers)
+        write = self._counter(m, "write_counter", starts, self.projected_offset_c, layers)
+        inputs = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layers)
+        delta = self._select(m, starts, layers, inputs, update, write)
+        self._feed(m, inputs, delta)
+        self._discretize(m, update)
+        self._remember(m, update, write, fresh)
+        return m
+
+    def _select(
+        self,
+        m: Module,
+        starts: list[Value],
+        layers: list[Value],
+        inputs: ChannelCounter,
+        update: ChannelCounter,
+        write: ChannelCounter,
+    ) -> Value:
+        """Form step sizes and their decays, choose B and C; return the step size beside u."""
+        del inputs
+        m.submodules.step_size = delta = self._delta
+        m.submodules.operands = operands = self._operands
         m.d.comb += [
             operands.valid.eq(self.projected_valid),
             operands.index.eq(self.projected_index),
@@ -305,23 +344,29 @@ class ScanEngine(wiring.Component):
             delta.dt.eq(operands.dt),
             self.delta_valid.eq(delta.valid),
             self.delta_value.eq(delta.delta),
-            readout.start.eq(starts[self._readout_offset]),
-            readout.layer.eq(layers[self._readout_offset]),
+            operands.b_step.eq(update.step),
+            operands.c_step.eq(write.step),
         ]
-        for port in ("gate_valid", "gate_index", "gate_value"):
-            m.d.comb += getattr(readout, port).eq(getattr(self, port))
-        for port in ("scan_output_valid", "scan_output_value"):
-            m.d.comb += getattr(self, port).eq(getattr(readout, port))
-        for port in ("gated_valid", "gated_index", "gated_value"):
-            m.d.comb += getattr(self, port).eq(getattr(readout, port))
-        update = self._counter(m, "update_counter", starts, self.projected_offset_bc, layers)
-        write = self._counter(m, "write_counter", starts, self.projected_offset_c, layers)
-        m.d.comb += [operands.b_step.eq(update.step), operands.c_step.eq(write.step)]
         held = self._hold_delta(m)
-        self._feed(m, starts, layers, held)
-        self._discretize(m, starts, layers, held, update)
-        self._remember(m, update, write, fresh)
-        return m
+        constants = self._constants
+        rate_counter = self._counter(
+            m, "rate_counter", starts, self._lane_offset - constants.latency, layers
+        )
+        m.d.comb += [
+            # Its register and the product's, then the shift meets the product.
+            constants.layer.eq(layers[self._lane_offset + 1]),
+            constants.step_address.eq(rate_counter.step_address),
+        ]
+        for index, lane in enumerate(self._lanes):
+            m.d.comb += [
+                lane.delta.eq(held),
+                lane.rate.eq(constants.rates[index]),
+                lane.argument_shift.eq(constants.argument_shift),
+                lane.b.eq(operands.b[index]),
+                lane.c.eq(operands.c[index]),
+            ]
+        wait = self.scan_u_offset + self._drive.u_latency - self._lane_offset
+        return delayed(m, held, wait, name="late_delta")
 
     def _control(self, m: Module) -> tuple[list[Value], list[Value], Value]:
         """Return layer and ``start`` of 0, 1, 2, ... cycles ago, and whether to read zeros.
@@ -374,10 +419,9 @@ class ScanEngine(wiring.Component):
             m.d.sync += held.eq(self.delta_value)
         return held
 
-    def _feed(self, m: Module, starts: list[Value], layers: list[Value], held: Signal) -> None:
+    def _feed(self, m: Module, inputs: ChannelCounter, delta: Value) -> None:
         """Feed ``delta u`` to the lanes and u to the read-out."""
         m.submodules.input_drive = drive = self._drive
-        counter = self._counter(m, "scan_u_counter", starts, self.scan_u_offset, layers)
         u_cycle = self.scan_u_offset + drive.u_latency
         wait = self._readout_offset + self._readout.u_offset - u_cycle
         m.d.comb += [
@@ -385,43 +429,23 @@ class ScanEngine(wiring.Component):
             drive.index.eq(self.scan_u_index),
             drive.value.eq(self.scan_u_value),
             # One read a channel: its buffer entry may be rewritten while the channel goes on.
-            drive.read.eq(counter.first),
-            drive.delta.eq(delayed(m, held, u_cycle - self._lane_offset, name="late_delta")),
+            drive.read.eq(inputs.first),
+            drive.delta.eq(delta),
             self._readout.u.eq(delayed(m, drive.u, wait, name="late_u")),
         ]
         for lane in self._lanes:
             m.d.comb += lane.drive.eq(drive.drive)
 
-    def _discretize(
-        self,
-        m: Module,
-        starts: list[Value],
-        layers: list[Value],
-        held: Signal,
-        update: ChannelCounter,
-    ) -> None:
-        """Feed step size, rates, shifts, B and C to the lanes, and their products onwards."""
+    def _discretize(self, m: Module, update: ChannelCounter) -> None:
+        """Feed shifts to the lanes, and their products onwards."""
         m.submodules.constants = constants = self._constants
-        rate_counter = self._counter(
-            m, "rate_counter", starts, self._lane_offset - constants.latency, layers
-        )
         # The shift is used two cycles after B, whose step this counter shows one cycle ahead.
         late_channel = delayed(m, update.channel_address, 1, name="update_channel")
-        m.d.comb += [
-            # Its register and the product's, then the shift meets the product.
-            constants.layer.eq(layers[self._lane_offset + 1]),
-            constants.step_address.eq(rate_counter.step_address),
-            constants.channel_address.eq(late_channel),
-        ]
+        m.d.comb += constants.channel_address.eq(late_channel)
         for index, lane in enumerate(self._lanes):
             m.submodules[f"lane_{index}"] = lane
             m.d.comb += [
-                lane.delta.eq(held),
-                lane.rate.eq(constants.rates[index]),
-                lane.argument_shift.eq(constants.argument_shift),
                 lane.update_shift.eq(constants.update_shift),
-                lane.b.eq(self._operands.b[index]),
-                lane.c.eq(self._operands.c[index]),
                 self._readout.products[index].eq(lane.product),
             ]
 

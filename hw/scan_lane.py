@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,9 @@ class ScanLane(wiring.Component):
     ``argument = requantize(delta rate, argument_shift)``,
     ``update = requantize(drive b, update_shift)``,
     ``new = requantize(2**-argument old + update, decay_bits)``, ``product = new c``. Equal to
-    one element of :func:`golden.operations.scan.scan_step`.
+    one element of :func:`golden.operations.scan.scan_step`. With a *shared decay* (Mamba-2, where
+    all states of a head decay alike) ``2**-argument`` comes in from outside, and the lane has
+    neither the product with the rate nor a decay unit.
 
     The operands of one element arrive at different cycles, counted from that of ``delta`` and
     ``rate``: each as late as it is used, since the engine can delay shared operands once for all
@@ -40,8 +42,8 @@ class ScanLane(wiring.Component):
     ----------
     program : Program
         Widths and the table of ``2**-x``.
-    rate_bits : int
-        Bits of a decay rate.
+    rate_bits : int | None
+        Bits of a decay rate; None for a shared decay.
     argument_plan, update_plan : ShiftPlan
         Shifts of the two requantizers.
     multipliers : Multipliers
@@ -55,6 +57,8 @@ class ScanLane(wiring.Component):
         Decay rate, cycle 0.
     argument_shift : In(unsigned(argument_plan.bits))
         Stored shift of the exponent's argument, constant during a layer.
+    decay : In(unsigned(decay_bits + 1))
+        In place of the three before, with a shared decay: cycle ``old_offset``.
     drive : In(signed(delta_bits + scan_input_bits))
         ``delta u``, cycle ``drive_offset``.
     b : In(signed(activation_bits))
@@ -75,24 +79,31 @@ class ScanLane(wiring.Component):
         self,
         *,
         program: Program,
-        rate_bits: int,
+        rate_bits: int | None,
         argument_plan: ShiftPlan,
         update_plan: ShiftPlan,
         multipliers: Multipliers = Multipliers.DSP,
     ) -> None:
         scheme = self._scheme = program.scheme
-        self._multipliers = multipliers
+        self._multipliers, self._shared = multipliers, rate_bits is None
         drive_bits = scheme.delta_bits + scheme.scan_input_bits
-        self._argument = PlannedRequantizer(
-            plan=argument_plan,
-            input_width=scheme.delta_bits + rate_bits,
-            output_width=EXPONENT_BITS,
-            input_signed=False,
-            output_signed=False,
-        )
-        self._decay = DecayUnit(
-            table=program.tables.exponent, decay_bits=scheme.decay_bits, multipliers=multipliers
-        )
+        members: dict[str, In | Out] = {"decay": In(unsigned(scheme.decay_bits + 1))}
+        if rate_bits is not None:
+            self._argument = PlannedRequantizer(
+                plan=argument_plan,
+                input_width=scheme.delta_bits + rate_bits,
+                output_width=EXPONENT_BITS,
+                input_signed=False,
+                output_signed=False,
+            )
+            self._decay = DecayUnit(
+                table=program.tables.exponent, decay_bits=scheme.decay_bits, multipliers=multipliers
+            )
+            members = {
+                "delta": In(unsigned(scheme.delta_bits)),
+                "rate": In(unsigned(rate_bits)),
+                "argument_shift": In(unsigned(argument_plan.bits)),
+            }
         self._update = PlannedRequantizer(
             plan=update_plan,
             input_width=drive_bits + scheme.activation_bits,
@@ -106,9 +117,7 @@ class ScanLane(wiring.Component):
         )
         super().__init__(
             {
-                "delta": In(unsigned(scheme.delta_bits)),
-                "rate": In(unsigned(rate_bits)),
-                "argument_shift": In(unsigned(argument_plan.bits)),
+                **members,
                 "drive": In(signed(drive_bits)),
                 "b": In(signed(scheme.activation_bits)),
                 "update_shift": In(unsigned(update_plan.bits)),
@@ -121,7 +130,12 @@ class ScanLane(wiring.Component):
 
     @property
     def old_offset(self) -> int:
-        """Cycle of ``old``: the decay is known, behind product, requantizer and decay unit."""
+        """Cycle of ``old``: the decay is known, behind product, requantizer and decay unit.
+
+        With a shared decay it is the cycle that lets ``drive`` come in cycle 0.
+        """
+        if self._shared:
+            return self._update.latency
         return PIPELINED_PRODUCT + self._argument.latency + self._decay.latency
 
     @property
@@ -142,21 +156,16 @@ class ScanLane(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Build decay, update, their sum and the product with C."""
         m = Module()
-        m.submodules.argument = argument = self._argument
-        m.submodules.decay = decay = self._decay
         m.submodules.update = update = self._update
         m.submodules.state = state = self._state
         kind = self._multipliers
-        argument_product = pipelined_product(m, self.delta, self.rate, kind, name="argument")
         update_product = pipelined_product(m, self.drive, self.b, kind, name="update")
-        decayed = pipelined_product(m, decay.o, self.old, kind, name="decayed")
+        decay = self.decay if self._shared else self._own_decay(m)
+        decayed = pipelined_product(m, decay, self.old, kind, name="decayed")
         product = pipelined_product(m, state.o, self.c, kind, name="read")
         total = Signal(state.i.shape(), reset_less=True)
         m.d.sync += total.eq(decayed + update.o)
         m.d.comb += [
-            argument.i.eq(argument_product),
-            argument.shift.eq(self.argument_shift),
-            decay.i.eq(argument.o),
             update.i.eq(update_product),
             update.shift.eq(self.update_shift),
             state.i.eq(total),
@@ -165,3 +174,15 @@ class ScanLane(wiring.Component):
             self.product.eq(product),
         ]
         return m
+
+    def _own_decay(self, m: Module) -> Value:
+        """Return ``2**-argument`` of the element's step size and rate."""
+        m.submodules.argument = argument = self._argument
+        m.submodules.decay = decay = self._decay
+        product = pipelined_product(m, self.delta, self.rate, self._multipliers, name="argument")
+        m.d.comb += [
+            argument.i.eq(product),
+            argument.shift.eq(self.argument_shift),
+            decay.i.eq(argument.o),
+        ]
+        return decay.o

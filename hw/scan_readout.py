@@ -90,7 +90,7 @@ class ScanReadout(wiring.Component):
         self._gated = PlannedRequantizer(
             plan=self._gated_plan,
             input_width=scheme.scan_output_bits + scheme.gate_bits,
-            output_width=scheme.gated_bits,
+            output_width=program.gated_bits,
         )
         self._build_constants(plan)
         product = signed(scheme.state_bits + scheme.activation_bits)
@@ -107,7 +107,7 @@ class ScanReadout(wiring.Component):
                 "scan_output_value": Out(signed(scheme.scan_output_bits)),
                 "gated_valid": Out(1),
                 "gated_index": Out(index_bits(shape.d_inner)),
-                "gated_value": Out(signed(scheme.gated_bits)),
+                "gated_value": Out(signed(program.gated_bits)),
             }
         )
 

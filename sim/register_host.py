@@ -95,16 +95,23 @@ class RegisterHost:
 
     async def _memories(self) -> list[tuple[int, int]]:
         """Return words and data registers a word of both state memories, from the registers."""
-        layers, channels, states = [
+        layers, channels, states, convolved = [
             await self.get(register)
-            for register in (Register.LAYERS, Register.D_INNER, Register.D_STATE)
+            for register in (
+                Register.LAYERS,
+                Register.D_INNER,
+                Register.D_STATE,
+                Register.CONVOLVED,
+            )
         ]
         found = []
-        for register, values in ((Register.STATE_FORMAT, states), (Register.WINDOW_FORMAT, 0)):
+        for register in (Register.STATE_FORMAT, Register.WINDOW_FORMAT):
             layout = await self.get(register)
             bits, count = layout & 0xFFFF, layout >> 16
-            words = layers * channels * (values // count if values else 1)
-            found.append((words, -(-bits * count // _WORD)))
+            words = channels * (states // count)
+            if register is Register.WINDOW_FORMAT:
+                words = convolved
+            found.append((layers * words, -(-bits * count // _WORD)))
         return found
 
     async def save(self, context: int) -> list[list[int]]:

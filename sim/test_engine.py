@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, NetworkShape
+from golden.configuration import SCHEMES, HeadShape, NetworkShape
 from golden.random_program import random_program
 from golden.vectors import random_stimulus, trace
 from hw.engine import Engine
@@ -14,7 +14,14 @@ from sim.engine_bench import compare, run_engine
 
 
 @st.composite
-def engines(draw):
+def head_shapes(draw, d_inner):
+    """Return a division of the channels into heads and groups."""
+    size = draw(st.sampled_from(divisors(d_inner)))
+    return HeadShape(size=size, groups=draw(st.sampled_from(divisors(d_inner // size))))
+
+
+@st.composite
+def engines(draw, mamba2):
     """Return (program, lanes) of a small network that the lanes fit, of one or more contexts."""
     mac = draw(st.sampled_from([1, 2, 3, 4]))
     scheme = SCHEMES[draw(st.sampled_from(sorted(SCHEMES)))]
@@ -27,9 +34,10 @@ def engines(draw):
         d_inner=d_inner,
         d_state=draw(st.sampled_from([1, 2, 3, 4, 8])),
         d_conv=draw(st.integers(2, 4)),
-        dt_rank=draw(st.integers(1, 4)),
+        dt_rank=0 if mamba2 else draw(st.integers(1, 4)),
         n_layer=draw(st.integers(1, 2)),
         mlp=draw(st.none() | st.integers(2, 20)),
+        heads=draw(head_shapes(d_inner)) if mamba2 else None,
     )
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
@@ -45,18 +53,28 @@ def check(program, lanes, *, seed, **options):
     compare(recording, program, lanes, expected, engine)
 
 
+@pytest.mark.parametrize("mamba2", [False, True], ids=["mamba1", "mamba2"])
 @settings(max_examples=6, deadline=None)
-@given(engines(), st.integers(0, 99))
-def test_engine_equals_golden_at_full_speed(drawn, seed):
-    program, lanes = drawn
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_engine_equals_golden_at_full_speed(mamba2, data, seed):
+    program, lanes = data.draw(engines(mamba2))
     check(program, lanes, seed=seed)
 
 
+@pytest.mark.parametrize("mamba2", [False, True], ids=["mamba1", "mamba2"])
 @settings(max_examples=4, deadline=None)
-@given(engines(), st.integers(0, 99))
-def test_engine_equals_golden_under_stalls(drawn, seed):
-    program, lanes = drawn
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_engine_equals_golden_under_stalls(mamba2, data, seed):
+    program, lanes = data.draw(engines(mamba2))
     check(program, lanes, stall_seed=seed, seed=seed)
+
+
+def test_the_largest_state_equals_golden():
+    shape = NetworkShape(
+        vocabulary=9, d_model=8, d_inner=16, d_state=128, d_conv=4, n_layer=1,
+        heads=HeadShape(size=4, groups=2),
+    )  # fmt: skip
+    check(random_program(shape, SCHEMES["w8a8"], seed=2), Lanes(mac=8, scan=64), seed=1)
 
 
 @pytest.mark.parametrize("d_inner", [16, 24, 20])

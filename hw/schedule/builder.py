@@ -41,7 +41,10 @@ class Latencies:
     scan_code : SiLU input to the stored scan input
     scan : start to first gated value
     scan_delta, scan_output, scan_state : start to first value on these probes
-    dt_offset, bc_offset, scan_u_offset, gate_offset : start to the first sample of each input
+    dt_offset, bc_offset, scan_u_offset, gate_offset : start to the first sample of each input;
+        with heads dt_offset is that of the first head's step size
+    head_delta, head_decay : row of dt to its step size and decay on their probes; 0 without heads
+    gated_norm : last gated value of a group to the first normalised one; 0 without heads
     scan_duration : start to the earliest next start
     rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     gated_product : an MLP's up to its gated value; 0 if there are no MLPs
@@ -66,6 +69,9 @@ class Latencies:
     bc_offset: int
     scan_u_offset: int
     gate_offset: int
+    head_delta: int
+    head_decay: int
+    gated_norm: int
     scan_duration: int
     rotation: int
     gated_product: int
@@ -81,7 +87,7 @@ class ArrayInstruction:
 
     Parameters
     ----------
-    name : in_x, x_proj, in_z, out, of an MLP mlp_z, mlp_up, mlp_out, or head
+    name : in_x, x_proj or with heads in_dt, in_z, out, of an MLP mlp_z, mlp_up, mlp_out, or head
     layer : block index, or the number of layers for the head
     start : cycle of the start pulse
     columns, rows : K and the rows computed
@@ -192,20 +198,23 @@ class _Builder:
         """Place block ``index``; return the cycles in which its residual elements are added."""
         shape, late = self.shape, self.latencies
         d, e = shape.d_model, shape.d_inner
-        x = self.probe("x", self.instruct("in_x", index, d, e, norm))
-        mixed = self.probe("convolution", x + late.convolution)
+        x = self.instruct("in_x", index, d, shape.convolution_channels, norm)
+        mixed = self.probe("convolution", self.probe("x", x) + late.convolution)
         u = self.probe("u", mixed + late.activation)
-        scan_u = self.probe("scan_u", mixed + late.scan_code)
-        projected = self.instruct("x_proj", index, e, shape.projected, u)
-        self.probe("projected", projected)
-        z = self.instruct("in_z", index, d, e, norm)
-        if z[0] <= mixed[-1]:
-            raise InputError(
-                f"z reaches SiLU in cycle {z[0]}, the last convolution in {mixed[-1]}; "
-                "use fewer mac lanes"
-            )
+        scan_u = self.probe("scan_u", mixed[:e] + late.scan_code)
+        heads = self.heads(index, norm) if shape.heads else None
+        if heads is None:
+            selected = self.instruct("x_proj", index, e, shape.projected, u)
+            self.probe("projected", selected)
+        else:
+            selected = u[e:]
+        # SiLU serves the convolution first: z comes behind the last of it.
+        behind = int(mixed[-1]) + 1 - d - late.row + np.arange(d)
+        z = self.instruct("in_z", index, d, e, np.maximum(norm, behind))
         gate = self.probe("gate", z + late.activation)
-        gated = self.scan(projected, scan_u, gate)
+        gated = self.scan(selected, heads, scan_u, gate)
+        if heads is not None:
+            gated = self.probe("normed", self.normed(gated))
         if late.rotation:
             gated = self.probe("rotated", gated[-1] + late.rotation + np.arange(e))
         out = self.instruct("out", index, e, d, gated)
@@ -227,22 +236,43 @@ class _Builder:
         self.probe("residual", out + late.residual_probe)
         return out
 
-    def scan(self, projected: Cycles, scan_u: Cycles, gate: Cycles) -> Cycles:
-        """Place a scan as early as all its samples allow; return the gated values' cycles."""
+    def heads(self, index: int, norm: Cycles) -> Cycles:
+        """Place the rows of dt; return the cycles in which a head's decay is written."""
+        rows = self.instruct("in_dt", index, self.shape.d_model, self.shape.step_sizes, norm)
+        self.probe("dt", rows)
+        self.probe("delta", rows + self.latencies.head_delta)
+        return self.probe("decay", rows + self.latencies.head_decay)
+
+    def normed(self, gated: Cycles) -> Cycles:
+        """Return the cycles of the gated norm's results, group by group."""
+        groups = gated.reshape(self.shape.groups, -1)
+        element = np.arange(groups.shape[1])
+        return (groups[:, -1:] + self.latencies.gated_norm + element).ravel()
+
+    def scan(self, selected: Cycles, heads: Cycles | None, scan_u: Cycles, gate: Cycles) -> Cycles:
+        """Place a scan as early as all its samples allow; return the gated values' cycles.
+
+        ``selected`` are the cycles of B and C and, without heads, of dt before them.
+        """
         shape, late = self.shape, self.latencies
         steps = shape.d_state // self.lanes.scan
         channel = np.arange(shape.d_inner) * steps
+        if heads is None:
+            step = int(selected[: shape.dt_rank].max())
+        else:
+            step = int((heads - channel[:: shape.d_inner // shape.step_sizes]).max())
         start = max(
             FIRST_EVENT,
-            int(projected[: shape.dt_rank].max()) + 1 - late.dt_offset,
-            int(projected.max()) + 1 - late.bc_offset,
+            step + 1 - late.dt_offset,
+            int(selected.max()) + 1 - late.bc_offset,
             int((scan_u - channel).max()) + 1 - late.scan_u_offset,
             int((gate - channel).max()) + 1 - late.gate_offset,
         )
         if self.scans:
             start = max(start, self.scans[-1] + late.scan_duration)
         self.scans.append(start)
-        self.probe("delta", start + late.scan_delta + channel)
+        if heads is None:
+            self.probe("delta", start + late.scan_delta + channel)
         self.probe("scan_output", start + late.scan_output + channel)
         self.probe("state", start + late.scan_state + np.arange(shape.d_inner * steps))
         return self.probe("gated", start + late.scan + channel)
