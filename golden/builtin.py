@@ -11,7 +11,7 @@ from golden.program import Program
 from golden.random_program import random_program
 
 FOLDER = Path(__file__).parent / "artifacts"
-RANDOM_PRESETS = ("micro",)
+RANDOM_PRESETS = ("micro", "micro-mamba2")
 """Presets without a trained network: their weights are random, from seed 0."""
 TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se", "w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
 """Schemes of the trained language models in :data:`FOLDER`."""

@@ -53,7 +53,7 @@ def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
         "norm": (max(inputs, bits), True),
         "x": (bits, True),
         "convolution": (ACTIVATION_INPUT_BITS, True),
-        "u": (inputs, True),
+        "u": (program.u_bits, True),
         "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
         **selected,
         "gate": (scheme.gate_bits, True),

@@ -1,12 +1,13 @@
 """Several contexts on one engine: interleaved, saved, restored, rolled back, under stalls."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from golden import vectors
-from golden.configuration import NetworkShape, find_scheme
+from golden.configuration import HeadShape, NetworkShape, find_scheme
 from golden.random_program import random_program
 from hw.generate import write_design
 from hw.lanes import Lanes
@@ -17,6 +18,7 @@ from sim.operations import Operation, played_trace, state_words
 SHAPE = NetworkShape(
     vocabulary=19, d_model=8, d_inner=12, d_state=4, d_conv=3, dt_rank=2, n_layer=2, mlp=9
 )
+HEADS = replace(SHAPE, dt_rank=0, heads=HeadShape(size=2, groups=3))
 LENGTH = 14
 SPEEDS = {"full speed": None, "stalls": 7}
 
@@ -24,9 +26,9 @@ SPEEDS = {"full speed": None, "stalls": 7}
 class Design:
     """A generated directory with its simulator, and golden's answer to whatever is played."""
 
-    def __init__(self, lanes, folder):
+    def __init__(self, shape, lanes, folder):
         self.lanes = lanes
-        self.program = random_program(SHAPE, find_scheme("w4a5-se"), seed=8)
+        self.program = random_program(shape, find_scheme("w4a5-se"), seed=8)
         stimulus = vectors.random_stimulus(self.program, 5, 0, lanes.contexts)
         self.generated = write_design(
             self.program, lanes, stimulus, preset="contexts", folder=folder / "design"
@@ -67,10 +69,15 @@ class Design:
         return outcome, states
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=[(SHAPE, 2), (HEADS, 2), pytest.param((SHAPE, 8), marks=pytest.mark.slow)],
+    ids=["mamba1-2", "mamba2-2", "mamba1-8"],
+)
 def design(request, tmp_path_factory):
-    lanes = Lanes(mac=4, scan=2, contexts=request.param)
-    return Design(lanes, tmp_path_factory.mktemp(f"contexts{request.param}"))
+    shape, contexts = request.param
+    lanes = Lanes(mac=4, scan=2, contexts=contexts)
+    return Design(shape, lanes, tmp_path_factory.mktemp("contexts"))
 
 
 @pytest.fixture(params=SPEEDS.values(), ids=SPEEDS)

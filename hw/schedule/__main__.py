@@ -48,7 +48,8 @@ def report(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, Any]:
     """Return the prediction: cycles are exact, as simulation asserts for what it can reach."""
     schedule = build_schedule(shape, lanes, latencies(shape, scheme, lanes))
     single = schedule.latency + SINGLE_STREAM_TURNAROUND
-    weights = shape.n_layer * (3 * shape.d_inner * shape.d_model + shape.projected * shape.d_inner)
+    rows = shape.in_projected + shape.d_inner  # out_proj has as many weights as E rows
+    weights = shape.n_layer * (rows * shape.d_model + shape.projected * shape.d_inner)
     return {
         "scheme": scheme.name,
         "mac_lanes": lanes.mac,
