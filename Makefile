@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
+# What an installation compiles or reads: a change asks for a new one.
+SOURCES := pyproject.toml setup.py $(wildcard native/src/* native/include/scanwright/*)
+
 .PHONY: test demo bench formal slow format clean distclean
 
 $(VENV)/bin/python:
@@ -13,12 +16,12 @@ $(VENV)/bin/python:
 	$(RUN) pip install --quiet --upgrade pip
 
 # Without torch: enough to generate, simulate and run the demonstration.
-$(VENV)/.installed-sim: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-sim: $(SOURCES) | $(VENV)/bin/python
 	$(RUN) pip install --quiet --editable ".[sim]"
 	touch $@
 
 # torch is named first and exactly, so that no later requirement can pull a CUDA build.
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-test: $(SOURCES) | $(VENV)/bin/python
 	$(RUN) pip install --quiet "torch==2.13.0"
 	$(RUN) pip install --quiet --editable ".[test]"
 	touch $@ $(VENV)/.installed-sim
@@ -51,4 +54,4 @@ clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) native/*.so

@@ -39,6 +39,7 @@ LOSS_TARGETS = {
 }  # fmt: skip
 """Largest loss in percent of bits per byte against the float network."""
 UTILISATION_TARGET = 80
+NATIVE_TARGET = 20
 EVALUATE = "`python -m model.evaluate`"
 
 application = typer.Typer(add_completion=False)
@@ -151,6 +152,15 @@ def tool_rows(results: dict[str, Any]) -> list[Row]:
         )
         for row in golden["rows"]
         if row["threads"] == 1
+    ]
+    rows += [
+        (
+            f"C++ back end, {row['workload']}, one thread",
+            f"{row['native']:,} tokens/s; golden {row['golden']:,}, {row['ratio']:.1f}x",
+            "" if "prefill" in row["workload"] else f"≥ {NATIVE_TARGET} x golden",
+            "`python -m bench.native_speed`",
+        )
+        for row in results["native"]["rows"]
     ]
     return [
         *rows,

@@ -12,7 +12,7 @@ import sys
 
 from bench.measurement import FOLDER, Figure, print_figures
 
-BENCHMARKS = ("generation", "cosimulation", "golden")
+BENCHMARKS = ("generation", "cosimulation", "golden", "native")
 
 
 def main() -> int:

@@ -1,0 +1,63 @@
+// Runs a language model on tokens from a file and prints the arg-max of every token.
+//
+//     run_tokens ARTIFACT TOKENS [INSTRUCTIONS]
+//
+// TOKENS holds whitespace-separated numbers, a sequence a line; the state is reset between lines.
+// The output has the same form. The exit code is 0, or 2 with one line of reason on stderr.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "scanwright/scanwright.hpp"
+
+namespace {
+
+std::vector<std::int64_t> parse_line(const std::string& line) {
+    std::istringstream words(line);
+    std::vector<std::int64_t> tokens;
+    for (std::int64_t token = 0; words >> token;) tokens.push_back(token);
+    if (!words.eof()) throw scanwright::Error("the tokens hold something that is no number");
+    return tokens;
+}
+
+void run(const std::vector<std::string>& words) {
+    if (words.size() < 2 || words.size() > 3) {
+        throw scanwright::Error("usage: run_tokens ARTIFACT TOKENS [INSTRUCTIONS]");
+    }
+    const auto program = scanwright::Program::load(words[0]);
+    const auto instructions = words.size() == 3 ? scanwright::find_instructions(words[2])
+                                                : scanwright::best_instructions();
+    const scanwright::Executor executor(program, instructions);
+    std::ifstream file(words[1]);
+    if (!file) throw scanwright::Error("no tokens at " + words[1] + "; name a readable file");
+    scanwright::State state(program);
+    std::vector<std::int32_t> logits(program.shape().vocabulary);
+    for (std::string line; std::getline(file, line);) {
+        const char* separator = "";
+        for (const std::int64_t token : parse_line(line)) {
+            executor.step(token, state, logits.data());
+            const auto best = std::max_element(logits.begin(), logits.end());
+            std::cout << separator << best - logits.begin();
+            separator = " ";
+        }
+        std::cout << '\n';
+        state.reset();
+    }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    try {
+        run({words + 1, words + count});
+    } catch (const scanwright::Error& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 2;
+    }
+    return 0;
+}

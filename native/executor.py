@@ -1,0 +1,206 @@
+"""Runs integer programs by the C++ back end, as :mod:`golden.executor` and `golden.frames` do.
+
+The same integers as golden's, under the same names. :class:`Executor` and :class:`FrameExecutor`
+take and give the golden model's arrays and states; a :class:`Context` keeps the state of one
+sequence inside, which spares the conversion of every step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.artifact import to_bytes
+from golden.errors import InputError
+from golden.fixed_point import IntegerLike, Integers
+from golden.frames import check_features
+from golden.program import Program
+from golden.reference import Probe, check_tokens
+from golden.state import State
+
+try:
+    from native import _core
+except ImportError as error:
+    raise InputError(
+        "the C++ back end is not built; build it with: pip install --editable . "
+        "(it needs a C++17 compiler)"
+    ) from error
+
+_FRAME_PROBES = ("pooled", "norm", "hidden", "logits")
+"""Values outside the layers that a frame has once, not once a token."""
+
+
+def available_instructions() -> list[str]:
+    """Return the instruction sets of this processor that the inner loops exist for, best first."""
+    return _core.available_instructions()
+
+
+def _prepared(program: Program, instructions: str) -> tuple[_core.Program, _core.Executor]:
+    own = _core.Program.from_bytes(to_bytes(program), "the program")
+    return own, _core.Executor(own, instructions)
+
+
+class _Recorder:
+    """Joins the pieces in which values arrive: blocks of tokens, one sequence after another."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[str, int], list[list[Integers]]] = {}
+        self._sequence = 0
+
+    def __call__(self, name: str, layer: int, values: Integers) -> None:
+        sequences = self._pieces.setdefault((name, layer), [])
+        while len(sequences) <= self._sequence:
+            sequences.append([])
+        sequences[self._sequence].append(values)
+
+    def next_sequence(self) -> None:
+        self._sequence += 1
+
+    def joined(self) -> dict[tuple[str, int], Integers]:
+        """Return every value, (sequences, tokens, width), in the order of computation."""
+        return {
+            key: np.stack([np.concatenate(pieces) for pieces in sequences])
+            for key, sequences in self._pieces.items()
+        }
+
+
+class Context:
+    """The state of one sequence, kept by the C++ back end; :meth:`Executor.context` makes one."""
+
+    def __init__(self, program: Program, own: _core.Program, executor: _core.Executor) -> None:
+        self._program, self._own, self._executor = program, own, executor
+        self._state = _core.State(own)
+
+    def step(self, token: int) -> npt.NDArray[np.int32]:
+        """Return the logits (V,) of one token and advance.
+
+        Raises
+        ------
+        InputError
+            If the token is outside the vocabulary.
+        """
+        return self._executor.step(token, self._state)
+
+    def forward(self, tokens: IntegerLike, probe: Probe | None = None) -> Integers:
+        """Return the logits (l, V) of tokens (l,) and advance; equal to l steps.
+
+        ``probe`` receives the golden model's names and values, block by block of at most 16
+        tokens, (tokens, ...).
+        """
+        data = check_tokens(self._program, np.asarray(tokens)[None])[0]
+        return self._executor.forward(np.ascontiguousarray(data), self._state, probe)
+
+    def generate(self, token: int, count: int) -> Integers:
+        """Return the ``count`` tokens that follow ``token``, each the arg-max of the logits."""
+        return self._executor.generate(token, count, self._state)
+
+    def reset(self) -> None:
+        """Return to the start of a sequence."""
+        self._state.reset()
+
+    def copy(self) -> Context:
+        """Return another context with this state."""
+        other = Context(self._program, self._own, self._executor)
+        other._state.assign(self._state)
+        return other
+
+    def save(self) -> State:
+        """Return the golden model's state, a batch of one."""
+        zeros = State.zeros(self._program, 1)
+        return State(
+            self._state.window().reshape(zeros.window.shape),
+            self._state.scan().reshape(zeros.scan.shape),
+        )
+
+    def restore(self, state: State) -> None:
+        """Continue from a state of the golden model, a batch of one.
+
+        Raises
+        ------
+        InputError
+            If its size or a value is not the program's.
+        """
+        self._state.restore(
+            np.ascontiguousarray(state.window, np.int64), np.ascontiguousarray(state.scan, np.int64)
+        )
+
+
+class Executor:
+    """Runs a language model; a drop-in for :class:`golden.executor.Executor`.
+
+    Parameters
+    ----------
+    program : what to run
+    instructions : one of :func:`available_instructions`; empty takes the best
+
+    Raises
+    ------
+    InputError
+        If the processor lacks the instructions.
+    """
+
+    def __init__(self, program: Program, *, instructions: str = "") -> None:
+        self.program = program
+        self._own, self._executor = _prepared(program, instructions)
+
+    def context(self, state: State | None = None) -> Context:
+        """Return a context that continues from ``state``, a batch of one; None starts from zero."""
+        context = Context(self.program, self._own, self._executor)
+        if state is not None:
+            context.restore(state)
+        return context
+
+    def forward(
+        self, tokens: IntegerLike, state: State | None = None, probe: Probe | None = None
+    ) -> tuple[Integers, State]:
+        """Return logits (b, l, V) and the state after the sequence; see the golden model's.
+
+        ``probe`` receives the golden model's names and values, after the run.
+        """
+        data = np.ascontiguousarray(check_tokens(self.program, tokens))
+        state = State.zeros(self.program, len(data)) if state is None else state.copy()
+        recorder = None if probe is None else _Recorder()
+        logits = np.empty((*data.shape, self.program.shape.vocabulary), np.int64)
+        for row, sequence in enumerate(data):
+            context = self.context(state.member(row))
+            logits[row] = context.forward(sequence, recorder)
+            after = context.save()
+            state.window[:, row], state.scan[:, row] = after.window[:, 0], after.scan[:, 0]
+            if recorder is not None:
+                recorder.next_sequence()
+        if probe is not None and recorder is not None:
+            for (name, layer), values in recorder.joined().items():
+                probe(name, layer, values)
+            probe("token", -1, logits.argmax(axis=-1))
+        return logits, state
+
+    def step(self, tokens: IntegerLike, state: State) -> tuple[Integers, State]:
+        """Return logits (b, V) for one token of each sequence, (b,); equal to :meth:`forward`."""
+        logits, state = self.forward(np.asarray(tokens)[:, None], state)
+        return logits[:, 0], state
+
+
+class FrameExecutor:
+    """Runs a frame network; a drop-in for :class:`golden.frames.FrameExecutor`.
+
+    Parameters and errors are those of :class:`Executor`.
+    """
+
+    def __init__(self, program: Program, *, instructions: str = "") -> None:
+        self.program = program
+        _, self._executor = _prepared(program, instructions)
+
+    def forward(self, features: IntegerLike, probe: Probe | None = None) -> Integers:
+        """Return the outputs (frames, V) of features (frames, T, F); see the golden model's."""
+        data = np.ascontiguousarray(check_features(self.program, features))
+        if probe is None:
+            return self._executor.frames(data, len(data), None)
+        recorder = _Recorder()
+        outputs = np.empty((len(data), self.program.shape.vocabulary), np.int64)
+        for row, frame in enumerate(data):
+            outputs[row] = self._executor.frames(frame, 1, recorder)[0]
+            recorder.next_sequence()
+        for (name, layer), values in recorder.joined().items():
+            once = layer < 0 and name in _FRAME_PROBES
+            probe(name, layer, values[:, 0] if once else values)
+        return outputs

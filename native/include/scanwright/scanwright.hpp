@@ -1,0 +1,145 @@
+// scanwright's integer programs in C++17: the integers of the golden model, computed fast.
+//
+//     const auto program = scanwright::Program::load("bytelm-w8a8.safetensors");
+//     const scanwright::Executor executor(program);
+//     scanwright::State state(program);
+//     std::vector<std::int32_t> logits(program.shape().vocabulary);
+//     executor.step(token, state, logits.data());
+//
+// A Program and an Executor are immutable; any number of States may use one Executor, each from one
+// thread at a time. What the numbers mean is defined in docs/numerics.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace scanwright {
+
+// Input that cannot be used; the message is one line and names the value, the limit, the remedy.
+class Error : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+// Sizes of a network in the symbols of the Mamba paper; what a network has not is 0.
+struct Shape {
+    std::size_t vocabulary = 0;  // V; of a frame network the number of outputs
+    std::size_t d_model = 0;     // D
+    std::size_t d_inner = 0;     // E
+    std::size_t d_state = 0;     // N
+    std::size_t d_conv = 0;      // K
+    std::size_t dt_rank = 0;     // R
+    std::size_t n_layer = 0;     // L
+    std::size_t mlp = 0;         // hidden width of the MLP behind each mixer
+    std::size_t features = 0;    // values a token of a frame, F
+    std::size_t tokens = 0;      // tokens a frame, T
+    std::size_t hidden = 0;      // width of a frame network's hidden layer, H
+
+    bool is_frame_network() const { return tokens != 0; }
+};
+
+struct Network;     // the parsed program, src/program.hpp
+struct BlockState;  // what one block leaves behind, src/block.hpp
+
+// An integer program, read and checked.
+class Program {
+public:
+    // Reads an artifact, a safetensors file with a manifest. Throws Error if it is missing,
+    // truncated, corrupt, of another version, or breaks one of its formats.
+    static Program load(const std::string& path);
+
+    // The same of bytes in memory; `name` only names the source in errors.
+    static Program from_bytes(std::string_view bytes, const std::string& name);
+
+    const Shape& shape() const;
+    const std::string& scheme() const;
+    int logit_fraction() const;
+    const Network& network() const { return *network_; }
+
+private:
+    explicit Program(std::shared_ptr<const Network> network) : network_(std::move(network)) {}
+    std::shared_ptr<const Network> network_;
+};
+
+// What a sequence leaves behind in the machine. Copying saves it, assigning restores it.
+class State {
+public:
+    // The state at the start of a sequence.
+    explicit State(const Program& program);
+    State(const State& other);
+    State& operator=(const State& other);
+    ~State();
+
+    void reset();
+
+    // The last K - 1 convolution inputs, oldest first, (layers, K - 1, e).
+    std::vector<std::int32_t> window() const;
+
+    // The recurrent state h, (layers, e, n).
+    std::vector<std::int32_t> scan() const;
+
+    // Replaces both, in the same orders. Throws Error if a size or a value is not the program's.
+    void restore(const std::vector<std::int32_t>& window, const std::vector<std::int32_t>& scan);
+
+private:
+    friend class Executor;
+    Program program_;
+    std::vector<BlockState> blocks_;
+};
+
+// Called with the name of a value, its layer (-1 outside the layers) and its integers, (count,
+// width), in the order in which the golden model names them.
+using Probe = std::function<void(const char* name, int layer, const std::int32_t* values,
+                                 std::size_t count, std::size_t width)>;
+
+// Instruction sets that the inner loops exist for; all compute the same integers.
+enum class Instructions { portable, avx2, avx512 };
+
+// Those that this processor has, the best first.
+std::vector<Instructions> available_instructions();
+inline Instructions best_instructions() { return available_instructions().front(); }
+
+// The name, "portable", "avx2" or "avx512", and back; throws Error if there is no such set or this
+// processor lacks it.
+const char* instructions_name(Instructions instructions);
+Instructions find_instructions(const std::string& name);
+
+// Runs a program; it holds constants only.
+class Executor {
+public:
+    explicit Executor(const Program& program, Instructions instructions = best_instructions());
+    ~Executor();
+    Executor(Executor&&) noexcept;
+    Executor& operator=(Executor&&) noexcept;
+
+    const Program& program() const;
+
+    // Runs one token of a language model, writes V logits and advances the state. Throws Error if
+    // the token is outside the vocabulary or the program is a frame network.
+    void step(std::int64_t token, State& state, std::int32_t* logits) const;
+
+    // The same of `count` tokens: `logits` is (count, V). Equal to that many steps.
+    void forward(const std::int64_t* tokens, std::size_t count, State& state, std::int32_t* logits,
+                 const Probe& probe = {}) const;
+
+    // Writes `count` tokens, each the arg-max of the logits before it, the lowest index among
+    // equals; the first follows `token`.
+    void generate(std::int64_t token, std::size_t count, State& state, std::int64_t* tokens) const;
+
+    // Runs `count` frames of a frame network, (count, T, F), each from a state of zeros; `outputs`
+    // is (count, V). Throws Error if a feature is too wide or the program is a language model.
+    void frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
+                const Probe& probe = {}) const;
+
+private:
+    struct Prepared;
+    std::unique_ptr<Prepared> prepared_;
+};
+
+}  // namespace scanwright

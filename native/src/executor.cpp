@@ -1,0 +1,296 @@
+#include <algorithm>
+#include <iterator>
+#include <string>
+
+#include "block.hpp"
+
+namespace scanwright {
+
+namespace {
+
+// Tokens whose values fit the first caches together with a block's weights.
+constexpr std::size_t block_tokens = 8;
+static_assert(block_tokens <= token_limit);
+
+const Kernels& kernels_of(Instructions instructions) {
+#if defined(__x86_64__)
+    if (instructions == Instructions::avx512) return avx512_kernels;
+    if (instructions == Instructions::avx2) return avx2_kernels;
+#endif
+    (void)instructions;
+    return portable_kernels;
+}
+
+bool has_instructions(Instructions instructions) {
+#if defined(__x86_64__)
+    if (instructions == Instructions::avx512) {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni") &&
+               has_instructions(Instructions::avx2);
+    }
+    if (instructions == Instructions::avx2) {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+               __builtin_cpu_supports("lzcnt");
+    }
+#endif
+    return instructions == Instructions::portable;
+}
+
+constexpr Instructions all_instructions[] = {Instructions::avx512, Instructions::avx2,
+                                             Instructions::portable};
+
+// The residual and what head and front compute; one for each thread.
+struct Workspace {
+    Rows32 input, residual, norm, hidden, activated, logits, sums;
+
+    static Workspace& of_thread() {
+        thread_local Workspace workspace;
+        return workspace;
+    }
+};
+
+}  // namespace
+
+std::vector<Instructions> available_instructions() {
+    std::vector<Instructions> available;
+    std::copy_if(std::begin(all_instructions), std::end(all_instructions),
+                 std::back_inserter(available), has_instructions);
+    return available;
+}
+
+const char* instructions_name(Instructions instructions) {
+    switch (instructions) {
+        case Instructions::avx512: return "avx512";
+        case Instructions::avx2: return "avx2";
+        default: return "portable";
+    }
+}
+
+Instructions find_instructions(const std::string& name) {
+    std::string known;
+    for (const Instructions instructions : available_instructions()) {
+        if (name == instructions_name(instructions)) return instructions;
+        known += (known.empty() ? "" : ", ") + std::string(instructions_name(instructions));
+    }
+    throw Error("instructions '" + name + "' are unknown or not this processor's; choose one of " +
+                known);
+}
+
+struct Executor::Prepared {
+    Program program;
+    const Kernels& kernels;
+    std::vector<std::vector<std::unique_ptr<Block>>> layers;  // mixer, and MLP if there is one
+    Values embedded;  // (V, d), shifted into the residual's scale
+    LinearProduct features;
+    Requantizer features_requantizer;
+    Normalization norm;
+    Linear hidden, head;
+    Activation silu;
+    Requantizer hidden_output;
+
+    Prepared(const Program& own, Instructions instructions);
+    void prepare_front();
+
+    const Network& network() const { return program.network(); }
+    std::size_t width() const { return padded(program.shape().d_model); }
+    void embed(const std::int64_t* tokens, std::size_t count, Rows32& residual) const;
+    void embed_features(const std::int64_t* features, std::size_t first, std::size_t count,
+                        Rows32& residual) const;
+    void run_blocks(Rows32& residual, std::size_t count, std::vector<BlockState>& state,
+                    const Probes& probes) const;
+    void frame(const std::int64_t* features, State& state, std::int32_t* outputs,
+               const Probes& probes) const;
+    void check_features(const std::int64_t* features, std::size_t count) const;
+};
+
+Executor::Prepared::Prepared(const Program& own, Instructions instructions)
+    : program(own), kernels(kernels_of(instructions)) {
+    const Scheme& scheme = network().scheme;
+    const int inputs = scheme.activation_bits;
+    const auto decay =
+        std::make_shared<const DecayTable>(network().tables.exponent, scheme.decay_bits);
+    for (std::size_t i = 0; i < network().layers.size(); ++i) {
+        layers.emplace_back();
+        layers.back().push_back(std::make_unique<MambaBlock>(network(), i, decay));
+        if (!network().mlps.empty()) {
+            layers.back().push_back(std::make_unique<MlpBlock>(network(), i));
+        }
+    }
+    prepare_front();
+    norm = Normalization(network(), network().final_norm, inputs);
+    head = Linear(network().head, inputs, network().head_shift,
+                  Limits::of_signed(scheme.logit_bits));
+    if (const auto& pooled = network().pooled) {
+        hidden = Linear(pooled->hidden, inputs, pooled->hidden_shift,
+                        Limits::of_signed(activation_input_bits));
+        silu = Activation(Activation::Kind::silu, network().tables.silu);
+        hidden_output = Requantizer(Integers(pooled->hidden.rows, pooled->output_shift),
+                                    Limits::of_signed(inputs), 1 << 30);
+    }
+}
+
+void Executor::Prepared::prepare_front() {
+    const std::size_t d = program.shape().d_model;
+    if (const auto& front = network().tokens) {
+        embedded.assign(program.shape().vocabulary * width(), 0);
+        for (std::size_t i = 0; i < front->table.size(); ++i) {
+            embedded[i / d * width() + i % d] = front->table[i] * (1 << front->shift[i / d]);
+        }
+    }
+    if (const auto& front = network().features) {
+        features = LinearProduct(front->projection, network().scheme.feature_bits);
+        features_requantizer =
+            Requantizer(front->shift, Limits::of_signed(network().scheme.residual_bits), 0x1p31);
+    }
+}
+
+void Executor::Prepared::embed(const std::int64_t* tokens, std::size_t count,
+                               Rows32& residual) const {
+    residual.shape(count, program.shape().d_model);
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto row = static_cast<std::size_t>(tokens[i]);
+        std::copy_n(embedded.data() + row * width(), width(), residual.row(i));
+    }
+}
+
+void Executor::Prepared::embed_features(const std::int64_t* values, std::size_t first,
+                                        std::size_t count, Rows32& residual) const {
+    const Shape& shape = program.shape();
+    Workspace& own = Workspace::of_thread();
+    own.input.shape(count, shape.features);
+    for (std::size_t t = 0; t < count; ++t) {
+        std::fill_n(own.input.row(t), own.input.stride(), 0);
+        for (std::size_t i = 0; i < shape.features; ++i) {
+            own.input.row(t)[i] = static_cast<std::int32_t>(values[t * shape.features + i]);
+        }
+    }
+    features.run(kernels, own.input, count, residual);
+    for (std::size_t t = 0; t < count; ++t) {
+        const std::int32_t* bias = network().features->bias.data() + (first + t) * shape.d_model;
+        for (std::size_t i = 0; i < shape.d_model; ++i) residual.row(t)[i] += bias[i];
+    }
+    features_requantizer.run(kernels, residual, count, residual);
+}
+
+void Executor::Prepared::run_blocks(Rows32& residual, std::size_t count,
+                                    std::vector<BlockState>& state, const Probes& probes) const {
+    probes("residual", -1, residual, count);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+        for (const auto& block : layers[i]) block->run(kernels, residual, count, state[i], probes);
+    }
+}
+
+void Executor::Prepared::frame(const std::int64_t* values, State& state, std::int32_t* outputs,
+                               const Probes& probes) const {
+    const Shape& shape = program.shape();
+    const Scheme& scheme = network().scheme;
+    Workspace& own = Workspace::of_thread();
+    state.reset();
+    own.sums.shape(1, shape.d_model);
+    std::fill_n(own.sums.row(0), width(), 0);
+    for (std::size_t first = 0; first < shape.tokens; first += block_tokens) {
+        const std::size_t count = std::min(block_tokens, shape.tokens - first);
+        embed_features(values + first * shape.features, first, count, own.residual);
+        run_blocks(own.residual, count, state.blocks_, probes);
+        for (std::size_t t = 0; t < count; ++t) {
+            for (std::size_t i = 0; i < width(); ++i) own.sums.row(0)[i] += own.residual.row(t)[i];
+        }
+    }
+    const double mean = 1.0 / static_cast<double>(shape.tokens);
+    kernels.requantize_all(own.sums.row(0), mean, Limits::of_signed(scheme.residual_bits),
+                           own.sums.row(0), width());
+    probes("pooled", -1, own.sums, 1);
+    norm.run(kernels, own.sums, 1, own.norm);
+    probes("norm", -1, own.norm, 1);
+    hidden.run(kernels, own.norm, 1, own.hidden);
+    silu.run(kernels, own.hidden, 1, own.activated);
+    hidden_output.run(kernels, own.activated, 1, own.hidden);
+    probes("hidden", -1, own.hidden, 1);
+    head.run(kernels, own.hidden, 1, own.logits);
+    probes("logits", -1, own.logits, 1);
+    std::copy_n(own.logits.row(0), shape.vocabulary, outputs);
+}
+
+void Executor::Prepared::check_features(const std::int64_t* values, std::size_t count) const {
+    if (!network().features) {
+        throw Error("the program is a language model, it reads tokens and not features");
+    }
+    const std::int64_t limit = std::int64_t{1} << (network().scheme.feature_bits - 1);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (values[i] < -limit || values[i] >= limit) {
+            throw Error("feature " + std::to_string(values[i]) + " is outside " +
+                        std::to_string(-limit) + ".." + std::to_string(limit - 1) + " of " +
+                        std::to_string(network().scheme.feature_bits) +
+                        " bits; saturate the features to that range");
+        }
+    }
+}
+
+Executor::Executor(const Program& program, Instructions instructions)
+    : prepared_(std::make_unique<Prepared>(program, instructions)) {}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+Executor& Executor::operator=(Executor&&) noexcept = default;
+
+const Program& Executor::program() const { return prepared_->program; }
+
+void Executor::step(std::int64_t token, State& state, std::int32_t* logits) const {
+    forward(&token, 1, state, logits);
+}
+
+void Executor::forward(const std::int64_t* tokens, std::size_t count, State& state,
+                       std::int32_t* logits, const Probe& probe) const {
+    const Prepared& own = *prepared_;
+    const auto vocabulary = static_cast<std::int64_t>(own.program.shape().vocabulary);
+    if (!own.network().tokens) {
+        throw Error("the program is a frame network, it reads features and not tokens");
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        if (tokens[i] < 0 || tokens[i] >= vocabulary) {
+            throw Error("token " + std::to_string(tokens[i]) + " is outside 0.." +
+                        std::to_string(vocabulary - 1) +
+                        "; encode the text with the model's vocabulary");
+        }
+    }
+    const Probes probes(probe);
+    Workspace& work = Workspace::of_thread();
+    for (std::size_t first = 0; first < count; first += block_tokens) {
+        const std::size_t some = std::min(block_tokens, count - first);
+        own.embed(tokens + first, some, work.residual);
+        own.run_blocks(work.residual, some, state.blocks_, probes);
+        own.norm.run(own.kernels, work.residual, some, work.norm);
+        probes("norm", -1, work.norm, some);
+        own.head.run(own.kernels, work.norm, some, work.logits);
+        probes("logits", -1, work.logits, some);
+        for (std::size_t i = 0; i < some; ++i) {
+            std::copy_n(work.logits.row(i), vocabulary,
+                        logits + (first + i) * static_cast<std::size_t>(vocabulary));
+        }
+    }
+}
+
+void Executor::generate(std::int64_t token, std::size_t count, State& state,
+                        std::int64_t* tokens) const {
+    std::vector<std::int32_t> logits(prepared_->program.shape().vocabulary);
+    for (std::size_t i = 0; i < count; ++i) {
+        step(token, state, logits.data());
+        token = std::max_element(logits.begin(), logits.end()) - logits.begin();
+        tokens[i] = token;
+    }
+}
+
+void Executor::frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
+                      const Probe& probe) const {
+    const Shape& shape = prepared_->program.shape();
+    const std::size_t size = shape.tokens * shape.features;
+    prepared_->check_features(features, count * size);
+    State state(prepared_->program);
+    const Probes probes(probe);
+    for (std::size_t i = 0; i < count; ++i) {
+        prepared_->frame(features + i * size, state, outputs + i * shape.vocabulary, probes);
+    }
+}
+
+}  // namespace scanwright

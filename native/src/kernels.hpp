@@ -1,0 +1,173 @@
+// The inner loops, once for every instruction set, behind one table of functions.
+//
+// Values are int32 vectors, padded to whole registers (`lanes`). Between them float32 and float64
+// carry the integers exactly, as docs/numerics.md explains: a product with 2**-s and a rounding
+// half to even drop s bits. `scale` always is such a power of two, or has one entry a channel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fixed_point.hpp"
+
+namespace scanwright {
+
+// Packed weights: chunks of up to eight blocks of 16 rows, in them groups of columns (four bytes or
+// two words), in them the blocks, in them the rows. A register holds one group of a block's rows,
+// and the order is that in which the products read.
+constexpr std::size_t byte_group = 4;
+constexpr std::size_t word_group = 2;
+constexpr std::size_t chunk_blocks = 8;
+
+// Tokens that are computed at once: the most that a kernel is given.
+constexpr std::size_t token_limit = 16;
+
+template <typename Weight, typename Input>
+struct Product {
+    const Weight* weight;
+    std::size_t row_blocks;
+    std::size_t groups;          // of columns
+    const std::int32_t* start;   // what every row's sum starts from
+    const Input* inputs;         // (tokens, input_stride); bytes are offset by 128
+    std::size_t input_stride;
+    std::int32_t* totals;        // (tokens, total_stride)
+    std::size_t total_stride;
+    std::size_t tokens;
+};
+
+// Where a block's weights are: the first group, and the distance from one group to the next.
+template <typename Weight>
+struct Rows {
+    const Weight* first;
+    std::size_t stride;
+};
+
+template <std::size_t group_size, typename Weight, typename Input>
+static inline Rows<Weight> rows_of(const Product<Weight, Input>& own, std::size_t block) {
+    constexpr std::size_t group = lanes * group_size;
+    const std::size_t first = block / chunk_blocks * chunk_blocks;
+    const std::size_t rest = own.row_blocks - first;
+    const std::size_t width = rest < chunk_blocks ? rest : chunk_blocks;
+    return {own.weight + (first * own.groups + (block - first)) * group, width * group};
+}
+
+// RMSNorm with one weight, golden/operations/normalization.py.
+struct NormConstants {
+    const double* weight;
+    const std::int32_t* base;
+    const std::int32_t* slope;
+    std::int64_t epsilon;
+    double scale;
+    Limits limits;
+    std::size_t count;   // values
+    std::size_t padded;  // values and padding
+};
+
+// A convolution's taps, one row of channels each, oldest first.
+struct ConvolutionConstants {
+    const std::int32_t* taps;  // (K, channels)
+    const std::int32_t* bias;
+    const double* scale;
+    std::size_t count;     // taps
+    std::size_t channels;  // padded
+};
+
+struct ActivationTable {
+    const std::int32_t* base;   // 512 segments and one of zeros, for what lies beyond
+    const std::int32_t* slope;
+};
+
+struct DualScaleConstants {
+    const double* fine;    // 2**-shift, one a channel
+    const double* coarse;  // the same, ratio_log2 bits coarser
+    double limit;          // of a code
+    double ratio;
+};
+
+struct ScanConstants {
+    std::size_t blocks;  // of 16 channels
+    std::size_t states;
+    const float* rate;           // (blocks, states, 16), in units of one: 2**-x of delta rate
+    const double* update_scale;  // (channels), and so are the next two
+    const double* skip;
+    const double* output_scale;
+    const std::int32_t* decay;   // 2**-argument of all 2**16 arguments
+    double decay_scale;          // 2**-decay_bits
+    Limits update, state, output;
+
+    // For the kernel in float32, where `narrow` says that its steps are exact (src/scan.cpp):
+    // 2**-(update shift + decay bits), and the mantissa of 2**-f with f / 2 added on 32 segments,
+    // base - slope f.
+    bool narrow;
+    const float* drive_scale;
+    const float* mantissa_base;
+    const float* mantissa_slope;
+};
+
+struct ScanTokens {
+    const std::int32_t* delta;  // (tokens, stride)
+    const std::int32_t* u;      // (tokens, stride)
+    std::size_t stride;
+    const std::int32_t* b;      // (tokens, bc_stride)
+    const std::int32_t* c;
+    std::size_t bc_stride;
+    std::int32_t* y;            // (tokens, stride)
+    std::size_t tokens;
+};
+
+struct Kernels {
+    void (*multiply_bytes)(const Product<std::int8_t, std::uint8_t>& product);
+    void (*multiply_words)(const Product<std::int16_t, std::int16_t>& product);
+
+    // Narrow int32 to the inputs of a product.
+    void (*to_bytes)(const std::int32_t* values, std::uint8_t* out, std::size_t count);
+    void (*to_words)(const std::int32_t* values, std::int16_t* out, std::size_t count);
+
+    // out = saturate(round(values scale))
+    void (*requantize)(const std::int32_t* values, const double* scale, Limits limits,
+                       std::int32_t* out, std::size_t count);
+    void (*requantize_single)(const std::int32_t* values, const float* scale, Limits limits,
+                              std::int32_t* out, std::size_t count);  // values below 2**24
+    void (*requantize_all)(const std::int32_t* values, double scale, Limits limits,
+                           std::int32_t* out, std::size_t count);
+
+    // residual = saturate(residual + saturate(round(values scale)))
+    void (*add)(const std::int32_t* values, const double* scale, Limits limits,
+                std::int32_t* residual, std::size_t count);
+
+    void (*normalize)(const std::int32_t* residual, const NormConstants& constants,
+                      std::int32_t* out);
+
+    // out = saturate(round((bias + sum of tap times row) scale)); rows[i] meets tap i.
+    void (*convolve)(const std::int32_t* const* rows, const ConvolutionConstants& constants,
+                     Limits limits, std::int32_t* out);
+
+    // relu(x) - correction(|x|) and relu(x) + correction(|x|), with 23 fraction bits.
+    void (*silu)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
+                 std::size_t count);
+    void (*softplus)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
+                     std::size_t count);
+
+    // What dual scale stores of SiLU's sums, dequantized.
+    void (*dual_scale)(const std::int32_t* values, const DualScaleConstants& constants,
+                       std::int32_t* out, std::size_t count);
+
+    // Advances the states (blocks, states, 16) of one layer by all tokens.
+    void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state);
+
+    // out = saturate(round(left right scale))
+    void (*multiply)(const std::int32_t* left, const std::int32_t* right, const double* scale,
+                     Limits limits, std::int32_t* out, std::size_t count);
+
+    // The doublings of a Hadamard transform from blocks of `size` on, then a requantization.
+    void (*rotate)(double* values, std::size_t size, std::size_t order, const double* scale,
+                   Limits limits, std::int32_t* out);
+};
+
+extern const Kernels portable_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#endif
+
+}  // namespace scanwright

@@ -1,0 +1,6 @@
+// The inner loops for any processor.
+#include "kernels.hpp"
+
+#include "kernels.inc"
+
+const scanwright::Kernels scanwright::portable_kernels = scanwright::all_kernels;

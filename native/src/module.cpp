@@ -1,0 +1,156 @@
+// The Python module native._core: bytes and NumPy arrays in, NumPy arrays out.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "scanwright/scanwright.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using scanwright::Executor;
+using scanwright::Instructions;
+using scanwright::Program;
+using scanwright::Shape;
+using scanwright::State;
+
+using Int64In = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
+using Int64Out = nb::ndarray<nb::numpy, std::int64_t>;
+using Int32Out = nb::ndarray<nb::numpy, std::int32_t>;
+
+template <typename T, typename Array>
+Array owned(std::vector<T>&& values, std::initializer_list<std::size_t> shape) {
+    auto* kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void* pointer) noexcept {
+        delete static_cast<std::vector<T>*>(pointer);
+    });
+    return Array(kept->data(), shape, owner);
+}
+
+Int64Out widened(const std::vector<std::int32_t>& values,
+                 std::initializer_list<std::size_t> shape) {
+    return owned<std::int64_t, Int64Out>({values.begin(), values.end()}, shape);
+}
+
+// Hands values to a Python function (name, layer, values (count, width) int64).
+scanwright::Probe probe_of(const std::optional<nb::callable>& function) {
+    if (!function) return {};
+    return [&function](const char* name, int layer, const std::int32_t* values, std::size_t count,
+                       std::size_t width) {
+        (*function)(name, layer, widened({values, values + count * width}, {count, width}));
+    };
+}
+
+std::vector<std::int32_t> narrowed(const Int64In& values) {
+    std::vector<std::int32_t> result(values.size());
+    std::transform(values.data(), values.data() + values.size(), result.begin(),
+                   [](std::int64_t value) {
+                       return static_cast<std::int32_t>(
+                           std::clamp<std::int64_t>(value, INT32_MIN, INT32_MAX));
+                   });
+    return result;
+}
+
+void bind_state(nb::module_& module) {
+    nb::class_<State>(module, "State")
+        .def(nb::init<const Program&>(), "program"_a)
+        .def("copy", [](const State& own) { return State(own); })
+        .def("assign", [](State& own, const State& other) { own = other; }, "other"_a)
+        .def("reset", &State::reset)
+        .def("window", [](const State& own) {
+            std::vector<std::int32_t> values = own.window();
+            return widened(values, {values.size()});
+        })
+        .def("scan", [](const State& own) {
+            std::vector<std::int32_t> values = own.scan();
+            return widened(values, {values.size()});
+        })
+        .def("restore", [](State& own, const Int64In& window, const Int64In& scan) {
+            own.restore(narrowed(window), narrowed(scan));
+        }, "window"_a, "scan"_a);
+}
+
+void bind_executor(nb::module_& module) {
+    nb::class_<Executor>(module, "Executor")
+        .def("__init__", [](Executor* own, const Program& program, const std::string& name) {
+            new (own) Executor(program, name.empty() ? scanwright::best_instructions()
+                                                     : scanwright::find_instructions(name));
+        }, "program"_a, "instructions"_a)
+        .def("step", [](const Executor& own, std::int64_t token, State& state) {
+            const std::size_t vocabulary = own.program().shape().vocabulary;
+            std::vector<std::int32_t> logits(vocabulary);
+            own.step(token, state, logits.data());
+            return owned<std::int32_t, Int32Out>(std::move(logits), {vocabulary});
+        }, "token"_a, "state"_a)
+        .def("forward", [](const Executor& own, const Int64In& tokens, State& state,
+                           const std::optional<nb::callable>& probe) {
+            const std::size_t vocabulary = own.program().shape().vocabulary;
+            std::vector<std::int32_t> logits(tokens.size() * vocabulary);
+            const scanwright::Probe function = probe_of(probe);
+            if (function) {
+                own.forward(tokens.data(), tokens.size(), state, logits.data(), function);
+            } else {
+                const nb::gil_scoped_release released;
+                own.forward(tokens.data(), tokens.size(), state, logits.data());
+            }
+            return widened(logits, {tokens.size(), vocabulary});
+        }, "tokens"_a, "state"_a, "probe"_a.none())
+        .def("generate", [](const Executor& own, std::int64_t token, std::size_t count,
+                            State& state) {
+            std::vector<std::int64_t> tokens(count);
+            {
+                const nb::gil_scoped_release released;
+                own.generate(token, count, state, tokens.data());
+            }
+            return owned<std::int64_t, Int64Out>(std::move(tokens), {count});
+        }, "token"_a, "count"_a, "state"_a)
+        .def("frames", [](const Executor& own, const Int64In& features, std::size_t count,
+                          const std::optional<nb::callable>& probe) {
+            const std::size_t outputs = own.program().shape().vocabulary;
+            std::vector<std::int32_t> results(count * outputs);
+            const scanwright::Probe function = probe_of(probe);
+            if (function) {
+                own.frames(features.data(), count, results.data(), function);
+            } else {
+                const nb::gil_scoped_release released;
+                own.frames(features.data(), count, results.data());
+            }
+            return widened(results, {count, outputs});
+        }, "features"_a, "count"_a, "probe"_a.none());
+}
+
+}  // namespace
+
+NB_MODULE(_core, module) {
+    // Bad input is golden.errors.InputError, whichever back end finds it.
+    nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+        try {
+            std::rethrow_exception(pointer);
+        } catch (const scanwright::Error& error) {
+            const nb::object kind = nb::module_::import_("golden.errors").attr("InputError");
+            PyErr_SetString(kind.ptr(), error.what());
+        }
+    });
+    module.def("available_instructions", [] {
+        std::vector<std::string> names;
+        for (const Instructions own : scanwright::available_instructions()) {
+            names.emplace_back(scanwright::instructions_name(own));
+        }
+        return names;
+    });
+    nb::class_<Program>(module, "Program")
+        .def_static("load", &Program::load, "path"_a)
+        .def_static("from_bytes", [](const nb::bytes& data, const std::string& name) {
+            return Program::from_bytes({data.c_str(), data.size()}, name);
+        }, "data"_a, "name"_a);
+    bind_state(module);
+    bind_executor(module);
+}

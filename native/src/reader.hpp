@@ -1,0 +1,53 @@
+// Takes tensors and numbers out of an artifact and checks each against its format.
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+
+namespace scanwright {
+
+class Reader {
+public:
+    explicit Reader(const Artifact& artifact) : artifact_(artifact) {}
+
+    // The tensor `name`, of that shape and within `bits`.
+    Integers tensor(const std::string& name, const std::vector<std::size_t>& shape, int bits,
+                    bool is_signed = true) const;
+
+    // A matrix whose accumulator holds every input of `input_bits`, with its bias if it has one.
+    Matrix matrix(const std::string& name, std::size_t rows, std::size_t columns, int weight_bits,
+                  int input_bits, bool biased = false) const;
+
+    // The same of a block's matrix, in the scheme's weights.
+    Matrix block_matrix(const std::string& name, std::size_t rows, std::size_t columns,
+                        const Scheme& scheme, int input_bits, bool biased = false) const;
+
+    LinearTable table(const std::string& name, std::size_t segments) const;
+
+private:
+    const Artifact& artifact_;
+};
+
+// Throws Error if a row's sum can leave an int32 for some input of `input_bits`.
+void check_accumulator(const std::string& name, const Matrix& matrix, const Integers& bias,
+                       int input_bits);
+
+// Throws Error if an object has a member that is not listed: a program may ask for what this
+// release does not know, and must not run without it.
+void check_members(const std::string& name, const Json& object,
+                   std::initializer_list<const char*> known);
+
+// The integer `name` of an object within limits.
+int integer_within(const Json& object, const std::string& name, std::int64_t low,
+                   std::int64_t high);
+
+// The result of `shift` for every index, checked to be a shift that the hardware has.
+Integers checked_shifts(const std::string& name, std::size_t count,
+                        const std::function<std::int64_t(std::size_t)>& shift);
+int checked_shift(const std::string& name, std::int64_t shift);
+
+}  // namespace scanwright

@@ -1,0 +1,144 @@
+// The constants of the selective scan, and when its steps are exact in float32.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "operations.hpp"
+
+namespace scanwright {
+
+namespace {
+
+constexpr std::int32_t arguments = 1 << exponent_bits;
+constexpr int mantissa_fraction = 24;
+constexpr int segment_bits = exponent_fraction - 5;
+constexpr int narrow_decay_bits = 12;
+constexpr std::size_t narrow_states = 256;
+constexpr double single_exact = 1 << 24;
+
+// 2**-argument with `decay_bits` fraction bits of every argument, golden/operations/exponent.py.
+Integers decay_table(const LinearTable& table, int decay_bits) {
+    Integers decays(arguments);
+    for (std::int32_t argument = 0; argument < arguments; ++argument) {
+        const std::int32_t fraction = argument & ((1 << exponent_fraction) - 1);
+        const auto segment = static_cast<std::size_t>(fraction >> segment_bits);
+        const double mantissa = std::ldexp(table.base[segment], mantissa_fraction - 16) -
+                                static_cast<double>(table.slope[segment]) *
+                                    (fraction & ((1 << segment_bits) - 1));
+        const int shift = (argument >> exponent_fraction) + mantissa_fraction - decay_bits;
+        decays[static_cast<std::size_t>(argument)] =
+            static_cast<std::int32_t>(std::nearbyint(std::ldexp(mantissa, -shift)));
+    }
+    return decays;
+}
+
+std::int32_t largest_magnitude(const Integers& values) {
+    std::int32_t largest = 0;
+    for (const std::int32_t value : values) largest = std::max(largest, std::abs(value));
+    return largest;
+}
+
+}  // namespace
+
+DecayTable::DecayTable(const LinearTable& table, int decay_bits)
+    : all(decay_table(table, decay_bits)), base(exponent_segments), slope(exponent_segments) {
+    narrow = decay_bits == narrow_decay_bits;
+    const auto set = [this](float& target, double value) {
+        target = static_cast<float>(value);
+        narrow = narrow && static_cast<double>(target) == value;
+    };
+    for (std::size_t i = 0; i < exponent_segments; ++i) {
+        const double fall = std::ldexp(table.slope[i], exponent_fraction - mantissa_fraction);
+        const double left = static_cast<double>(i) / exponent_segments;
+        set(base[i], std::ldexp(table.base[i], -16) + fall * left);
+        set(slope[i], fall - 0.5);
+    }
+    for (std::int32_t i = 0; i < arguments && narrow; ++i) {
+        narrow = narrow_decay(i) == all[static_cast<std::size_t>(i)];
+    }
+}
+
+double DecayTable::narrow_decay(std::int32_t argument) const {
+    const double fraction =
+        std::ldexp(argument & ((1 << exponent_fraction) - 1), -exponent_fraction);
+    const auto segment = static_cast<std::size_t>(argument >> segment_bits) % exponent_segments;
+    const auto mantissa = static_cast<float>(base[segment] - slope[segment] * fraction);
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &mantissa, sizeof bits);
+    bits -= static_cast<std::uint32_t>(argument) << 11;
+    float scaled = 0;
+    std::memcpy(&scaled, &bits, sizeof scaled);
+    return std::nearbyint(std::ldexp(static_cast<double>(scaled), narrow_decay_bits));
+}
+
+Scan::Scan(const Network& network, const MambaLayer& layer,
+           std::shared_ptr<const DecayTable> decay)
+    : blocks_(padded(network.shape.d_inner) / lanes),
+      states_(network.shape.d_state),
+      rank_(network.shape.dt_rank),
+      rate_(blocks_ * states_ * lanes, 0.0F),
+      update_scale_(powers_of_two(layer.update_shift)),
+      skip_(padded(layer.skip.size()), 0.0),
+      output_scale_(powers_of_two(layer.scan_output_shift)),
+      decay_(std::move(decay)) {
+    const Scheme& scheme = network.scheme;
+    const float rate_scale = std::ldexp(1.0F, -(layer.argument_shift + exponent_fraction));
+    for (std::size_t e = 0; e < network.shape.d_inner; ++e) {
+        for (std::size_t n = 0; n < states_; ++n) {
+            rate_[(e / lanes * states_ + n) * lanes + e % lanes] =
+                static_cast<float>(layer.decay_rate[e * states_ + n]) * rate_scale;
+        }
+    }
+    std::copy(layer.skip.begin(), layer.skip.end(), skip_.begin());
+    constants_.blocks = blocks_;
+    constants_.states = states_;
+    constants_.decay_scale = std::ldexp(1.0, -scheme.decay_bits);
+    constants_.update = Limits::of_signed(scheme.update_bits());
+    constants_.state = Limits::of_signed(scheme.state_bits);
+    constants_.output = Limits::of_signed(scheme.scan_output_bits);
+    constants_.narrow = prepare_narrow(network, layer);
+}
+
+// Whether every step of the float32 kernel is exact:
+// * 2**-12 is the step of a float in [2048, 4096), so an argument is rounded once;
+// * delta u is exact, and its products with B are checked token by token;
+// * decay h + update is exact below 2**24 steps, and beyond that saturates either way;
+// * the read-out's sum is exact in any order.
+bool Scan::prepare_narrow(const Network& network, const MambaLayer& layer) {
+    const Scheme& scheme = network.scheme;
+    const double largest_delta = Limits::of_unsigned(scheme.delta_bits).high;
+    const double largest_u = -Limits::of_signed(scheme.scan_input_bits()).low;
+    const double read_out = std::ldexp(static_cast<double>(states_),
+                                       scheme.activation_bits + scheme.state_bits - 2) +
+                            largest_magnitude(layer.skip) * largest_u;
+    drive_scale_.resize(update_scale_.size());
+    std::transform(update_scale_.begin(), update_scale_.end(), drive_scale_.begin(),
+                   [](double scale) {
+                       return static_cast<float>(std::ldexp(scale, -narrow_decay_bits));
+                   });
+    return decay_->narrow && states_ <= narrow_states &&
+           scheme.state_bits + scheme.decay_bits <= 24 &&
+           largest_delta * largest_u <= single_exact && read_out < single_exact;
+}
+
+void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
+               Rows32& y) const {
+    y.shape(tokens, inputs.delta.width());
+    ScanConstants constants = constants_;
+    constants.rate = rate_.data();
+    constants.update_scale = update_scale_.data();
+    constants.skip = skip_.data();
+    constants.output_scale = output_scale_.data();
+    constants.decay = decay_->all.data();
+    constants.drive_scale = drive_scale_.data();
+    constants.mantissa_base = decay_->base.data();
+    constants.mantissa_slope = decay_->slope.data();
+    const std::int32_t* b = inputs.projected.row(0) + rank_;
+    kernels.scan(constants,
+                 {inputs.delta.row(0), inputs.u.row(0), y.stride(), b, b + states_,
+                  inputs.projected.stride(), y.row(0), tokens},
+                 state);
+}
+
+}  // namespace scanwright
