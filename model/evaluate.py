@@ -98,7 +98,8 @@ def _baseline(preset: str, artifact: list[Path] | None) -> Path:
 
 def _artifacts(preset: str, given: list[Path] | None, schemes: tuple[str, ...]) -> dict[str, Path]:
     """Return the programs to measure by name: those given, or the built-in ones."""
-    paths = given or [builtin_path(preset, scheme) for scheme in schemes]
+    built_in = [builtin_path(preset, scheme) for scheme in schemes]
+    paths = given or [path for path in built_in if path.is_file()] or built_in
     return {path.stem.removeprefix(f"{preset}-"): path for path in paths}
 
 

@@ -56,7 +56,7 @@ class FloatState:
         """Return the state at the start of ``batch`` sequences."""
         s = parameters.shape
         return cls(
-            np.zeros((s.n_layer, batch, s.d_conv - 1, s.d_inner), np.float32),
+            np.zeros((s.n_layer, batch, s.d_conv - 1, s.convolution_channels), np.float32),
             np.zeros((s.n_layer, batch, s.d_inner, s.d_state), np.float32),
         )
 
@@ -65,16 +65,23 @@ class FloatState:
 def _recurrence(
     decay: Array, drive: Array, b: Array, c: Array, state: Array, y: Array
 ) -> None:  # pragma: no cover - compiled
-    """``h = decay h + drive B`` and ``y = sum C h``: decay (b, l, e, n), state (b, e, n)."""
-    rows, length, channels, n = decay.shape
+    """``h = decay h + drive B`` and ``y = sum C h``.
+
+    decay (b, l, e, n) or, alike for all states, (b, l, e, 1); b and c (b, l, g n), group by group;
+    state (b, e, n).
+    """
+    rows, length, channels, decays = decay.shape
+    n = state.shape[2]
+    width = channels // (b.shape[2] // n)
     for row in range(rows):
         for t in range(length):
             for e in range(channels):
-                total = np.float32(0.0)
+                total, first = np.float32(0.0), e // width * n
                 for k in range(n):
-                    h = decay[row, t, e, k] * state[row, e, k] + drive[row, t, e] * b[row, t, k]
+                    own = decay[row, t, e, min(k, decays - 1)]
+                    h = own * state[row, e, k] + drive[row, t, e] * b[row, t, first + k]
                     state[row, e, k] = h
-                    total += c[row, t, k] * h
+                    total += c[row, t, first + k] * h
                 y[row, t, e] = total
 
 
@@ -84,16 +91,19 @@ def _rounded_recurrence(
     scale: Array, limit: float,
 ) -> None:  # pragma: no cover - compiled  # fmt: skip
     """As :func:`_recurrence`, the state rounded to steps of ``1 / scale`` (e,) and saturated."""
-    rows, length, channels, n = decay.shape
+    rows, length, channels, decays = decay.shape
+    n = state.shape[2]
+    width = channels // (b.shape[2] // n)
     for row in range(rows):
         for t in range(length):
             for e in range(channels):
-                total = np.float32(0.0)
+                total, first = np.float32(0.0), e // width * n
                 for k in range(n):
-                    h = decay[row, t, e, k] * state[row, e, k] + drive[row, t, e] * b[row, t, k]
+                    own = decay[row, t, e, min(k, decays - 1)]
+                    h = own * state[row, e, k] + drive[row, t, e] * b[row, t, first + k]
                     h = min(max(np.rint(h * scale[e]), -limit - 1.0), limit) / scale[e]
                     state[row, e, k] = h
-                    total += c[row, t, k] * h
+                    total += c[row, t, first + k] * h
                 y[row, t, e] = total
 
 
@@ -128,6 +138,8 @@ class _FloatLayer:
         self.norm_weight = single(layer.norm_weight)
         self.in_proj = single(layer.in_proj.T)
         self.taps, self.taps_bias = single(layer.taps), single(layer.taps_bias)
+        self.gate_norm_weight = layer.gate_norm_weight
+        self.dt_limit = layer.dt_limit
         self.x_proj = single(layer.x_proj.T)
         self.dt_proj, self.dt_bias = single(layer.dt_proj.T), single(layer.dt_bias)
         self.rate, self.skip = single(layer.rate), single(layer.skip)
@@ -156,25 +168,36 @@ class FloatNetwork:
     ) -> Array:
         """Return the residual stream (b, l, d) after block ``index`` and advance ``state``."""
         own, shape = self._layers[index], self.parameters.shape
-        e, r, n = shape.d_inner, shape.dt_rank, shape.d_state
+        e = shape.d_inner
         norm = hook("norm", index, rms_norm(residual, own.norm_weight))  # b l d
-        mixed = norm @ own.in_proj  # b l 2e
-        x, z = hook("x", index, mixed[..., :e]), hook("z", index, mixed[..., e:])  # b l e
+        mixed = norm @ own.in_proj  # b l rows
+        x, dt, z = np.split(mixed, [shape.convolution_channels, shape.gate_row], axis=-1)
+        x, z = hook("x", index, x), hook("z", index, z)  # b l c, b l e
         window = np.concatenate([state.window[index], x], axis=1)  # b K-1+l e
         state.window[index] = window[:, x.shape[1] :]
         convolved = own.taps_bias + sum(
             window[:, k : k + x.shape[1]] * own.taps[:, k] for k in range(shape.d_conv)
-        )  # b l e
-        activated = silu(hook("convolution", index, convolved))  # b l e
-        u, scan_u = hook("u", index, activated), hook("scan_u", index, activated)  # b l e
-        dt, b, c = np.split(u @ own.x_proj, [r, r + n], axis=-1)
+        )  # b l c
+        activated = silu(hook("convolution", index, convolved))  # b l c
+        u = hook("u", index, activated)  # b l c
+        scan_u = hook("scan_u", index, activated[..., :e])  # b l e
+        if shape.heads is None:
+            r, n = shape.dt_rank, shape.d_state
+            dt, b, c = np.split(u @ own.x_proj, [r, r + n], axis=-1)
+        else:
+            b, c = np.split(u[..., e:], 2, axis=-1)  # b l gn
         dt, b, c = hook("dt", index, dt), hook("b", index, b), hook("c", index, c)
-        raw = hook("dt_raw", index, dt @ own.dt_proj + own.dt_bias)  # b l e
-        delta = hook("delta", index, softplus(raw))  # b l e
+        step = dt if shape.heads else dt @ own.dt_proj
+        raw = hook("dt_raw", index, step + own.dt_bias)  # b l e, with heads b l h
+        delta = hook("delta", index, np.clip(softplus(raw), *own.dt_limit))
         y = self._scan(index, (delta, scan_u, b, c), state.scan[index], hook)
         y = hook("scan_output", index, y)  # b l e
         gate = hook("gate", index, silu(z))  # b l e
         gated = hook("gated", index, y * gate)  # b l e
+        if own.gate_norm_weight is not None:
+            groups = gated.reshape(*gated.shape[:2], shape.groups, -1)
+            weight = own.gate_norm_weight.reshape(shape.groups, -1).astype(np.float32)
+            gated = hook("normed", index, rms_norm(groups, weight).reshape(gated.shape))  # b l e
         out = hook("out", index, gated @ own.out_proj)  # b l d
         return hook("residual", index, residual + out)  # b l d
 
@@ -184,11 +207,14 @@ class FloatNetwork:
         """Selective scan and skip, stretch by stretch; ``hook`` sees the state after each."""
         delta, u, b, c = (np.ascontiguousarray(value, np.float32) for value in inputs)
         own, rounding = self._layers[index], self.rounding.get(index, ScanRounding())
+        rate, size = own.rate, u.shape[2] // delta.shape[2]
+        if size > 1:
+            delta, rate = np.repeat(delta, size, axis=2), np.repeat(rate, size, axis=0)
         y, drive = np.empty_like(u), delta * u  # b l e
         stretch = max(1, _SCAN_ELEMENTS // state.size)
         for start in range(0, u.shape[1], stretch):
             part = slice(start, start + stretch)
-            decay = np.exp(delta[:, part, :, None] * -own.rate)  # b t e n
+            decay = np.exp(delta[:, part, :, None] * -rate)  # b t e n
             if rounding.decay_fraction is not None:
                 scale = np.float32(2.0**rounding.decay_fraction)
                 decay = np.rint(decay * scale) / scale

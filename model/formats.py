@@ -13,7 +13,7 @@ from golden.configuration import DualScale, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, integer_range
 from golden.layer import SHIFT_LIMITS, LayerFormats
 from golden.operations import dual_scale as dual_scale_operation
-from golden.piecewise import ACTIVATION_OUTPUT_FRACTION
+from golden.piecewise import ACTIVATION_INPUT_FRACTION, ACTIVATION_OUTPUT_FRACTION
 from model.network_parameters import LayerParameters
 from model.observers import fraction_by_error, fraction_by_range
 from model.range_observers import layer_alpha, make_observer
@@ -119,6 +119,14 @@ def decay_rate_fraction(rate: Array, delta: Array, state: Array, bits: int) -> i
     return min(range(-4, bits + 3), key=error)
 
 
+def _by_rate(state: Array, rate: Array) -> Array:
+    """Return states (rows, e, n), one root mean square for all that share a rate."""
+    if state.shape[1:] == rate.shape:
+        return state
+    heads = state.reshape(len(state), len(rate), -1)  # rows h pn
+    return np.asarray(np.sqrt(np.square(heads).mean(axis=2, keepdims=True)))
+
+
 def split_channels(fractions: Integers, most: int = 8) -> tuple[int, Integers]:
     """Return the common exponent and each channel's surplus of wanted exponents (e,).
 
@@ -137,20 +145,28 @@ def choose_formats(
 ) -> LayerFormats:
     """Return the exponents of one block.
 
-    ``samples`` holds norm, x, u, dt, b, c, delta, state, scan_output, gate and gated.
+    ``samples`` holds norm, x, u, dt, b, c, delta, state, scan_output, gate and gated, with heads
+    also normed.
     """
+    heads = parameters.gate_norm_weight is not None
 
     def find(name: str, bits: int, *, signed: bool = True, per_channel: bool = False) -> Any:
         return choice.fraction(samples[name], bits, depth, signed=signed, per_channel=per_channel)
 
     bits, projection = scheme.activation_bits, scheme.projection_input_bits
-    c = find("c", bits)
-    u, u_channel = split_channels(find("u", projection, per_channel=True))
+    b, c, e = find("b", bits), find("c", bits), len(parameters.skip)
+    inner = {"u": samples["u"][:, :e]}  # with heads B and C are behind
+    u, u_channel = split_channels(
+        choice.fraction(inner["u"], bits if heads else projection, depth, per_channel=True)
+    )
     dual = scheme.dual_scale
     scan_u = u + u_channel
+    if heads:
+        states = (samples["u"].shape[1] - e) // 2
+        u_channel = np.concatenate([u_channel, np.repeat([b - u, c - u], states)])
     if dual is not None:
-        scan_u = _dual_scale_fractions(samples["u"], dual, choice.dual_scale_rule)
-    elif projection != bits:
+        scan_u = _dual_scale_fractions(inner["u"], dual, choice.dual_scale_rule)
+    elif projection != bits and not heads:
         scan_u = find("u", scheme.scan_input_bits, per_channel=True)
     states = np.moveaxis(samples["state"], 1, 2)  # samples n e
     state = choice.fraction(
@@ -160,15 +176,20 @@ def choose_formats(
     widest = fraction_bits_for(np.abs(parameters.skip), scheme.skip_bits)
     state = np.minimum(state, widest - c + scan_u)
     # A state much finer than its update, which narrow activations make coarse, gains nothing.
-    b, delta = find("b", bits), find("delta", scheme.delta_bits, signed=False)
+    delta = find("delta", scheme.delta_bits, signed=False)
     state = np.minimum(state, delta + scan_u + b - scheme.decay_bits - SHIFT_LIMITS[0])
-    rotation, inputs = None, samples["gated"]
+    mixed = "normed" if heads else "gated"
+    rotation, inputs = None, samples[mixed]
     if scheme.rotation_bits is not None:
-        rotation = find("gated", scheme.rotation_bits)
+        rotation = find(mixed, scheme.rotation_bits)
         inputs = inputs @ hadamard_columns(inputs.shape[1])
+    # The gated norm's weight levels its channels; only a rotation stands behind it.
+    surplus = 0 if heads and rotation is None else choice.gated_surplus
     gated, gated_channel = split_channels(
-        choice.fraction(inputs, projection, depth, per_channel=True), choice.gated_surplus
+        choice.fraction(inputs, projection, depth, per_channel=True), surplus
     )
+    if heads and rotation is None:
+        gated = choice.fraction(inputs, projection, depth)
     return LayerFormats(
         norm_weight=0,  # follows from the weight when building
         norm=find("norm", projection),
@@ -176,11 +197,14 @@ def choose_formats(
         u=u,
         u_channel=u_channel,
         scan_u=scan_u,
-        dt=find("dt", bits),
+        dt=ACTIVATION_INPUT_FRACTION if heads else find("dt", bits),
         b=b,
         c=c,
         decay_rate=decay_rate_fraction(
-            parameters.rate, samples["delta"], samples["state"], scheme.decay_rate_bits
+            parameters.rate,
+            samples["delta"],
+            _by_rate(samples["state"], parameters.rate),
+            scheme.decay_rate_bits,
         ),
         delta=delta,
         state=state,

@@ -71,6 +71,7 @@ class LayerQuantizer:
     residual_fraction : its fraction bits
     wanted : the float network's values: norm, x, z, convolution, dt, b, c, dt_raw, out and
         residual (after the block), (b, l, ...)
+    product : exponent of the gated values in front of a gated norm
     """
 
     def __init__(
@@ -81,32 +82,56 @@ class LayerQuantizer:
         residual: Integers,
         residual_fraction: int,
         wanted: dict[str, Array],
+        product: int = 0,
     ) -> None:
         self._shape, self._scheme, self._choice = shape, scheme, choice
         self._residual, self._fraction = residual, residual_fraction
-        self._wanted = wanted
+        self._wanted, self._product = wanted, product
 
     def quantize(
         self, parameters: LayerParameters, formats: LayerFormats
     ) -> tuple[LayerDraft, Integers]:
         """Return the draft and the residual stream after the block (b, l, d)."""
-        scheme, choice = self._scheme, self._choice
-        nothing = {
-            name: round_rows(getattr(parameters, name), scheme.weight_range, compensate=False)
-            for name in ("in_proj", "x_proj", "dt_proj", "out_proj")
-        }
-        nothing["taps"] = round_taps(parameters.taps, scheme.convolution_weight_bits)
-        draft = LayerDraft(parameters=parameters, reference=parameters, formats=formats, **nothing)
-        draft = self._in_proj(draft)
-        draft = self._taps(draft)
+        heads = self._shape.heads is not None
+
+        def nearest(weight: Array) -> RoundedRows:
+            return round_rows(weight, self._scheme.weight_range, compensate=False)
+
+        draft = LayerDraft(
+            parameters=parameters,
+            reference=parameters,
+            formats=formats,
+            in_proj=nearest(parameters.in_proj),
+            taps=round_taps(parameters.taps, self._scheme.convolution_weight_bits),
+            x_proj=None if heads else nearest(parameters.x_proj),
+            dt_proj=None if heads else nearest(parameters.dt_proj),
+            out_proj=nearest(parameters.out_proj),
+            product=self._product,
+            groups=self._shape.groups,
+        )
+        draft = self._taps(self._in_proj(draft))
+        draft = self._dt_bias(draft) if heads else self._projections(draft)
+        return self._out_proj(draft)
+
+    def _projections(self, draft: LayerDraft) -> LayerDraft:
+        """Round x_proj, then dt_proj on what x_proj makes."""
+        formats = draft.formats
         wanted = np.concatenate([self._wanted[name] for name in ("dt", "b", "c")], axis=-1)
         u = to_real(self._run(draft, "u"), formats.u)
         # Channels with finer inputs meet coarser columns, as in out_proj.
         columns = np.ldexp(1.0, -formats.u_channel)
-        x_proj = self._fit(parameters.x_proj * columns, u, wanted, choice.refit_strength)
-        draft = dataclasses.replace(draft, x_proj=x_proj)
-        draft = self._dt_proj(draft)
-        return self._out_proj(draft)
+        weight = draft.parameters.x_proj * columns
+        x_proj = self._fit(weight, u, wanted, self._choice.refit_strength)
+        return self._dt_proj(dataclasses.replace(draft, x_proj=x_proj))
+
+    def _dt_bias(self, draft: LayerDraft) -> LayerDraft:
+        """Refit the bias of the step sizes to what in_proj's rounded rows make of them."""
+        if self._choice.refit_strength is None:
+            return draft
+        dt = to_real(self._run(draft, "dt"), draft.formats.dt)
+        bias = (self._wanted["dt_raw"] - dt).mean(axis=(0, 1))
+        parameters = dataclasses.replace(draft.parameters, dt_bias=bias)
+        return dataclasses.replace(draft, parameters=parameters)
 
     def _program(self, draft: LayerDraft) -> Program:
         """Return a program of the draft as it is whose token i is position i of the residual."""
@@ -158,12 +183,13 @@ class LayerQuantizer:
 
     def _in_proj(self, draft: LayerDraft) -> LayerDraft:
         """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""
-        e = self._shape.d_inner
+        e = self._shape.convolution_channels  # rows of x, with heads of B and C too
         norm = _flat(to_real(self._run(draft, "norm"), draft.formats.norm))
         moments = norm.T @ norm
         weight = draft.parameters.in_proj
         if self._choice.refit_strength is not None:
-            wanted = np.concatenate([self._wanted["x"], self._wanted["z"]], axis=-1)
+            names = ("x", "dt", "z") if self._shape.heads else ("x", "z")
+            wanted = np.concatenate([self._wanted[name] for name in names], axis=-1)
             weight = refit(weight, moments, norm.T @ _flat(wanted), self._choice.refit_strength)
         limits, compensate = self._scheme.weight_range, self._choice.compensate
         z = round_rows(weight[e:], limits, moments, compensate=compensate)

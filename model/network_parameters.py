@@ -7,6 +7,7 @@ d_inner, d_state, d_conv and dt_rank.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from golden.configuration import NetworkShape
+from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.operations.normalization import NORM_EPSILON
 from model.bit_linear import weight_of
-from model.configuration import Configuration, MambaConfiguration
+from model.configuration import Configuration, Mamba2Configuration, MambaConfiguration
 from model.mamba import MambaLanguageModel, MambaMixer
 from model.mamba2 import Mamba2Mixer
 
@@ -34,13 +35,16 @@ class LayerParameters:
     Members
     -------
     norm_weight : (d,)
-    in_proj : rows of x, then of z, (2e, d)
-    taps, taps_bias : depthwise convolution, oldest tap first, (e, K) and (e,)
-    x_proj : rows of dt, B, C, (r + 2n, e)
-    dt_proj, dt_bias : (e, r) and (e,)
-    rate : ``-A``, positive, (e, n)
+    in_proj : rows of x, with heads of B, C and dt, then of z, (.., d)
+    taps, taps_bias : depthwise convolution, oldest tap first, (c, K) and (c,)
+    x_proj : rows of dt, B, C, (r + 2n, e); none with heads
+    dt_proj : (e, r); none with heads
+    dt_bias : one a step size
+    rate : ``-A``, positive, (e, n), with heads (h, 1)
     skip : D of the Mamba paper, (e,)
     out_proj : (d, e)
+    gate_norm_weight : of the gated norm, (e,); None without heads
+    dt_limit : what step sizes are clamped to
     """
 
     norm_weight: Reals
@@ -53,6 +57,8 @@ class LayerParameters:
     rate: Reals
     skip: Reals
     out_proj: Reals
+    gate_norm_weight: Reals | None = None
+    dt_limit: tuple[float, float] = (0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +81,31 @@ def _array(tensor: torch.Tensor) -> Reals:
     return tensor.detach().cpu().double().numpy()
 
 
+def _head_parameters(mixer: Mamba2Mixer, norm_weight: torch.Tensor) -> LayerParameters:
+    """Return a Mamba-2 block; its in_proj has z first in checkpoints and last here."""
+    configuration, bias = mixer.configuration, mixer.conv1d.bias
+    taps = _array(mixer.conv1d.weight)[:, 0]  # c K
+    e = configuration.d_inner
+    return LayerParameters(
+        norm_weight=_array(norm_weight),
+        in_proj=np.roll(_array(mixer.in_proj.weight), -e, axis=0),
+        taps=taps,
+        taps_bias=np.zeros(len(taps)) if bias is None else _array(bias),
+        x_proj=np.zeros((0, e)),
+        dt_proj=np.zeros((e, 0)),
+        dt_bias=_array(mixer.dt_bias),
+        rate=np.exp(_array(mixer.A_log))[:, None],
+        skip=np.repeat(_array(mixer.D), configuration.head_dim),
+        out_proj=_array(mixer.out_proj.weight),
+        gate_norm_weight=_array(mixer.norm.weight),
+        dt_limit=configuration.dt_limit,
+    )
+
+
 def layer_parameters(mixer: MambaMixer | Mamba2Mixer, norm_weight: torch.Tensor) -> LayerParameters:
-    assert isinstance(mixer, MambaMixer)  # _shape refuses others
+    """Return one block's weights."""
+    if isinstance(mixer, Mamba2Mixer):
+        return _head_parameters(mixer, norm_weight)
     bias = mixer.conv1d.bias
     taps = _array(mixer.conv1d.weight)[:, 0]  # e K
     return LayerParameters(
@@ -95,12 +124,7 @@ def layer_parameters(mixer: MambaMixer | Mamba2Mixer, norm_weight: torch.Tensor)
 
 def _shape(configuration: Configuration) -> NetworkShape:
     """Return the golden shape; refuse what the integer program has no place for."""
-    if not isinstance(configuration, MambaConfiguration):
-        raise InputError(
-            "the checkpoint is a Mamba-2 model, only Mamba-1 becomes an integer program; "
-            "quantize a Mamba-1 checkpoint"
-        )
-    if configuration.d_intermediate is not None:
+    if isinstance(configuration, MambaConfiguration) and configuration.d_intermediate is not None:
         raise InputError(
             "the checkpoint has an MLP behind each mixer (d_intermediate), which model.quantize "
             "does not write yet; train without"
@@ -121,9 +145,27 @@ def _shape(configuration: Configuration) -> NetworkShape:
         d_inner=configuration.d_inner,
         d_state=configuration.d_state,
         d_conv=configuration.d_conv,
-        dt_rank=configuration.dt_rank,
         n_layer=configuration.n_layer,
+        dt_rank=configuration.dt_rank if isinstance(configuration, MambaConfiguration) else 0,
+        heads=None
+        if isinstance(configuration, MambaConfiguration)
+        else HeadShape(size=configuration.head_dim, groups=configuration.n_groups),
     )
+
+
+def _configuration(shape: NetworkShape) -> Configuration:
+    """Return the float network's configuration of a golden shape."""
+    sizes: dict[str, Any] = {
+        "vocab_size": shape.vocabulary,
+        "d_model": shape.d_model,
+        "n_layer": shape.n_layer,
+        "d_inner": shape.d_inner,
+        "d_state": shape.d_state,
+        "d_conv": shape.d_conv,
+    }
+    if shape.heads is None:
+        return MambaConfiguration(**sizes, dt_rank=shape.dt_rank)
+    return Mamba2Configuration(**sizes, head_dim=shape.heads.size, n_groups=shape.heads.groups)
 
 
 def extract_parameters(model: MambaLanguageModel) -> NetworkParameters:
@@ -158,15 +200,7 @@ def random_network(shape: NetworkShape, seed: int) -> MambaLanguageModel:
     The embedding's deviation is one and the head's rows have unit norm, where the official 0.02
     and uniform ones would leave logits that round to nothing.
     """
-    configuration = MambaConfiguration(
-        vocab_size=shape.vocabulary,
-        d_model=shape.d_model,
-        n_layer=shape.n_layer,
-        d_inner=shape.d_inner,
-        d_state=shape.d_state,
-        d_conv=shape.d_conv,
-        dt_rank=shape.dt_rank,
-    )
+    configuration = _configuration(shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MambaLanguageModel(configuration).eval()

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
-from golden.layer import Layer, LayerFormats, Linear, ProjectedSelection
+from golden.layer import HeadSelection, Layer, LayerFormats, Linear, ProjectedSelection, Selection
+from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program, TokenEmbedding
 from golden.random_program import standard_tables
 from golden.validation import validate
@@ -32,8 +33,8 @@ _BIAS_BITS = 31
 
 
 def norm_weight_integers(weight: Array, bits: int) -> tuple[Integers, int]:
-    """Return ``sqrt(D) w`` in integers and its fraction bits: the mean's root is folded in."""
-    scaled = weight * np.sqrt(len(weight))
+    """Return ``sqrt(D) w`` (.., d) in integers and their fraction bits: it has the mean's root."""
+    scaled = weight * np.sqrt(weight.shape[-1])
     fraction = int(np.clip(fraction_bits_for(np.abs(scaled).max(), bits), -4, 14))
     return to_fixed_point(scaled, fraction, bits), fraction
 
@@ -46,19 +47,23 @@ class LayerDraft:
     -------
     parameters : the real weights, of which norm, biases, rate and skip are rounded here
     reference : weights of the same float function, in the scale of the formats
-    in_proj, x_proj, dt_proj, taps : rounded
+    in_proj, x_proj, dt_proj, taps : rounded; x_proj and dt_proj are None with heads
     out_proj : rounded in the scale of its input's channels, see ``gated_channel``
     formats : the exponents
+    product : that of the gated values in front of the gated norm, with heads
+    groups : of channels that this norm takes apart
     """
 
     parameters: LayerParameters
     reference: LayerParameters
     in_proj: RoundedRows
     taps: RoundedRows
-    x_proj: RoundedRows
-    dt_proj: RoundedRows
+    x_proj: RoundedRows | None
+    dt_proj: RoundedRows | None
     out_proj: RoundedRows
     formats: LayerFormats
+    product: int = 0
+    groups: int = 1
 
     def build(self, scheme: Scheme) -> Layer:
         """Return the block's integers."""
@@ -70,16 +75,36 @@ class LayerDraft:
             norm_weight=norm_weight,
             in_proj=_linear(self.in_proj),
             convolution=_linear(self.taps, own.taps_bias, formats.x),
-            selection=ProjectedSelection(
-                x_proj=_linear(self.x_proj),
-                dt_proj=_linear(self.dt_proj, own.dt_bias, formats.dt),
-            ),
+            selection=self._selection(scheme),
             decay_rate=to_fixed_point(
                 own.rate * np.log2(np.e), formats.decay_rate, scheme.decay_rate_bits, signed=False
             ),
             skip=to_fixed_point(own.skip, skip_fraction, scheme.skip_bits),
             out_proj=_linear(self.out_proj),
             formats=formats,
+        )
+
+    def _selection(self, scheme: Scheme) -> Selection:
+        formats, own = self.formats, self.parameters
+        if self.x_proj is not None and self.dt_proj is not None:
+            return ProjectedSelection(
+                x_proj=_linear(self.x_proj),
+                dt_proj=_linear(self.dt_proj, own.dt_bias, formats.dt),
+            )
+        assert own.gate_norm_weight is not None  # a block without projections has heads
+        # The mean is one over a group's channels.
+        groups = own.gate_norm_weight.reshape(self.groups, -1)
+        weight, fraction = norm_weight_integers(groups, scheme.norm_weight_bits)
+        highest = 2.0**scheme.delta_bits  # saturates to the largest step size
+        limits = np.minimum(own.dt_limit, highest)
+        low, high = to_fixed_point(limits, formats.delta, scheme.delta_bits, signed=False).tolist()
+        return HeadSelection(
+            dt_bias=to_fixed_point(own.dt_bias, formats.dt, ACTIVATION_INPUT_BITS),
+            delta_low=low,
+            delta_high=high,
+            product=self.product,
+            gate_norm_weight=weight.ravel(),
+            gate_norm_fraction=fraction,
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.fixed_point import Integers, integer_range, to_real
-from golden.layer import Layer, LayerFormats, Linear
+from golden.layer import Layer, Linear
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION as OUTPUT_FRACTION
@@ -31,10 +31,11 @@ __all__ = ["StageLoss", "stage_losses", "stage_names"]
 Array = npt.NDArray[Any]
 
 _LAYER_WEIGHTS = ("in_proj", "convolution", "x_proj", "dt_proj", "out_proj")
+_HEAD_WEIGHTS = ("in_proj", "convolution", "out_proj")
 _TABLE_STAGES = ("decay_rate", "skip")
 _ACTIVATIONS = (
     "norm", "x", "z", "convolution_output", "u", "scan_u", "projected", "delta",
-    "scan_output", "gate", "gated", "rotated", "residual",
+    "scan_output", "gate", "gated", "normed", "rotated", "residual",
 )  # fmt: skip
 
 
@@ -47,13 +48,17 @@ class StageLoss:
     loss_percent: float
 
 
-def stage_names() -> tuple[str, ...]:
-    """Return every stage in the order of the report."""
-    weights = tuple(f"weights {name}" for name in _LAYER_WEIGHTS)
+def stage_names(*, heads: bool = False) -> tuple[str, ...]:
+    """Return every stage in the order of the report, of a network with heads or without."""
+    weights = tuple(f"weights {name}" for name in (_HEAD_WEIGHTS if heads else _LAYER_WEIGHTS))
     return (
-        *weights, "weights", "embedding", "head", *_TABLE_STAGES, *_ACTIVATIONS,
+        *weights, "weights", "embedding", "head", *_TABLE_STAGES, *_activations(heads=heads),
         "decay", "state", "final norm", "everything",
     )  # fmt: skip
+
+
+def _activations(*, heads: bool) -> tuple[str, ...]:
+    return tuple(name for name in _ACTIVATIONS if heads or name != "normed")
 
 
 def _real(linear: Linear) -> Array:
@@ -73,7 +78,7 @@ def _real_weight(layer: Layer, name: str) -> Array:
 def _with_weights(own: LayerParameters, layer: Layer, names: tuple[str, ...]) -> LayerParameters:
     """Return ``own`` with the named parts as ``layer`` rounds them."""
     formats = layer.formats
-    changes: dict[str, Array] = {}
+    changes: dict[str, Any] = {}
     for name in names:
         if name == "decay_rate":
             changes["rate"] = to_real(layer.decay_rate, formats.decay_rate) / np.log2(np.e)
@@ -121,8 +126,8 @@ class _Rounding:
         fraction, width = {
             **{plain: (getattr(formats, plain), bits) for plain in ("x", "dt", "b", "c")},
             "norm": (formats.norm, inputs),
-            "u": (formats.u + formats.u_channel, inputs),
-            "gated": (self._gated_fraction(formats), scheme.gated_bits),
+            "u": (formats.u + formats.u_channel, program.u_bits),
+            **self._products(layer),
             "z": activation_input,
             "convolution": activation_input,
             "scan_output": (formats.scan_output, scheme.scan_output_bits),
@@ -134,13 +139,22 @@ class _Rounding:
     def _concerns(self, name: str) -> bool:
         """Return whether the stage rounds the float network's value ``name``."""
         if self._stage == "rotated":
-            return name == "gated" and self._program.scheme.rotation_bits is not None
+            last = "normed" if self._program.shape.heads else "gated"
+            return name == last and self._program.scheme.rotation_bits is not None
         return _stage_of(name) == self._stage
 
-    @staticmethod
-    def _gated_fraction(formats: LayerFormats) -> Any:
-        rotation = formats.rotation
-        return formats.gated + formats.gated_channel if rotation is None else rotation
+    def _products(self, layer: int) -> dict[str, tuple[Any, int]]:
+        """Return format of the gated values, with heads also of the norm behind and of dt."""
+        program = self._program
+        own = program.scan_layers[layer]
+        last = (own.formats.before_rotation, program.scheme.gated_bits)
+        if program.shape.heads is None:
+            return {"gated": last}
+        return {
+            "gated": (own.head_selection.product, program.gated_bits),
+            "normed": last,
+            "dt": (ACTIVATION_INPUT_FRACTION, ACTIVATION_INPUT_BITS),
+        }
 
     def _scan_input(self, value: Array, fraction: Integers) -> Array:
         dual = self._program.scheme.dual_scale
@@ -187,14 +201,16 @@ def _variants(
     def recurrence(rounding: dict[int, ScanRounding]) -> Callable[[list[Array]], float]:
         return lambda pieces: float_bits(FloatNetwork(network, rounding), pieces)
 
-    yield from ((f"weights {name}", weights((name,))) for name in _LAYER_WEIGHTS)
-    yield "weights", weights(_LAYER_WEIGHTS)
+    heads = program.shape.heads is not None
+    matrices = _HEAD_WEIGHTS if heads else _LAYER_WEIGHTS
+    yield from ((f"weights {name}", weights((name,))) for name in matrices)
+    yield "weights", weights(matrices)
     front = program.token_embedding
     embedding = to_real(front.table, (program.residual_fraction - front.shift)[:, None])
     yield "embedding", other(dataclasses.replace(network, embedding=embedding))
     yield "head", other(dataclasses.replace(network, head=_real(program.head)))
     yield from ((name, weights((name,))) for name in _TABLE_STAGES)
-    yield from ((name, activation(name)) for name in _ACTIVATIONS)
+    yield from ((name, activation(name)) for name in _activations(heads=heads))
     scheme, numbered = program.scheme, dict(enumerate(program.scan_layers))
     yield "decay", recurrence({i: ScanRounding(scheme.decay_bits) for i in numbered})
     yield (

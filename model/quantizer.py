@@ -92,6 +92,24 @@ def smooth_norm(layer: LayerParameters, samples: Array, bits: int) -> tuple[Laye
     )
 
 
+def level_gated_norm(
+    layer: LayerParameters, samples: dict[str, Array], bits: int, most: int
+) -> LayerParameters:
+    """Return the block with channels behind its gated norm of about one range; scale ``samples``.
+
+    As :func:`smooth_norm`, with the gated norm's weight and out_proj's columns.
+    """
+    assert layer.gate_norm_weight is not None  # the caller has heads
+    fractions = fraction_by_error(samples["normed"], bits, per_channel=True)
+    factor = np.ldexp(1.0, split_channels(fractions, most)[1])
+    samples["normed"] = samples["normed"] * factor
+    return dataclasses.replace(
+        layer,
+        gate_norm_weight=layer.gate_norm_weight * factor,
+        out_proj=layer.out_proj / factor,
+    )
+
+
 def quantize_network(
     parameters: NetworkParameters,
     scheme: Scheme,
@@ -126,9 +144,21 @@ def quantize_network(
             layer, samples["norm"] = smooth_norm(
                 layer, samples["norm"], scheme.projection_input_bits
             )
+        product = 0
+        if parameters.shape.heads is not None:
+            product = choice.formats.fraction(samples["gated"], scheme.residual_bits, depth)
+            if scheme.rotation_bits is None:
+                surplus = choice.formats.gated_surplus
+                layer = level_gated_norm(layer, samples, scheme.projection_input_bits, surplus)
         formats = choose_formats(samples, layer, scheme, choice.formats, depth)
         quantizer = LayerQuantizer(
-            parameters.shape, scheme, choice.weights, residual, residual_fraction, values.whole
+            parameters.shape,
+            scheme,
+            choice.weights,
+            residual,
+            residual_fraction,
+            values.whole,
+            product,
         )
         draft, residual = quantizer.quantize(layer, formats)
         layers.append(draft)

@@ -19,7 +19,7 @@ from model.network_parameters import random_network
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 BYTE_VALUES = 256
-RANDOM_PRESETS = ("micro",)
+RANDOM_PRESETS = ("micro", "micro-mamba2")
 """Presets without a trained network: their weights are drawn from the seed."""
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from golden.artifact import from_bytes, load_program, to_bytes
 from golden.builtin import TRAINED_SCHEMES
-from golden.configuration import SCHEMES, NetworkShape, Scheme
+from golden.configuration import SCHEMES, HeadShape, NetworkShape, Scheme
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.validation import validate
@@ -71,6 +73,46 @@ def test_integer_logits_follow_the_float_ones(parameters, tokens, name):
     # w8a8 keeps about 1 % of the logits' power, four bits about 5 %; three times that is a defect.
     assert error < _DISTANCES[name] * deviation
     assert program.scheme.name == name
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def heads(request):
+    shape = dataclasses.replace(
+        SHAPE, d_inner=24, dt_rank=0, heads=HeadShape(size=6, groups=request.param)
+    )
+    return random_network(shape, seed=3)
+
+
+@pytest.mark.parametrize("name", ["w8a8", "w4a5-se", "w4a8-h", "w4a4-h"])
+def test_integer_logits_of_mamba2_follow_the_float_ones(heads, tokens, name):
+    parameters = extract_parameters(heads)
+    error, program = distance(parameters, tokens, SCHEMES[name])
+    exact = FloatNetwork(parameters).forward(inputs_of(tokens), None)
+    assert error < _DISTANCES[name] * exact.std()
+    assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
+
+
+@torch.no_grad()
+def test_the_float_simulation_of_mamba2_is_the_network(heads, tokens):
+    inputs = inputs_of(tokens)
+    exact = heads(torch.from_numpy(inputs)).numpy()
+    found = FloatNetwork(extract_parameters(heads)).forward(inputs, None)
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("limit", [(0.0, 0.05), (0.5, math.inf), (0.02, 0.2)])
+def test_the_limits_of_the_step_size_become_integers(tokens, limit):
+    shape = dataclasses.replace(SHAPE, d_inner=24, dt_rank=0, heads=HeadShape(size=6))
+    parameters = extract_parameters(random_network(shape, seed=3))
+    layers = tuple(dataclasses.replace(own, dt_limit=limit) for own in parameters.layers)
+    parameters = dataclasses.replace(parameters, layers=layers)
+    error, program = distance(parameters, tokens, SCHEMES["w8a8"])
+    exact = FloatNetwork(parameters).forward(inputs_of(tokens), None)
+    assert error < _DISTANCES["w8a8"] * exact.std()
+    for layer in program.layers:
+        own, scale = layer.head_selection, 2.0**layer.formats.delta
+        assert own.delta_low == round(limit[0] * scale)
+        assert own.delta_high == min(round(min(limit[1], 1e6) * scale), (1 << 12) - 1)
 
 
 def test_wider_numbers_come_nearer(parameters, tokens):
@@ -160,6 +202,14 @@ def test_stage_report_names_every_stage(parameters, tokens):
     assert [loss.stage for loss in losses] == ["float", *stage_names()]
     assert losses[0].bits_per_byte == float_bits(FloatNetwork(parameters), [tokens])
     assert losses[-1].bits_per_byte == integer_bits(draft.build(), [tokens])
+
+
+def test_stage_report_of_mamba2_names_its_stages(heads, tokens):
+    parameters = extract_parameters(heads)
+    draft = quantize_network(parameters, SCHEMES["w8a8-h"], tokens, QuantizationChoice())
+    losses = stage_losses(draft, parameters, [tokens])
+    assert [loss.stage for loss in losses] == ["float", *stage_names(heads=True)]
+    assert max(abs(loss.loss_percent) for loss in losses) < 2
 
 
 def test_too_little_text_is_refused():
