@@ -467,6 +467,26 @@ SCHEMES: dict[str, Scheme] = {
 }
 """Schemes by name; ``-h`` rotates out_proj's input by a Hadamard transform."""
 
+
+def _slim_shape(window: int, kernel: int = 1, stride: int = 1) -> NetworkShape:
+    """Return the shape of a positioning network that reads so many frames of 2,100 features."""
+    return NetworkShape(
+        vocabulary=2,
+        d_model=64,
+        d_inner=128,
+        d_state=1,
+        d_conv=1,
+        dt_rank=128,
+        n_layer=3,
+        frame=FrameShape(
+            features=2100,
+            tokens=(window - kernel) // stride + 1,
+            patch=PatchShape(width=64, kernel=kernel, stride=stride),
+        ),
+        average=AverageShape(),
+    )
+
+
 PRESETS: dict[str, NetworkShape] = {
     "micro": NetworkShape(
         vocabulary=64, d_model=16, d_inner=32, d_state=4, d_conv=4, dt_rank=2, n_layer=1
@@ -512,6 +532,9 @@ PRESETS: dict[str, NetworkShape] = {
         n_layer=2,
         frame=FrameShape(features=20, tokens=16, hidden=96),
     ),
+    "slim": _slim_shape(window=16, kernel=8, stride=4),
+    "slim-k1": _slim_shape(window=1),
+    "slim-k2": _slim_shape(window=2),
     "mamba-130m": NetworkShape(
         vocabulary=50280, d_model=768, d_inner=1536, d_state=16, d_conv=4, dt_rank=48, n_layer=24
     ),

@@ -23,6 +23,7 @@ from model.frame_evaluate import frame_report, print_frame_report
 from model.mode_report import mode_report, print_modes
 from model.network_parameters import extract_parameters
 from model.simulation_modes import DEFAULT_RATIOS, ResearchChoice, choose_modes
+from model.slim_configuration import SLIM_PRESETS
 from model.sources import find_network, find_tokens
 from model.text_windows import WINDOW, cut_windows, float_bits, integer_bits
 
@@ -157,6 +158,11 @@ def evaluate(
     Windows do not overlap; the state is reset at each, and every byte is predicted. With --modes
     one program is run with every storage of the scan's input, and the losses have intervals.
     """
+    if preset in SLIM_PRESETS:
+        raise InputError(
+            f"preset {preset} is measured in metres; use python -m model.positioning evaluate "
+            "--data FOLDER --checkpoint FILE --artifact FILE"
+        )
     if is_frame_preset(preset):
         if modes is not None or size is not None:
             raise InputError("--modes and --bytes are for language models; leave them out for mars")

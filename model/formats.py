@@ -19,7 +19,9 @@ from model.observers import fraction_by_error, fraction_by_range
 from model.range_observers import layer_alpha, make_observer
 from model.rotation import hadamard_columns
 
-__all__ = ["FormatChoice", "choose_formats", "dual_scale_error", "split_channels"]
+__all__ = [
+    "FormatChoice", "choose_formats", "dual_scale_error", "dual_scale_fractions", "split_channels",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 Samples = Mapping[str, Array]
@@ -79,7 +81,7 @@ def dual_scale_error(values: Array, fraction: int, dual: DualScale) -> float:
     return float(np.square(decoded - values).mean())
 
 
-def _dual_scale_fractions(values: Array, dual: DualScale, rule: str) -> Integers:
+def dual_scale_fractions(values: Array, dual: DualScale, rule: str) -> Integers:
     """Return the exponent of each channel's fine step, (e,), for values (samples, e)."""
     return np.array([_dual_scale_fraction(column, dual, rule) for column in values.T])
 
@@ -165,7 +167,7 @@ def choose_formats(
         states = (samples["u"].shape[1] - e) // 2
         u_channel = np.concatenate([u_channel, np.repeat([b - u, c - u], states)])
     if dual is not None:
-        scan_u = _dual_scale_fractions(inner["u"], dual, choice.dual_scale_rule)
+        scan_u = dual_scale_fractions(inner["u"], dual, choice.dual_scale_rule)
     elif projection != bits and not heads:
         scan_u = find("u", scheme.scan_input_bits, per_channel=True)
     states = np.moveaxis(samples["state"], 1, 2)  # samples n e

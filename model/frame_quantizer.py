@@ -38,10 +38,11 @@ from model.formats import choose_formats, split_channels
 from model.frame_parameters import FrameParameters
 from model.frames import FEATURE_LIMIT
 from model.layer_quantization import LayerQuantizer
+from model.linear_fit import BIAS_BITS, fit_biased
 from model.observers import fraction_by_error
 from model.program_builder import norm_weight_integers
 from model.quantizer import QuantizationChoice, smooth_norm
-from model.weight_rounding import RoundedRows, refit, round_rows
+from model.weight_rounding import round_rows
 
 __all__ = ["quantize_frames"]
 
@@ -49,8 +50,6 @@ Array = npt.NDArray[Any]
 
 _HEADROOM = 1.3
 """The residual stream and the outputs may grow by that much beyond the calibration frames'."""
-_BIAS_BITS = 31
-"""One less than the accumulator, so that products and bias together keep its width."""
 _TABLES = standard_tables()
 
 
@@ -163,7 +162,7 @@ class FrameQuantizer:
         bias = (self._embedded - made).mean(axis=0)  # T d
         front = FeatureEmbedding(
             projection=Linear(weight=rounded.weight, fraction_bits=rounded.fraction_bits),
-            bias=to_fixed_point(bias, rounded.fraction_bits + fraction, _BIAS_BITS),
+            bias=to_fixed_point(bias, rounded.fraction_bits + fraction, BIAS_BITS),
             fraction=fraction,
             channel=channel,
         )
@@ -212,25 +211,9 @@ class FrameQuantizer:
 
     def _biased(self, weight: Array, inputs: Integers, fraction: int, wanted: Array) -> Linear:
         """Fit weight (rows, columns) and bias to map integer inputs to wanted (frames, rows)."""
+        limits = integer_range(self._scheme.embedding_bits)
         real = to_real(inputs, fraction)
-        mean, target = real.mean(axis=0), wanted.mean(axis=0)
-        centred = real - mean
-        moments = centred.T @ centred
-        strength = self._choice.weights.refit_strength
-        if strength is not None:
-            weight = refit(weight, moments, centred.T @ (wanted - target), strength)
-        rounded: RoundedRows = round_rows(
-            weight,
-            integer_range(self._scheme.embedding_bits),
-            moments,
-            compensate=self._choice.weights.compensate,
-        )
-        bias = target - rounded.real @ mean
-        return Linear(
-            weight=rounded.weight,
-            fraction_bits=rounded.fraction_bits,
-            bias=to_fixed_point(bias, rounded.fraction_bits + fraction, _BIAS_BITS),
-        )
+        return fit_biased(weight, real, wanted, limits, fraction, self._choice.weights)
 
 
 def quantize_frames(

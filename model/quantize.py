@@ -26,6 +26,8 @@ from model.program_builder import NetworkDraft
 from model.quantization_report import StageLoss, stage_losses
 from model.quantizer import QuantizationChoice, quantize_network
 from model.range_observers import OBSERVERS
+from model.slim_configuration import SLIM_PRESETS
+from model.slim_quantize import CALIBRATION_WINDOWS, write_slim_program
 from model.sources import FloatSource, TokenSource, find_network, find_tokens
 from model.text_windows import WINDOW, choose_windows, cut_windows
 
@@ -125,13 +127,19 @@ def quantize(
     checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="corpus name (wikipedia), a UTF-8 file or folder; mars: its .npz"),
+        typer.Option(
+            help="corpus name (wikipedia), a UTF-8 file or folder; mars: its .npz; "
+            "slim: a folder of model.positioning prepare"
+        ),
     ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
     calibration_frames: Annotated[
         int, typer.Option(help="mars: training frames to calibrate on")
     ] = CALIBRATION_FRAMES,
+    calibration_windows: Annotated[
+        int, typer.Option(help="slim: training windows to calibrate on")
+    ] = CALIBRATION_WINDOWS,
     observer: Annotated[str, typer.Option(help=", ".join(OBSERVERS))] = "mse",
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
     ratio: Annotated[
@@ -155,6 +163,13 @@ def quantize(
         rotate=rotate,
         seed=seed,
     )
+    if preset in SLIM_PRESETS:
+        folder = None if data is None else Path(data)
+        digest = write_slim_program(
+            preset, checkpoint, found, choice, folder, calibration_windows, out
+        )
+        typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
+        return
     if is_frame_preset(preset):
         if report is not None:
             raise InputError("--report measures language models; see model.evaluate for frames")

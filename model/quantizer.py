@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from model.calibration import FloatBlocks, thin
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice, choose_formats, split_channels
 from model.layer_quantization import LayerQuantizer, WeightChoice
-from model.network_parameters import LayerParameters, NetworkParameters
+from model.network_parameters import NetworkParameters
 from model.observers import fraction_by_error
 from model.program_builder import NetworkDraft, norm_weight_integers
 from model.rotation import random_rotation, rotate_residual
@@ -28,6 +28,8 @@ from model.weight_rounding import RoundedRows, refit, round_rows
 __all__ = ["QuantizationChoice", "quantize_network"]
 
 Array = npt.NDArray[Any]
+Own = TypeVar("Own")
+"""The weights of one block of either kind: with a norm weight and in_proj."""
 
 _HEADROOM = 1.5
 """The residual stream may grow by that much beyond the calibration text without saturating."""
@@ -76,20 +78,21 @@ def _embedding(table: Array, bits: int, residual_fraction: int) -> RoundedRows:
     return RoundedRows(clipped, fraction, rounded.error)
 
 
-def smooth_norm(layer: LayerParameters, samples: Array, bits: int) -> tuple[LayerParameters, Array]:
-    """Return the block and its samples of norm (rows, d) with channels of about one range.
+def smooth_norm(layer: Own, samples: Array, bits: int) -> tuple[Own, Array]:
+    """Return the block and its samples of norm (..., d) with channels of about one range.
 
     The norm's weight multiplies a channel by a power of two and in_proj's column divides by it:
     the same function, for no hardware, since the norm weight is per channel anyway.
     """
-    _, surplus = split_channels(fraction_by_error(samples, bits, per_channel=True))
-    factor = np.ldexp(1.0, surplus)
-    return (
-        dataclasses.replace(
-            layer, norm_weight=layer.norm_weight * factor, in_proj=layer.in_proj / factor
-        ),
-        samples * factor,
+    _, surplus = split_channels(
+        fraction_by_error(samples.reshape(-1, samples.shape[-1]), bits, per_channel=True)
     )
+    factor = np.ldexp(1.0, surplus)
+    own: Any = layer
+    scaled = dataclasses.replace(
+        own, norm_weight=own.norm_weight * factor, in_proj=own.in_proj / factor
+    )
+    return scaled, samples * factor
 
 
 def level_gated_norm(

@@ -245,6 +245,11 @@ class SlimNetwork(nn.Module):
         self.head = Convolution(configuration.projection, configuration.outputs)
 
     @property
+    def window(self) -> int:
+        """Frames of a window, K."""
+        return self.configuration.window
+
+    @property
     def blocks(self) -> Iterator[SlimBlock | SelectiveBlock]:
         """The blocks in their order, with the type that ``ModuleList`` forgets."""
         for block in self.backbone.blocks:

@@ -35,6 +35,7 @@ from model.configuration import MambaConfiguration, preset
 from model.corpus import read_corpus
 from model.frame_train import train_frames
 from model.scan_check import compare_scans
+from model.slim_configuration import SLIM_PRESETS
 from model.training import Trainer, TrainingOptions, bits_per_byte
 
 application = typer.Typer(add_completion=False)
@@ -123,6 +124,11 @@ def train(
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
     out = out or Path("build") / preset_name
+    if preset_name in SLIM_PRESETS:
+        raise InputError(
+            f"preset {preset_name} is trained by python -m model.positioning train "
+            "--data FOLDER --out FOLDER"
+        )
     if is_frame_preset(preset_name):
         file = None if data is None else Path(data)
         foreign = {"resume": resume, "corpus_file": corpus_file}

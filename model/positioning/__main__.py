@@ -14,6 +14,7 @@ from golden.errors import InputError
 from model.positioning.dataset import Dataset
 from model.positioning.evaluate import evaluate_positioning
 from model.positioning.prepare import PreparationOptions, prepare_measured, prepare_synthetic
+from model.positioning.program_training import train_program
 from model.positioning.report import page_text, print_report
 from model.positioning.train import train_positioning
 
@@ -101,10 +102,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a positioning network on a prepared data set."""
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"--device {device} is unknown, known: cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device is available")
+    _check_device(device)
     given: dict[str, Any] = {
         "steps": steps, "minutes": minutes, "batch": batch, "learning_rate": learning_rate,
         "weight_decay": weight_decay, "dropout": dropout, "noise": noise,
@@ -116,6 +114,45 @@ def train(
         f"{record['validation_error']:.4f} m mean error on the validation lines after "
         f"{record['steps']:,} steps; {record['origin']}"
     )
+
+
+@application.command()
+def qat(
+    *,
+    data: Annotated[Path, typer.Option(help="A folder of prepare.")],
+    artifact: Annotated[Path, typer.Option(help="Program of model.quantize to start from.")],
+    out: Annotated[Path, typer.Option(help="Program to write.")],
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 250,
+    batch: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Largest rate.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Deviation, on the features.")] = None,
+    replay: Annotated[
+        int | None, typer.Option(help="Replay drives up to so many times faster; 0 for not.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of batches and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train a positioning program through its integer graph; the exponents stay."""
+    _check_device(device)
+    given: dict[str, Any] = {
+        "steps": steps, "minutes": minutes, "batch": batch, "learning_rate": learning_rate,
+        "noise": noise, "replay": replay, "seed": seed,
+    }  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    record = train_program(artifact, chosen, data, device, out, evaluate_every)
+    Console().print(
+        f"{record['scheme']}: {record['validation_error']:.4f} m mean error on the validation "
+        f"lines, {record['validation_error_before']:.4f} m before; {record['origin']}"
+    )
+
+
+def _check_device(device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device {device} is unknown, known: cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is available")
 
 
 @application.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from golden.command import atomic_write
 from golden.errors import InputError
 from model.positioning.dataset import Dataset, read_dataset
-from model.positioning.training import PositioningOptions, PositioningTrainer
+from model.positioning.training import PositioningOptions, PositioningTrainer, new_network
+from model.slim import SlimNetwork
 from model.slim_checkpoint import slim_checkpoint_bytes
 from model.slim_configuration import SlimConfiguration, slim_preset
 
-__all__ = ["train_positioning"]
+__all__ = ["run_with_progress", "train_positioning"]
 
 _PROGRESS_UNITS = 1000
 
@@ -50,9 +52,12 @@ def train_positioning(
     configuration, options = _choose(preset, chosen)
     dataset = read_dataset(data)
     train, validate = dataset.windows("train"), dataset.windows("validate")
-    trainer = PositioningTrainer(configuration, options, train, validate, device)
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    network = new_network(configuration, options, train)
+    trainer = PositioningTrainer(network, options, train, validate, device)
     save = _Saver(out / f"{preset}.safetensors", dataset, trainer)
-    curve = _loop(trainer, every, save)
+    curve = run_with_progress(trainer, every, save)
     record = {
         "unit": "metres",
         "origin": dataset.origin,
@@ -88,15 +93,19 @@ class _Saver:
     trainer: PositioningTrainer
 
     def __call__(self) -> None:
+        network = self.trainer.best
+        assert isinstance(network, SlimNetwork)  # what the trainer was made with
         notes = {
             "origin": self.dataset.origin,
             "constants_sha256": self.dataset.manifest["constants_sha256"],
         }
-        atomic_write(self.path, slim_checkpoint_bytes(self.trainer.best, notes, torch.float16))
+        atomic_write(self.path, slim_checkpoint_bytes(network, notes, torch.float16))
 
 
-def _loop(trainer: PositioningTrainer, every: int, save: _Saver) -> list[dict[str, float]]:
-    """Train with a progress bar and return the curve."""
+def run_with_progress(
+    trainer: PositioningTrainer, every: int, save: Callable[[], None]
+) -> list[dict[str, float]]:
+    """Train with a progress bar and return the curve; ``save`` is called after every best."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
@@ -117,7 +126,10 @@ def _loop(trainer: PositioningTrainer, every: int, save: _Saver) -> list[dict[st
 
 
 def _measure(
-    trainer: PositioningTrainer, loss: torch.Tensor, curve: list[dict[str, float]], save: _Saver
+    trainer: PositioningTrainer,
+    loss: torch.Tensor,
+    curve: list[dict[str, float]],
+    save: Callable[[], None],
 ) -> None:
     """Append to the curve and save a network that is better than those before."""
     before, train = trainer.best_error, float(loss)

@@ -24,10 +24,14 @@ from torch import Tensor
 
 from model.positioning.dataset import Windows
 from model.positioning.radio import ANTENNAS, TAPS
+from model.quantized_slim import QuantizedSlim
 from model.slim import SlimNetwork
 from model.slim_configuration import SlimConfiguration
 
-__all__ = ["PositioningOptions", "PositioningTrainer", "predict"]
+__all__ = ["PositioningOptions", "PositioningTrainer", "new_network", "predict"]
+
+Network = SlimNetwork | QuantizedSlim
+"""A float network, or the integer graph of its program."""
 
 _SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 _ROUND = 0.01  # m; the loss is quadratic below
@@ -92,17 +96,15 @@ def window_rows(ends: Tensor, segments: Tensor, window: int, steps: Tensor) -> T
 
 
 @torch.no_grad()
-def predict(network: SlimNetwork, windows: Windows, step: int = 1, batch: int = 2048) -> Tensor:
+def predict(network: Network, windows: Windows, step: int = 1, batch: int = 2048) -> Tensor:
     """Return the places (windows, 2) that the network finds, in metres, on the CPU.
 
     ``step`` rows lie between two frames of a window; 1 is the drive as it was.
     """
-    device = network.head.conv.weight.device
+    device = next(network.parameters()).device
     frames = torch.from_numpy(windows.features).to(device)
     ends, segments = torch.from_numpy(windows.ends), torch.from_numpy(windows.segments)
-    rows = window_rows(
-        ends, segments, network.configuration.window, torch.full_like(ends, step)
-    ).to(device)
+    rows = window_rows(ends, segments, network.window, torch.full_like(ends, step)).to(device)
     was_training = network.training
     network.eval()
     outputs = [network(frames[part]).cpu() for part in rows.split(batch)]
@@ -110,11 +112,23 @@ def predict(network: SlimNetwork, windows: Windows, step: int = 1, batch: int = 
     return torch.cat(outputs)
 
 
-def mean_error(network: SlimNetwork, windows: Windows, replay: int) -> float:
+def mean_error(network: Network, windows: Windows, replay: int) -> float:
     """Return the mean Euclidean error in metres, over the drives as they were and replayed."""
     steps = [1] if replay == 0 else sorted({-replay, -1, 0, 1, replay})
     errors = [predict(network, windows, step).numpy() - windows.labels for step in steps]
     return float(np.linalg.norm(np.concatenate(errors), axis=1).mean())
+
+
+def new_network(
+    configuration: SlimConfiguration, options: PositioningOptions, train: Windows
+) -> SlimNetwork:
+    """Return a network with initial weights from the seed, which finds the mean place at first."""
+    torch.manual_seed(options.seed)
+    network = SlimNetwork(configuration, dropout=options.dropout)
+    with torch.no_grad():
+        assert network.head.conv.bias is not None  # the head has one
+        network.head.conv.bias.copy_(torch.from_numpy(train.labels.mean(axis=0)))
+    return network
 
 
 class PositioningTrainer:
@@ -122,26 +136,20 @@ class PositioningTrainer:
 
     Parameters
     ----------
-    configuration, options : what to train and how
+    network, options : what to train, from its weights as they are, and how
     train, validate : frames and windows
     device : ``cpu`` or ``cuda``
     """
 
     def __init__(
         self,
-        configuration: SlimConfiguration,
+        network: Network,
         options: PositioningOptions,
         train: Windows,
         validate: Windows,
         device: str,
     ) -> None:
-        torch.manual_seed(options.seed)
-        torch.set_float32_matmul_precision("high")
         self.options, self.device, self.validation = options, device, validate
-        network = SlimNetwork(configuration, dropout=options.dropout)
-        with torch.no_grad():
-            assert network.head.conv.bias is not None  # the head has one
-            network.head.conv.bias.copy_(torch.from_numpy(train.labels.mean(axis=0)))
         self.network = network.to(device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         self.best = copy.deepcopy(self.average)
@@ -197,7 +205,7 @@ class PositioningTrainer:
         steps = torch.ones_like(ends)
         if reach:
             steps = torch.randint(-reach, reach + 1, ends.shape, device=self.device)
-        window = self.network.configuration.window
+        window = self.network.window
         rows = window_rows(ends, self._segments[chosen], window, steps)  # b K
         self.network.train()
         outputs = self.network(self._disturbed(self._frames[rows]))  # b 2

@@ -8,6 +8,7 @@ from model.positioning.dataset import Windows, window_segments
 from model.positioning.training import (
     PositioningOptions,
     PositioningTrainer,
+    new_network,
     predict,
     window_rows,
 )
@@ -69,7 +70,9 @@ def test_the_first_used_up_budget_counts():
 
     def steps_of(**budget):
         options = PositioningOptions(batch=4, **budget)
-        trainer = PositioningTrainer(slim_preset("slim-k1"), options, windows, windows, "cpu")
+        trainer = PositioningTrainer(
+            new_network(slim_preset("slim-k1"), options, windows), options, windows, windows, "cpu"
+        )
         return sum(1 for _ in trainer.run())
 
     assert steps_of(steps=3) == 3
