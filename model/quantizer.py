@@ -18,7 +18,7 @@ from model.calibration import FloatBlocks, thin
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice, choose_formats, split_channels
 from model.layer_quantization import LayerQuantizer, WeightChoice
-from model.network_parameters import NetworkParameters
+from model.network_parameters import LayerParameters, NetworkParameters
 from model.observers import fraction_by_error
 from model.program_builder import NetworkDraft, norm_weight_integers
 from model.rotation import random_rotation, rotate_residual
