@@ -87,7 +87,10 @@ struct DualScaleConstants {
 struct ScanConstants {
     std::size_t blocks;  // of 16 channels
     std::size_t states;
-    const float* rate;           // (blocks, states, 16), in units of one: 2**-x of delta rate
+    // (blocks, states, 16), in units of one: 2**-x of delta rate. With heads (blocks, 1, 16), as all
+    // states of a channel decay alike.
+    const float* rate;
+    bool shared_rate;
     const double* update_scale;  // (channels), and so are the next two
     const double* skip;
     const double* output_scale;

@@ -6,6 +6,7 @@
 
 // GCC 12 takes the deliberately undefined registers of its own intrinsics for a mistake.
 #if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
@@ -173,14 +174,16 @@ inline __m512 exact_update(__m512 product, float b, __m512 scale) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 
-// Advances 16 channels by one token; `wide` if a product of drive and b may exceed 24 bits.
-template <bool wide>
-inline __m512 narrow_step(const ScanConstants& own, const NarrowConstants& constants, __m512 delta,
+// Advances 16 channels by one token; `wide` if a product of drive and b may exceed 24 bits, `shared`
+// if all states of a channel decay alike.
+template <bool wide, bool shared>
+__m512 narrow_step(const ScanConstants& own, const NarrowConstants& constants, __m512 delta,
                           __m512 product, __m512 scale, const float* b, const float* c,
                           const float* rate, float* state, __m512 y) {
     const __m512 drive = _mm512_mul_ps(product, scale);
+    __m512 factor = narrow_decay(delta, rate, constants);
     for (std::size_t n = 0; n < own.states; ++n) {
-        const __m512 factor = narrow_decay(delta, rate + n * lanes, constants);
+        if (!shared && n > 0) factor = narrow_decay(delta, rate + n * lanes, constants);
         const __m512 update =
             wide ? exact_update(product, b[n], scale)
                  : _mm512_roundscale_ps(_mm512_mul_ps(drive, _mm512_set1_ps(b[n])), twelve_bits);
@@ -212,7 +215,7 @@ void scan(const ScanConstants& own, const ScanTokens& tokens, float* state) {
     const NarrowConstants constants(own);
     for (std::size_t block = 0; block < own.blocks; ++block) {
         const std::size_t first = block * lanes;
-        const float* rate = own.rate + first * own.states;
+        const float* rate = own.rate + first * (own.shared_rate ? 1 : own.states);
         float* h = state + first * own.states;
         const __m512 scale = _mm512_load_ps(own.drive_scale + first);
         for (std::size_t token = 0; token < tokens.tokens; ++token) {
@@ -229,11 +232,12 @@ void scan(const ScanConstants& own, const ScanTokens& tokens, float* state) {
             const __m512 skip = _mm512_insertf32x8(
                 _mm512_castps256_ps512(_mm512_cvtpd_ps(skip_low)), _mm512_cvtpd_ps(skip_high), 1);
             const __m512 through = _mm512_mul_ps(skip, u);
-            const __m512 y =
-                wide ? narrow_step<true>(own, constants, delta, product, scale, b[token], c[token],
-                                         rate, h, through)
-                     : narrow_step<false>(own, constants, delta, product, scale, b[token],
-                                          c[token], rate, h, through);
+            const auto step = own.shared_rate ? (wide ? narrow_step<true, true>
+                                                      : narrow_step<false, true>)
+                                              : (wide ? narrow_step<true, false>
+                                                      : narrow_step<false, false>);
+            const __m512 y = step(own, constants, delta, product, scale, b[token], c[token], rate,
+                                  h, through);
             float sums[lanes];
             _mm512_storeu_ps(sums, y);
             for (std::size_t e = 0; e < lanes; ++e) {

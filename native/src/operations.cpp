@@ -138,25 +138,50 @@ void Linear::add(const Kernels& kernels, const Rows32& inputs, std::size_t token
 }
 
 Normalization::Normalization(const Network& network, const NormWeight& weight, int output_bits)
-    : weight_(padded(weight.weight.size()), 0.0),
-      base_(network.tables.reciprocal.base),
-      slope_(network.tables.reciprocal.slope) {
-    std::copy(weight.weight.begin(), weight.weight.end(), weight_.begin());
-    constants_.epsilon = network.epsilon();
-    constants_.scale = std::ldexp(1.0, -weight.shift);
+    : Normalization(network, weight.weight, weight.shift, network.residual_fraction, 1,
+                    output_bits) {}
+
+Normalization::Normalization(const Network& network, const Integers& weight, int shift,
+                             int fraction, std::size_t groups, int output_bits)
+    : base_(network.tables.reciprocal.base),
+      slope_(network.tables.reciprocal.slope),
+      groups_(groups) {
+    const std::size_t size = weight.size() / groups;
+    weight_.assign(groups * padded(size), 0.0);
+    for (std::size_t i = 0; i < weight.size(); ++i) {
+        weight_[i / size * padded(size) + i % size] = weight[i];
+    }
+    constants_.epsilon = norm_epsilon(size, fraction);
+    constants_.scale = std::ldexp(1.0, -shift);
     constants_.limits = Limits::of_signed(output_bits);
-    constants_.count = weight.weight.size();
-    constants_.padded = weight_.size();
+    constants_.count = size;
+    constants_.padded = padded(size);
 }
 
 void Normalization::run(const Kernels& kernels, const Rows32& residual, std::size_t count,
                         Rows32& out) const {
-    out.shape(count, constants_.count);
+    const std::size_t size = constants_.count;
+    out.shape(count, groups_ * size);
     NormConstants constants = constants_;
-    constants.weight = weight_.data();
     constants.base = base_.data();
     constants.slope = slope_.data();
-    for (std::size_t i = 0; i < count; ++i) kernels.normalize(residual.row(i), constants, out.row(i));
+    constants.weight = weight_.data();
+    for (std::size_t i = 0; groups_ == 1 && i < count; ++i) {
+        kernels.normalize(residual.row(i), constants, out.row(i));
+    }
+    if (groups_ == 1) return;
+    // A group need not begin where a register does, so each has its turn in a row of its own.
+    std::int32_t* own = thread_scratch<std::int32_t>(2 * padded(size));
+    std::int32_t* normalized = own + padded(size);
+    std::fill_n(own, padded(size), 0);
+    for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t group = 0; group < groups_; ++group) {
+            std::copy_n(residual.row(i) + group * size, size, own);
+            constants.weight = weight_.data() + group * padded(size);
+            kernels.normalize(own, constants, normalized);
+            std::copy_n(normalized, size, out.row(i) + group * size);
+        }
+    }
 }
 
 Convolution::Convolution(const Matrix& matrix, const Integers& shifts)
@@ -206,13 +231,13 @@ void Activation::run(const Kernels& kernels, const Rows32& x, std::size_t count,
 }
 
 DualScaleStorage::DualScaleStorage(const DualScale& dual, const Integers& shifts)
-    : dual_(dual), fine_(powers_of_two(shifts)), coarse_(fine_) {
+    : dual_(dual), channels_(shifts.size()), fine_(powers_of_two(shifts)), coarse_(fine_) {
     for (double& scale : coarse_) scale = std::ldexp(scale, -dual.ratio_log2);
 }
 
 void DualScaleStorage::run(const Kernels& kernels, const Rows32& activated, std::size_t count,
                            Rows32& out) const {
-    out.shape(count, activated.width());
+    out.shape(count, channels_);
     const DualScaleConstants constants{fine_.data(), coarse_.data(),
                                        static_cast<double>(dual_.code_limit()),
                                        std::ldexp(1.0, dual_.ratio_log2)};
@@ -222,10 +247,10 @@ void DualScaleStorage::run(const Kernels& kernels, const Rows32& activated, std:
 }
 
 void DualScaleStorage::words(const Rows32& activated, std::size_t count, Rows32& out) const {
-    out.shape(count, activated.width());
+    out.shape(count, channels_);
     const double limit = dual_.code_limit();
     for (std::size_t i = 0; i < count; ++i) {
-        for (std::size_t e = 0; e < activated.width(); ++e) {
+        for (std::size_t e = 0; e < channels_; ++e) {
             const double fine = std::nearbyint(activated.row(i)[e] * fine_[e]);
             const bool flag = std::abs(fine) > limit;
             const double code = flag ? std::nearbyint(activated.row(i)[e] * coarse_[e]) : fine;

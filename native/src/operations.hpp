@@ -106,11 +106,16 @@ class Normalization {
 public:
     Normalization() = default;
     Normalization(const Network& network, const NormWeight& weight, int output_bits);
+
+    // The same of `groups` of channels each by itself, whose integers have `fraction` bits.
+    Normalization(const Network& network, const Integers& weight, int shift, int fraction,
+                  std::size_t groups, int output_bits);
     void run(const Kernels& kernels, const Rows32& residual, std::size_t count, Rows32& out) const;
 
 private:
-    Aligned<double> weight_;
+    Aligned<double> weight_;  // (groups, padded)
     Integers base_, slope_;
+    std::size_t groups_ = 1;
     NormConstants constants_{};
 };
 
@@ -156,8 +161,14 @@ public:
 
 private:
     DualScale dual_;
+    std::size_t channels_ = 0;
     Aligned<double> fine_, coarse_;
 };
+
+// Where a scan keeps state n of channel e: blocks of 16 channels, which no two groups share.
+std::size_t scan_channel(const Shape& shape, std::size_t channel);
+std::size_t scan_index(const Shape& shape, std::size_t channel, std::size_t n);
+std::size_t scan_size(const Shape& shape);
 
 // 2**-argument of every argument, and how the float32 kernel computes it.
 //
@@ -182,19 +193,20 @@ public:
     Scan(const Network& network, const MambaLayer& layer, std::shared_ptr<const DecayTable> decay);
 
     struct Inputs {
-        const Rows32& delta;
+        const Rows32& delta;      // one a channel, with heads one a head
         const Rows32& u;
-        const Rows32& projected;  // dt, B, C
+        const Rows32& selection;  // where B and C are: projected, with heads u
     };
     void run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
              Rows32& y) const;
 
-    std::size_t state_size() const { return blocks_ * states_ * lanes; }
-
 private:
     bool prepare_narrow(const Network& network, const MambaLayer& layer);
+    ScanConstants constants_of(std::size_t group) const;
+    void spread(const Rows32& values, std::size_t share, std::size_t tokens, Rows32& out) const;
 
-    std::size_t blocks_ = 0, states_ = 0, rank_ = 0;
+    Shape shape_;
+    std::size_t blocks_ = 0;  // of one group's channels
     Aligned<float> rate_, drive_scale_;
     Aligned<double> update_scale_, skip_, output_scale_;
     std::shared_ptr<const DecayTable> decay_;

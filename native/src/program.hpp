@@ -76,12 +76,23 @@ struct NormWeight {
     int shift = 0;
 };
 
-// One Mamba-1 block. Shifts are the bits that each requantizer drops; negative ones shift left.
+// How Mamba-2 selects: a step size and decay a head, B and C a group, and a gated norm.
+struct HeadSelection {
+    Integers dt_bias;      // one a head
+    Integers norm_weight;  // (e)
+    int delta_low = 0, delta_high = 0;
+    int product = 0;  // fraction bits of y SiLU(z), which the gated norm reads
+    int norm_shift = 0;
+};
+
+// One Mamba block. Shifts are the bits that each requantizer drops; negative ones shift left.
 struct MambaLayer {
     NormWeight norm;
-    Matrix in_proj, convolution, x_proj, dt_proj, out_proj;
-    Integers decay_rate;  // (e, n)
-    Integers skip;        // (e)
+    Matrix in_proj, convolution, out_proj;
+    Matrix x_proj, dt_proj;              // Mamba-1's selection
+    std::optional<HeadSelection> heads;  // Mamba-2's
+    Integers decay_rate;                 // (e, n), with heads one a head
+    Integers skip;                       // (e)
 
     Integers x_shift, z_shift, convolution_shift, u_shift, scan_u_shift, projected_shift, dt_shift;
     Integers update_shift, scan_output_shift, gated_shift, out_shift;
@@ -117,6 +128,9 @@ struct PooledHead {
     int output_shift = 0;
 };
 
+// `size` eps in the scale of the integer sum of squares.
+std::int64_t norm_epsilon(std::size_t size, int fraction);
+
 struct Network {
     Shape shape;
     Scheme scheme;
@@ -132,8 +146,10 @@ struct Network {
     int residual_fraction = 0;
     int logit_fraction = 0;
 
-    // D eps in the scale of the integer sum of squares.
-    std::int64_t epsilon() const;
+    // Width of u: of what x_proj reads, or of what the scan does where there is no x_proj.
+    int u_bits() const {
+        return shape.has_heads() ? scheme.activation_bits : scheme.projection_input_bits();
+    }
 
     // Throws Error where golden.validation would refuse.
     static Network of(const Artifact& artifact);

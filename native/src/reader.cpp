@@ -73,6 +73,12 @@ Matrix Reader::block_matrix(const std::string& name, std::size_t rows, std::size
     return own;
 }
 
+NormWeight Reader::norm(const std::string& name, const Network& network, int weight_fraction,
+                        int output_fraction) const {
+    return {tensor(name, {network.shape.d_model}, network.scheme.norm_weight_bits),
+            checked_shift(name, normalized_fraction + weight_fraction - output_fraction)};
+}
+
 LinearTable Reader::table(const std::string& name, std::size_t segments) const {
     // Wider than any table of golden.piecewise, and narrow enough for int32 in the kernels.
     constexpr int base_bits = 25, slope_bits = 16;
@@ -119,6 +125,10 @@ int integer_within(const Json& object, const std::string& name, std::int64_t low
                     "; choose a value in that range");
     }
     return static_cast<int>(value);
+}
+
+int fraction_of(const Json& object, const std::string& name) {
+    return integer_within(object, name, -1000, 1000);
 }
 
 Integers checked_shifts(const std::string& name, std::size_t count,

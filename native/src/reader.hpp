@@ -26,6 +26,9 @@ public:
     Matrix block_matrix(const std::string& name, std::size_t rows, std::size_t columns,
                         const Scheme& scheme, int input_bits, bool biased = false) const;
 
+    NormWeight norm(const std::string& name, const Network& network, int weight_fraction,
+                    int output_fraction) const;
+
     LinearTable table(const std::string& name, std::size_t segments) const;
 
 private:
@@ -45,9 +48,15 @@ void check_members(const std::string& name, const Json& object,
 int integer_within(const Json& object, const std::string& name, std::int64_t low,
                    std::int64_t high);
 
+// Fraction bits that the manifest holds as a number, in limits that keep sums of them in an int.
+int fraction_of(const Json& object, const std::string& name);
+
 // The result of `shift` for every index, checked to be a shift that the hardware has.
 Integers checked_shifts(const std::string& name, std::size_t count,
                         const std::function<std::int64_t(std::size_t)>& shift);
 int checked_shift(const std::string& name, std::int64_t shift);
+
+// Reads the blocks of a network whose shape and scheme are known; src/layers.cpp.
+void read_layers(const Reader& reader, const Json& program, Network& network);
 
 }  // namespace scanwright

@@ -72,27 +72,45 @@ double DecayTable::narrow_decay(std::int32_t argument) const {
     return std::nearbyint(std::ldexp(static_cast<double>(scaled), narrow_decay_bits));
 }
 
+std::size_t scan_channel(const Shape& shape, std::size_t channel) {
+    const std::size_t width = shape.d_inner / shape.groups;
+    return channel / width * padded(width) + channel % width;
+}
+
+std::size_t scan_index(const Shape& shape, std::size_t channel, std::size_t n) {
+    const std::size_t at = scan_channel(shape, channel);
+    return (at / lanes * shape.d_state + n) * lanes + at % lanes;
+}
+
+std::size_t scan_size(const Shape& shape) {
+    return shape.groups * padded(shape.d_inner / shape.groups) * shape.d_state;
+}
+
 Scan::Scan(const Network& network, const MambaLayer& layer,
            std::shared_ptr<const DecayTable> decay)
-    : blocks_(padded(network.shape.d_inner) / lanes),
-      states_(network.shape.d_state),
-      rank_(network.shape.dt_rank),
-      rate_(blocks_ * states_ * lanes, 0.0F),
-      update_scale_(powers_of_two(layer.update_shift)),
-      skip_(padded(layer.skip.size()), 0.0),
-      output_scale_(powers_of_two(layer.scan_output_shift)),
+    : shape_(network.shape),
+      blocks_(padded(shape_.d_inner / shape_.groups) / lanes),
       decay_(std::move(decay)) {
     const Scheme& scheme = network.scheme;
+    const std::size_t channels = shape_.groups * blocks_ * lanes;
+    const std::size_t rates = shape_.has_heads() ? 1 : shape_.d_state;
     const float rate_scale = std::ldexp(1.0F, -(layer.argument_shift + exponent_fraction));
-    for (std::size_t e = 0; e < network.shape.d_inner; ++e) {
-        for (std::size_t n = 0; n < states_; ++n) {
-            rate_[(e / lanes * states_ + n) * lanes + e % lanes] =
-                static_cast<float>(layer.decay_rate[e * states_ + n]) * rate_scale;
+    rate_.assign(channels * rates, 0.0F);
+    for (auto* vector : {&update_scale_, &skip_, &output_scale_}) vector->assign(channels, 0.0);
+    for (std::size_t e = 0; e < shape_.d_inner; ++e) {
+        const std::size_t at = scan_channel(shape_, e);
+        const std::size_t row = shape_.has_heads() ? e / shape_.head_size : e;
+        for (std::size_t n = 0; n < rates; ++n) {
+            rate_[(at / lanes * rates + n) * lanes + at % lanes] =
+                static_cast<float>(layer.decay_rate[row * rates + n]) * rate_scale;
         }
+        update_scale_[at] = std::ldexp(1.0, -layer.update_shift[e]);
+        skip_[at] = layer.skip[e];
+        output_scale_[at] = std::ldexp(1.0, -layer.scan_output_shift[e]);
     }
-    std::copy(layer.skip.begin(), layer.skip.end(), skip_.begin());
     constants_.blocks = blocks_;
-    constants_.states = states_;
+    constants_.states = shape_.d_state;
+    constants_.shared_rate = shape_.has_heads();
     constants_.decay_scale = std::ldexp(1.0, -scheme.decay_bits);
     constants_.update = Limits::of_signed(scheme.update_bits());
     constants_.state = Limits::of_signed(scheme.state_bits);
@@ -109,7 +127,7 @@ bool Scan::prepare_narrow(const Network& network, const MambaLayer& layer) {
     const Scheme& scheme = network.scheme;
     const double largest_delta = Limits::of_unsigned(scheme.delta_bits).high;
     const double largest_u = -Limits::of_signed(scheme.scan_input_bits()).low;
-    const double read_out = std::ldexp(static_cast<double>(states_),
+    const double read_out = std::ldexp(static_cast<double>(shape_.d_state),
                                        scheme.activation_bits + scheme.state_bits - 2) +
                             largest_magnitude(layer.skip) * largest_u;
     drive_scale_.resize(update_scale_.size());
@@ -117,28 +135,64 @@ bool Scan::prepare_narrow(const Network& network, const MambaLayer& layer) {
                    [](double scale) {
                        return static_cast<float>(std::ldexp(scale, -narrow_decay_bits));
                    });
-    return decay_->narrow && states_ <= narrow_states &&
+    return decay_->narrow && shape_.d_state <= narrow_states &&
            scheme.state_bits + scheme.decay_bits <= 24 &&
            largest_delta * largest_u <= single_exact && read_out < single_exact;
 }
 
-void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
-               Rows32& y) const {
-    y.shape(tokens, inputs.delta.width());
+ScanConstants Scan::constants_of(std::size_t group) const {
+    const std::size_t first = group * blocks_ * lanes;
     ScanConstants constants = constants_;
-    constants.rate = rate_.data();
-    constants.update_scale = update_scale_.data();
-    constants.skip = skip_.data();
-    constants.output_scale = output_scale_.data();
+    constants.rate = rate_.data() + first * (constants.shared_rate ? 1 : constants.states);
+    constants.update_scale = update_scale_.data() + first;
+    constants.skip = skip_.data() + first;
+    constants.output_scale = output_scale_.data() + first;
     constants.decay = decay_->all.data();
-    constants.drive_scale = drive_scale_.data();
+    constants.drive_scale = drive_scale_.data() + first;
     constants.mantissa_base = decay_->base.data();
     constants.mantissa_slope = decay_->slope.data();
-    const std::int32_t* b = inputs.projected.row(0) + rank_;
-    kernels.scan(constants,
-                 {inputs.delta.row(0), inputs.u.row(0), y.stride(), b, b + states_,
-                  inputs.projected.stride(), y.row(0), tokens},
-                 state);
+    return constants;
+}
+
+// Gives every channel its own value of `values`, of which `share` channels have one together.
+void Scan::spread(const Rows32& values, std::size_t share, std::size_t tokens, Rows32& out) const {
+    out.shape(tokens, shape_.groups * blocks_ * lanes);
+    for (std::size_t t = 0; t < tokens; ++t) {
+        std::fill_n(out.row(t), out.stride(), 0);
+        for (std::size_t e = 0; e < shape_.d_inner; ++e) {
+            out.row(t)[scan_channel(shape_, e)] = values.row(t)[e / share];
+        }
+    }
+}
+
+void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
+               Rows32& y) const {
+    const std::size_t e = shape_.d_inner, states = shape_.d_state;
+    y.shape(tokens, e);
+    if (!shape_.has_heads()) {
+        const std::int32_t* b = inputs.selection.row(0) + shape_.dt_rank;
+        kernels.scan(constants_of(0),
+                     {inputs.delta.row(0), inputs.u.row(0), inputs.delta.stride(), b, b + states,
+                      inputs.selection.stride(), y.row(0), tokens},
+                     state);
+        return;
+    }
+    thread_local Rows32 delta, u, spread_y;
+    spread(inputs.delta, shape_.head_size, tokens, delta);
+    spread(inputs.u, 1, tokens, u);
+    spread_y.shape(tokens, delta.width());
+    for (std::size_t group = 0; group < shape_.groups; ++group) {
+        const std::size_t first = group * blocks_ * lanes;
+        const std::int32_t* b = inputs.selection.row(0) + e + group * states;
+        kernels.scan(constants_of(group),
+                     {delta.row(0) + first, u.row(0) + first, delta.stride(), b,
+                      b + shape_.groups * states, inputs.selection.stride(),
+                      spread_y.row(0) + first, tokens},
+                     state + first * states);
+    }
+    for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t i = 0; i < e; ++i) y.row(t)[i] = spread_y.row(t)[scan_channel(shape_, i)];
+    }
 }
 
 }  // namespace scanwright

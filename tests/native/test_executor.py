@@ -1,5 +1,6 @@
 """The C++ back end computes the golden model's integers, whatever the instruction set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
 from golden.state import State
 from native.executor import Executor, FrameExecutor, available_instructions
-from tests.golden.test_executor import MAMBA1_SHAPES, WIDTHS, assert_equal_states, random_tokens
+from tests.golden.test_executor import SHAPES, WIDTHS, assert_equal_states, random_tokens
 
 INSTRUCTIONS = available_instructions()
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -91,7 +92,7 @@ def test_every_trained_program(path):
 
 
 @settings(max_examples=60)
-@given(MAMBA1_SHAPES, WIDTHS, st.integers(0, 99), st.integers(1, 3), st.integers(1, 20), st.data())
+@given(SHAPES, WIDTHS, st.integers(0, 99), st.integers(1, 3), st.integers(1, 20), st.data())
 def test_any_shape_at_any_width(shape, scheme, seed, batch, length, data):
     try:
         program = random_program(shape, scheme, seed)
@@ -107,9 +108,10 @@ def test_any_shape_at_any_width(shape, scheme, seed, batch, length, data):
 
 @every_instructions
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_a_language_model_of_full_size(scheme, instructions):
-    program = random_program(PRESETS["bytelm"], scheme)
-    tokens = random_tokens(program, 1, 40)
+@pytest.mark.parametrize("preset", ["bytelm", "byte-mamba2", "bitbyte"])
+def test_a_language_model_of_full_size(preset, scheme, instructions):
+    program = random_program(PRESETS[preset], scheme)
+    tokens = random_tokens(program, 1, 40 if preset == "bytelm" else 10)
     own, own_state = Executor(program, instructions=instructions).forward(tokens)
     expected, expected_state = GoldenExecutor(program).forward(tokens)
     assert own.dtype == expected.dtype
@@ -119,10 +121,20 @@ def test_a_language_model_of_full_size(scheme, instructions):
 
 @every_instructions
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_probes_have_the_golden_names_and_values(scheme, instructions):
-    program = random_program(MICRO, scheme)
+@pytest.mark.parametrize("preset", ["micro", "micro-mamba2"])
+def test_probes_have_the_golden_names_and_values(preset, scheme, instructions):
+    program = random_program(replace(PRESETS[preset], n_layer=2), scheme)
     tokens = random_tokens(program, 2, 11)
     own = recorded(Executor(program, instructions=instructions).forward, tokens)
+    assert_equal_values(own, recorded(GoldenExecutor(program).forward, tokens))
+
+
+@every_instructions
+def test_values_of_the_mlp(instructions):
+    program = random_program(replace(MICRO, mlp=24), SCHEMES["w4a8"])
+    tokens = random_tokens(program, 2, 11)
+    own = recorded(Executor(program, instructions=instructions).forward, tokens)
+    assert ("mlp_gated", 0) in own
     assert_equal_values(own, recorded(GoldenExecutor(program).forward, tokens))
 
 

@@ -41,7 +41,20 @@ struct Shape {
     std::size_t tokens = 0;      // tokens a frame, T
     std::size_t hidden = 0;      // width of a frame network's hidden layer, H
 
+    std::size_t head_size = 0;   // channels that share step size and decay, P (Mamba-2)
+    std::size_t groups = 1;      // groups of channels that share B and C, G
+
     bool is_frame_network() const { return tokens != 0; }
+    bool has_heads() const { return head_size != 0; }
+    std::size_t step_sizes() const { return has_heads() ? d_inner / head_size : d_inner; }
+    // Channels of the convolution: x, and with heads B and C.
+    std::size_t convolution_channels() const {
+        return has_heads() ? d_inner + 2 * groups * d_state : d_inner;
+    }
+    // First row of z in in_proj, behind x and with heads B, C and dt.
+    std::size_t gate_row() const {
+        return convolution_channels() + (has_heads() ? step_sizes() : 0);
+    }
 };
 
 struct Network;     // the parsed program, src/program.hpp
@@ -78,7 +91,7 @@ public:
 
     void reset();
 
-    // The last K - 1 convolution inputs, oldest first, (layers, K - 1, e).
+    // The last K - 1 convolution inputs, oldest first, (layers, K - 1, channels).
     std::vector<std::int32_t> window() const;
 
     // The recurrent state h, (layers, e, n).
