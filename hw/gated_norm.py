@@ -167,7 +167,8 @@ class GatedNorm(wiring.Component):
     def _read(self, m: Module, closing: Value) -> Signal:
         """Return the flag that reads a group's elements, one a cycle."""
         begin = delayed(m, closing, self._begin_cycle - 1, name="begin")
-        reading, position = Signal(), Signal(index_bits(self._size))
+        reading = Signal()
+        position = Signal(index_bits(self._size), name="read_position")
         with m.If(begin):
             m.d.sync += [reading.eq(1), position.eq(0)]
         with m.Elif(position == self._size - 1):
@@ -189,7 +190,8 @@ class GatedNorm(wiring.Component):
         # normalised element.
         wait = _READ_CYCLES + 1 + normalize.latency - weights.latency - 1
         channels, layers = self._shape.d_inner, self._shape.n_layer
-        channel, address = Signal(index_bits(channels)), Signal(len(weights.address))
+        channel = Signal(index_bits(channels))
+        address = Signal(len(weights.address))
         bases = [layer * channels for layer in range(layers)]
         m.d.sync += address.eq(select_constant(self.layer, bases, len(address)) + channel)
         with m.If(delayed(m, reading, wait, name="weight_read")):

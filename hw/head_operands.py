@@ -35,7 +35,8 @@ class ChannelDivision(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         """Build the two counters."""
         m = Module()
-        part, inside = Signal.like(self.part, name="part_count"), Signal(index_bits(self._size))
+        part = Signal.like(self.part, name="part_count")
+        inside = Signal(index_bits(self._size))
         m.d.comb += self.part.eq(part)
         with m.If(self.start):
             m.d.sync += [part.eq(0), inside.eq(0)]
@@ -100,19 +101,20 @@ class HeadOperands(wiring.Component):
         """Build the two memories and the counters of what comes in."""
         m = Module()
         depth = self._groups * self._steps
-        lane, word = Signal(index_bits(self._lanes)), Signal(index_bits(2 * depth))
+        lane = Signal(index_bits(self._lanes))
+        word = Signal(index_bits(2 * depth))
         last = lane == self._lanes - 1
         with m.If(self.valid):
             m.d.sync += lane.eq(Mux(last, 0, lane + 1))
             with m.If(last):
                 m.d.sync += word.eq(Mux(word == 2 * depth - 1, 0, word + 1))
         bases = [group * self._steps for group in range(self._groups)]
-        for name, first in (("b", 0), ("c", depth)):
+        second = word >= depth
+        for name, first, inside in (("b", 0, ~second), ("c", depth, second)):
             words = memory.Memory(shape=unsigned(self._lanes * self._bits), depth=depth, init=[])
             m.submodules[f"{name}_words"] = words
             write = words.write_port(granularity=self._bits)
             read = words.read_port()
-            inside = (word >= first) & (word < first + depth)
             group, step = getattr(self, f"{name}_group"), getattr(self, f"{name}_step")
             m.d.comb += [
                 write.addr.eq(word - first),

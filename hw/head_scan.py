@@ -111,7 +111,7 @@ class HeadScanEngine(ScanEngine):
             ("c_group", write, self.projected_offset_c, shape.groups),
         ):
             division = ChannelDivision(parts=count, size=shape.d_inner // count)
-            m.submodules[name] = division
+            m.submodules[f"{name}_counter"] = division
             m.d.comb += [
                 division.start.eq(starts[offset - 1]),
                 division.advance.eq(counter.last),

@@ -14,10 +14,14 @@ from hw.register_map import Register
 from hw.schedule import Schedule
 
 VERSION = 2
-MULTIPLIERS_A_SCAN_LANE = 5
-"""delta A, the exponent's slope, decay h, delta u B, C h."""
+MULTIPLIERS_A_SCAN_LANE = 3
+"""decay h, delta u B, C h."""
+MULTIPLIERS_A_DECAY = 2
+"""delta A, the exponent's slope: in every lane, with heads once."""
 OTHER_MULTIPLIERS = 9
 """SiLU, softplus, 1/sqrt, r r, r root, norm weight, delta u, D u, y gate."""
+GATED_NORM_MULTIPLIERS = 4
+"""1/sqrt, v v, v root, norm weight."""
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -46,14 +50,17 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
         * (shape.d_conv - 1)
         * scheme.activation_bits,
     }
+    decays = 1 if shape.heads else lanes.scan
+    gated_norm = {"gated_norm": GATED_NORM_MULTIPLIERS} if shape.heads else {}
     return {
         "multiplier_kind": plan.multipliers.value,
         "multipliers": {
             "array": lanes.mac,
-            "scan": lanes.scan * MULTIPLIERS_A_SCAN_LANE,
+            "scan": lanes.scan * MULTIPLIERS_A_SCAN_LANE + decays * MULTIPLIERS_A_DECAY,
             "dt_proj": -(-shape.dt_rank // steps),
             "convolution": shape.d_conv,
             "other": OTHER_MULTIPLIERS,
+            **gated_norm,
         },
         "parameter_memory_bits": parameters,
         "state_memory_bits": state,

@@ -77,7 +77,8 @@ def scan_lane(program: Program) -> ScanLane:
     rates = np.stack([layer.decay_rate for layer in program.scan_layers])
     return ScanLane(
         program=program,
-        rate_bits=bits_for(rates, signed=False),
+        # With heads the decay comes in.
+        rate_bits=None if program.shape.heads else bits_for(rates, signed=False),
         argument_plan=ShiftPlan.covering(shifts.argument for shifts in program.scan_shifts),
         update_plan=ShiftPlan.covering(shifts.update for shifts in program.scan_shifts),
     )
