@@ -15,6 +15,8 @@ RANDOM_PRESETS = ("micro", "micro-mamba2")
 """Presets without a trained network: their weights are random, from seed 0."""
 TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se", "w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
 """Schemes of the trained language models in :data:`FOLDER`."""
+QAT_SCHEMES = ("w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h", "ternary-h")
+"""Schemes whose program was trained as well (model.qat): ``bytelm-SCHEME-qat`` in the folder."""
 FRAME_SCHEMES = ("w8a8", "w4a8")
 """Schemes of the trained frame networks in :data:`FOLDER`."""
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from golden import vectors
-from golden.builtin import load_builtin
-from golden.configuration import SCHEMES, HeadShape, NetworkShape, find_preset, find_scheme
+from golden.artifact import load_program
+from golden.builtin import builtin_path
+from golden.configuration import HeadShape, NetworkShape, find_preset, find_scheme
 from golden.random_program import random_program
 from hw.generate import write_design
 from hw.lanes import Lanes, default_lanes
@@ -119,9 +120,16 @@ def test_a_changed_weight_is_noticed(design):
     assert differences(design.generated, outcome, trace)
 
 
-@pytest.mark.parametrize("scheme", ["w8a8", pytest.param("w4a5-se", marks=pytest.mark.slow)])
-def test_bytelm_generates_what_golden_generates(scheme, tmp_path):
-    program = load_builtin("bytelm", SCHEMES[scheme])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "w8a8",
+        pytest.param("w4a5-se", marks=pytest.mark.slow),
+        pytest.param("w4a8-h-qat", marks=pytest.mark.slow),
+    ],
+)
+def test_bytelm_generates_what_golden_generates(name, tmp_path):
+    program = load_program(builtin_path("bytelm", name))
     design = Design(program, default_lanes(program.shape), tmp_path)
     prompt = list(PROMPT.encode())
     outcome = design.simulation.run(

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from golden.artifact import load_program
-from golden.builtin import TRAINED_SCHEMES, builtin_path
+from golden.builtin import QAT_SCHEMES, TRAINED_SCHEMES, builtin_path
 from golden.configuration import SCHEMES, find_preset
 
 
@@ -25,9 +25,13 @@ def test_committed_documents_are_current(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("scheme", TRAINED_SCHEMES)
-def test_built_in_programs_are_the_trained_ones(scheme):
-    program = load_program(builtin_path("bytelm", scheme))
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [(scheme, scheme) for scheme in TRAINED_SCHEMES]
+    + [(scheme, f"{scheme}-qat") for scheme in QAT_SCHEMES],
+)
+def test_built_in_programs_are_the_trained_ones(scheme, name):
+    program = load_program(builtin_path("bytelm", name))
     assert program.shape == find_preset("bytelm")
     assert program.scheme == SCHEMES[scheme]
     assert program.provenance["checkpoint"] == "bytelm.safetensors"
