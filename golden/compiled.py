@@ -203,10 +203,38 @@ class _CompiledLayer(_CompiledBlock):
             ),
         )
 
-    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
+    def before_scan(self, name: str, residual: Array, window: Integers) -> Array:
+        """Return norm, x, dt, u or projected (p, ...) of one row's ``residual`` (p, d).
+
+        ``projected`` exists without heads, ``dt`` with them.
+        ``window`` (1, K - 1, e) is advanced.
+        """
+        norm = self._norm.apply(residual)
+        if name == "norm":
+            return norm
+        total = norm @ self._in_proj  # p rows
+        if name == "x":
+            x = np.ascontiguousarray(total[:, : self._shape.convolution_channels])
+            kernels.requantize(x, *self._convolution[:2])
+            return x
+        if name == "dt":
+            assert isinstance(self._selection, _Heads)
+            return self._selection.raw(total)
+        u, _ = self._convolve(total[None], window)  # 1 p c
+        if name == "u":
+            return u[0]
+        assert isinstance(self._selection, _Projections)
+        return self._selection.project(u)
+
+    def _convolve(self, total: Array, window: Integers) -> Array:
+        """Return u and the scan's input, (2, b, t, c)."""
         channels = self._shape.convolution_channels
-        u, scan_u = np.empty((2, *total.shape[:2], channels), np.float32)  # b t c
-        kernels.convolve(total, window, *self._convolution, u, scan_u)
+        made = np.empty((2, *total.shape[:2], channels), np.float32)
+        kernels.convolve(total, window, *self._convolution, made[0], made[1])
+        return made
+
+    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
+        u, scan_u = self._convolve(total, window)  # b t c
         delta, selected = self._selection.select(total, u)  # b t e, b t ..
         gated = np.empty(delta.shape, np.float32)  # b t e
         kernels.scan_and_gate(delta, total, scan_u, selected, state, *self._scan, gated)
@@ -228,11 +256,16 @@ class _Projections:
             softplus_lookup(program.tables.softplus, shifts.delta, scheme.delta_bits),
         )
 
+    def project(self, u: Array) -> Array:
+        """Return dt, B and C of u (b, t, c), (b t, r + 2n)."""
+        projected: Array = u.reshape(-1, u.shape[2]) @ self._x_proj
+        kernels.requantize(projected, *self._projected)
+        return projected
+
     def select(self, total: Array, u: Array) -> tuple[Array, Array]:
         """Return delta (b, t, e) and what ends with B and C, of in_proj's rows and u (b, t, c)."""
         del total
-        projected = u.reshape(-1, u.shape[2]) @ self._x_proj  # (b t) (r+2n)
-        kernels.requantize(projected, *self._projected)
+        projected = self.project(u)  # (b t) (r+2n)
         delta = np.empty(u.shape, np.float32)  # b t e
         dt = projected[:, : self._rank] @ self._dt_proj  # (b t) e
         kernels.step_sizes(dt, self._step, delta.reshape(dt.shape))
@@ -251,6 +284,12 @@ class _Heads:
             softplus_lookup(program.tables.softplus, shifts.delta, scheme.delta_bits),
         )
         self._limits = (float(own.delta_low), float(own.delta_high))
+
+    def raw(self, total: Array) -> Array:
+        """Return dt before its bias (p, h) of in_proj's rows (p, rows)."""
+        dt = np.ascontiguousarray(total[:, self._first : self._first + len(self._step[0])])
+        kernels.requantize(dt, self._step[1], _limit(ACTIVATION_INPUT_BITS))
+        return dt
 
     def select(self, total: Array, u: Array) -> tuple[Array, Array]:
         """Return what :meth:`_Projections.select` does."""
@@ -364,6 +403,15 @@ class CompiledBlocks:
             layer.advance(residual, state.window[index], state.scan[index])
             if self._mlps:
                 self._mlps[index].advance(residual)
+
+    def before_scan(self, name: str, residual: Array, state: State) -> Array:
+        """Return norm, x, dt, u or projected of the first block, which has a selective scan.
+
+        ``residual`` (p, d) is one row's; ``state`` is at its start.
+        """
+        first = self._layers[0]
+        assert isinstance(first, _CompiledLayer)
+        return first.before_scan(name, residual, state.window[0])
 
     def mix(self, residual: Array, state: State) -> Array:
         """Return what the first block's out_proj reads (b t, e) and advance that block's state."""

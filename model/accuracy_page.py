@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from golden import command
+from golden.configuration import SCHEMES
 from golden.errors import InputError
 
 application = typer.Typer(add_completion=False)
@@ -28,6 +29,12 @@ def _load(path: Path, remedy: str) -> Any:
     return json.loads(path.read_text())
 
 
+def _place(scheme: str) -> tuple[int, str]:
+    """Return a key that sorts schemes as they are defined; others come last."""
+    known = list(SCHEMES)
+    return (known.index(scheme) if scheme in known else len(known), scheme)
+
+
 def _summary(report: dict[str, Any]) -> list[str]:
     origin = (
         f"Held-out text: {report['tokens']:,} bytes of {report['data']}, windows of "
@@ -40,11 +47,10 @@ def _summary(report: dict[str, Any]) -> list[str]:
         "|---|---|---|---|",
         f"| float | {report['float']:.4f} | | |",
     ]
-    for scheme, target in TARGETS.items():
-        lines.append(
-            f"| {scheme} | {report['schemes'][scheme]:.4f} | "
-            f"{report['loss_percent'][scheme]:+.2f} % | at most +{target} % |"
-        )
+    for scheme, bits in sorted(report["schemes"].items(), key=lambda item: _place(item[0])):
+        target = f"at most +{TARGETS[scheme]} %" if scheme in TARGETS else ""
+        loss = f"{report['loss_percent'][scheme]:+.2f} %"
+        lines.append(f"| {scheme} | {bits:.4f} | {loss} | {target} |")
     return lines
 
 
@@ -62,14 +68,14 @@ def _stages(reports: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-@application.command()
-def page(
-    update: Annotated[Path, typer.Option(help="Markdown file with the markers")],
-    accuracy: Annotated[Path, typer.Option(help="report of model.evaluate")] = Path(
-        "docs/accuracy.json"
-    ),
-) -> None:
-    """Rewrite the tables between the markers from the reports beside ``accuracy``."""
+def update_page(update: Path, accuracy: Path) -> None:
+    """Rewrite the tables of ``update`` between the markers from the reports beside ``accuracy``.
+
+    Raises
+    ------
+    InputError
+        If a report or a marker is missing.
+    """
     report = _load(accuracy, "python -m model.evaluate --out docs/accuracy.json")
     stages = {
         scheme: _load(
@@ -84,6 +90,17 @@ def page(
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
     body = "\n".join([BEGIN, *_summary(report), "", *_stages(stages), END])
     command.atomic_write(update, (head + body + tail).encode())
+
+
+@application.command()
+def page(
+    update: Annotated[Path, typer.Option(help="Markdown file with the markers")],
+    accuracy: Annotated[Path, typer.Option(help="report of model.evaluate")] = Path(
+        "docs/accuracy.json"
+    ),
+) -> None:
+    """Rewrite the tables between the markers from the reports beside ``accuracy``."""
+    update_page(update, accuracy)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from golden.builtin import FRAME_SCHEMES, TRAINED_SCHEMES, builtin_path
 from golden.configuration import is_frame_preset
 from golden.errors import InputError
 from golden.program import Program
+from model.accuracy_page import update_page
 from model.float_simulation import FloatNetwork
 from model.frame_evaluate import frame_report, print_frame_report
 from model.mode_report import mode_report, print_modes
@@ -28,6 +29,7 @@ from model.sources import find_network, find_tokens
 from model.text_windows import WINDOW, cut_windows, float_bits, integer_bits
 
 application = typer.Typer(add_completion=False)
+TABLE_PAGE, TABLE_REPORT = Path("docs/accuracy.md"), Path("docs/accuracy.json")
 
 
 def _measure(
@@ -76,15 +78,16 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _scheme_report(
-    network: FloatNetwork, artifacts: dict[str, Path], pieces: list[Any]
+    network: FloatNetwork, artifacts: dict[str, Path], stream: Any, window: int
 ) -> dict[str, Any]:
+    pieces = cut_windows(stream, window)
     exact, results = _measure(network, artifacts, pieces)
     return {
         "float": exact,
         "schemes": results,
         "loss_percent": {name: 100.0 * (bits / exact - 1.0) for name, bits in results.items()},
         "tokens": sum(piece.size for piece in pieces),
-        "window": WINDOW,
+        "window": window,
     }
 
 
@@ -134,6 +137,9 @@ def evaluate(
     ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     size: Annotated[int | None, typer.Option("--bytes", help="held-out text; all of it")] = None,
+    window: Annotated[
+        int, typer.Option(help="tokens between resets of the state; longer ones show its drift")
+    ] = WINDOW,
     seed: Annotated[int, typer.Option(help="of random weights or tokens")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
     modes: Annotated[
@@ -146,6 +152,9 @@ def evaluate(
     quantile: Annotated[float, typer.Option(help="research-se: .99, .995 or .999")] = 0.99,
     margin: Annotated[float, typer.Option(help="research-se: flag beyond this share")] = 1.0,
     *,
+    table: Annotated[
+        bool, typer.Option("--table", help="rewrite docs/accuracy.json and the page's tables")
+    ] = False,
     per_channel: Annotated[
         bool, typer.Option("--per-channel", help="research-se: one fine step a channel")
     ] = False,
@@ -162,6 +171,11 @@ def evaluate(
         raise InputError(
             f"preset {preset} is measured in metres; use python -m model.positioning evaluate "
             "--data FOLDER --checkpoint FILE --artifact FILE"
+        )
+    if table and (preset != "bytelm" or artifact or modes or size or window != WINDOW):
+        raise InputError(
+            "--table measures all built-in programs of bytelm on all held-out text; "
+            "leave --preset, --artifact, --modes, --bytes and --window out"
         )
     if is_frame_preset(preset):
         if modes is not None or size is not None:
@@ -181,7 +195,9 @@ def evaluate(
         raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
     if modes is None:
         artifacts = _artifacts(preset, artifact, TRAINED_SCHEMES)
-        report = _scheme_report(network, artifacts, cut_windows(tokens.held_out[:size], WINDOW))
+        if window < 1:
+            raise InputError(f"window = {window} is no length; give at least 1 token")
+        report = _scheme_report(network, artifacts, tokens.held_out[:size], window)
     else:
         choice = ResearchChoice(
             ratios=tuple(ratio or DEFAULT_RATIOS), quantile=quantile, code_bits=code_bits,
@@ -191,6 +207,9 @@ def evaluate(
         program = _same_shape(network, _baseline(preset, artifact))
         report = mode_report(program, network, tokens, chosen, choice, size=size, seed=seed)
     report |= {**source.description, **tokens.description}
+    if table:
+        _write(report, TABLE_REPORT, lambda _report: None, as_json=False)
+        update_page(TABLE_PAGE, TABLE_REPORT)
     _write(report, out, _print if modes is None else print_modes, as_json=as_json)
 
 

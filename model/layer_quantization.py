@@ -8,6 +8,7 @@ makes up for the rounding of everything before it, on calibration text, without 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,12 @@ from golden.fixed_point import Integers, integer_range, requantize, to_real
 from golden.layer import LayerFormats
 from golden.operations.linear import accumulate
 from golden.program import Program
-from golden.reference import ReferenceExecutor
 from golden.state import State
 from model.network_parameters import LayerParameters
 from model.program_builder import LayerDraft, block_program
 from model.rotation import hadamard_columns
-from model.weight_rounding import RoundedRows, refit, round_rows
+from model.sensitivity import LayerSensitivity
+from model.weight_rounding import RoundedRows, refit, round_groups, round_rows
 
 __all__ = ["LayerQuantizer", "WeightChoice", "round_taps"]
 
@@ -41,15 +42,13 @@ class WeightChoice:
     compensate : error compensation (GPTQ and coordinate descent), else round to nearest
     refit_strength : how firmly a fit stays at the float weights; None rounds those themselves
     scales : real factors tried a row of x before its exponent, which the taps take back
+    group : columns that share a real scale, which only a simulation has; None for a row's exponent
     """
 
     compensate: bool = True
     refit_strength: float | None = 0.02
     scales: int = 8
-
-
-class _ReachedError(Exception):
-    """Stops the executor once the wanted value is there."""
+    group: int | None = None
 
 
 def _flat(values: Array) -> Array:
@@ -72,6 +71,7 @@ class LayerQuantizer:
     wanted : the float network's values: norm, x, z, convolution, dt, b, c, dt_raw, out and
         residual (after the block), (b, l, ...)
     product : exponent of the gated values in front of a gated norm
+    sensitivity : what the loss feels of the products' errors; None if that is not known
     """
 
     def __init__(
@@ -83,10 +83,11 @@ class LayerQuantizer:
         residual_fraction: int,
         wanted: dict[str, Array],
         product: int = 0,
+        sensitivity: LayerSensitivity | None = None,
     ) -> None:
         self._shape, self._scheme, self._choice = shape, scheme, choice
         self._residual, self._fraction = residual, residual_fraction
-        self._wanted, self._product = wanted, product
+        self._wanted, self._product, self._sensitivity = wanted, product, sensitivity
 
     def quantize(
         self, parameters: LayerParameters, formats: LayerFormats
@@ -121,7 +122,7 @@ class LayerQuantizer:
         # Channels with finer inputs meet coarser columns, as in out_proj.
         columns = np.ldexp(1.0, -formats.u_channel)
         weight = draft.parameters.x_proj * columns
-        x_proj = self._fit(weight, u, wanted, self._choice.refit_strength)
+        x_proj = self._fit("x_proj", weight, u, wanted)
         return self._dt_proj(dataclasses.replace(draft, x_proj=x_proj))
 
     def _dt_bias(self, draft: LayerDraft) -> LayerDraft:
@@ -145,68 +146,58 @@ class LayerQuantizer:
 
     def _mixed(self, draft: LayerDraft) -> Integers:
         """Return the integers that out_proj will read (b, l, e)."""
+        return self._each_row(draft, CompiledBlocks.mix)
+
+    def _run(self, draft: LayerDraft, name: str) -> Integers:
+        """Return the integers of norm, x, u or projected (b, l, ...)."""
+        return self._each_row(
+            draft, lambda blocks, row, state: blocks.before_scan(name, row, state)
+        )
+
+    def _each_row(
+        self, draft: LayerDraft, run: Callable[[CompiledBlocks, Array, State], Array]
+    ) -> Integers:
+        """Run a part of the draft's block on every row of the residual from a state of zeros."""
         program = self._program(draft)
         blocks = CompiledBlocks(program)
         rows = [
-            blocks.mix(row.astype(np.float32), State.zeros(program, 1)) for row in self._residual
+            run(blocks, row.astype(np.float32), State.zeros(program, 1)) for row in self._residual
         ]
         return np.stack(rows).astype(np.int64)
 
-    def _run(self, draft: LayerDraft, name: str) -> Integers:
-        """Return the integers of probe ``name`` (b, l, ...), one before the scan."""
-        batch, length, _ = self._residual.shape
-        program = self._program(draft)
-        found: list[Integers] = []
-
-        def probe(stage: str, layer: int, values: Integers) -> None:
-            if stage == name and layer == 0:
-                found.append(values)
-                raise _ReachedError
-
-        try:
-            ReferenceExecutor(program).forward(
-                np.arange(batch * length).reshape(batch, length), None, probe
-            )
-        except _ReachedError:
-            return found[0]
-        raise AssertionError(f"the executor has no probe {name}")
-
     def _fit(
-        self, weight: Array, inputs: Array, wanted: Array, strength: float | None
+        self, name: str, weight: Array, inputs: Array, wanted: Array, factors: Array | None = None
     ) -> RoundedRows:
-        """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it."""
-        x, limits = _flat(inputs), self._scheme.weight_range
+        """Fit matrix ``name`` to map inputs to wanted (..., rows), then round it."""
+        x, strength = _flat(inputs), self._choice.refit_strength
         moments = x.T @ x
         if strength is not None:
             weight = refit(weight, moments, x.T @ _flat(wanted), strength)
-        return round_rows(weight, limits, moments, compensate=self._choice.compensate)
+        felt = None if self._sensitivity is None else getattr(self._sensitivity, name)
+        if self._choice.group is not None:
+            limits = self._scheme.weight_range
+            return round_groups(weight, limits, moments, group=self._choice.group, sensitivity=felt)
+        return round_rows(
+            weight,
+            self._scheme.weight_range,
+            moments,
+            compensate=self._choice.compensate,
+            sensitivity=felt,
+            factors=factors,
+        )
 
     def _in_proj(self, draft: LayerDraft) -> LayerDraft:
         """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""
         e = self._shape.convolution_channels  # rows of x, with heads of B and C too
-        norm = _flat(to_real(self._run(draft, "norm"), draft.formats.norm))
-        moments = norm.T @ norm
-        weight = draft.parameters.in_proj
-        if self._choice.refit_strength is not None:
-            names = ("x", "dt", "z") if self._shape.heads else ("x", "z")
-            wanted = np.concatenate([self._wanted[name] for name in names], axis=-1)
-            weight = refit(weight, moments, norm.T @ _flat(wanted), self._choice.refit_strength)
-        limits, compensate = self._scheme.weight_range, self._choice.compensate
-        z = round_rows(weight[e:], limits, moments, compensate=compensate)
-        best = round_rows(weight[:e], limits, moments, compensate=compensate)
-        factor = np.ones(e)
-        for step in range(1, self._choice.scales):
-            scale = 2.0 ** (step / self._choice.scales)
-            other = round_rows(weight[:e] * scale, limits, moments, compensate=compensate)
-            better = other.error / scale**2 < best.error / factor**2
-            best = _choose(better, other, best)
-            factor = np.where(better, scale, factor)
-        in_proj = RoundedRows(
-            np.concatenate([best.weight, z.weight]),
-            np.concatenate([best.fraction_bits, z.fraction_bits]),
-            np.concatenate([best.error, z.error]),
-        )
-        own = draft.parameters
+        choice, own = self._choice, draft.parameters
+        norm = to_real(self._run(draft, "norm"), draft.formats.norm)
+        names = ("x", "dt", "z") if self._shape.heads else ("x", "z")
+        wanted = np.concatenate([self._wanted[name] for name in names], axis=-1)
+        factors = np.full((len(own.in_proj), choice.scales), np.nan)
+        factors[:e] = np.exp2(np.arange(choice.scales) / choice.scales)
+        factors[e:, 0] = 1.0
+        in_proj = self._fit("in_proj", own.in_proj, norm, wanted, factors)
+        factor = in_proj.factor[:e]
         scaled = np.concatenate([own.in_proj[:e] * factor[:, None], own.in_proj[e:]])
         parameters = dataclasses.replace(own, in_proj=scaled, taps=own.taps / factor[:, None])
         x = draft.formats.x - np.rint(np.log2(factor)).astype(np.int64)
@@ -243,7 +234,7 @@ class LayerQuantizer:
         rank, own = self._shape.dt_rank, draft.parameters
         dt = to_real(self._run(draft, "projected")[..., :rank], draft.formats.dt)
         wanted = self._wanted["dt_raw"]
-        rounded = self._fit(own.dt_proj, dt, wanted - own.dt_bias, self._choice.refit_strength)
+        rounded = self._fit("dt_proj", own.dt_proj, dt, wanted - own.dt_bias)
         if self._choice.refit_strength is not None:
             bias = (wanted - dt @ rounded.real.T).mean(axis=(0, 1))
             own = dataclasses.replace(own, dt_bias=bias)
@@ -260,21 +251,8 @@ class LayerQuantizer:
         # Channels with finer inputs meet coarser columns: both in the scale of the common exponent.
         columns = np.ldexp(1.0, -formats.gated_channel)
         wanted = self._wanted["residual"] - to_real(self._residual, self._fraction)
-        out_proj = self._fit(
-            weight * columns,
-            to_real(gated, formats.gated),
-            wanted,
-            self._choice.refit_strength,
-        )
+        out_proj = self._fit("out_proj", weight * columns, to_real(gated, formats.gated), wanted)
         draft = dataclasses.replace(draft, out_proj=out_proj)
         shift = out_proj.fraction_bits + formats.gated - self._fraction
         out = requantize(accumulate(out_proj.weight, gated), shift, scheme.residual_bits)
         return draft, requantize(self._residual + out, 0, scheme.residual_bits)
-
-
-def _choose(better: Array, other: RoundedRows, best: RoundedRows) -> RoundedRows:
-    return RoundedRows(
-        np.where(better[:, None], other.weight, best.weight),
-        np.where(better, other.fraction_bits, best.fraction_bits),
-        np.where(better, other.error, best.error),
-    )

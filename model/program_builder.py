@@ -140,8 +140,10 @@ class NetworkDraft:
         layers = (*self.layers[:index], layer, *self.layers[index + 1 :])
         return dataclasses.replace(self, layers=layers)
 
-    def build(self, provenance: dict[str, object] | None = None) -> Program:
-        """Return the validated program.
+    def build(
+        self, provenance: dict[str, object] | None = None, *, simulated: bool = False
+    ) -> Program:
+        """Return the validated program; one that is only ``simulated`` may break its widths.
 
         Raises
         ------
@@ -151,25 +153,24 @@ class NetworkDraft:
         final_weight, final_fraction = norm_weight_integers(
             self.final_norm_weight, self.scheme.norm_weight_bits
         )
-        return validate(
-            Program(
-                shape=self.shape,
-                scheme=self.scheme,
-                layers=tuple(layer.build(self.scheme) for layer in self.layers),
-                tables=_TABLES,
-                front=TokenEmbedding(
-                    table=self.embedding.weight,
-                    shift=self.residual_fraction - self.embedding.fraction_bits,
-                ),
-                residual_fraction=self.residual_fraction,
-                final_norm_weight=final_weight,
-                final_norm_weight_fraction=final_fraction,
-                final_norm_fraction=self.final_norm_fraction,
-                head=_linear(self.head),
-                logit_fraction=self.logit_fraction,
-                provenance=provenance or {},
-            )
+        program = Program(
+            shape=self.shape,
+            scheme=self.scheme,
+            layers=tuple(layer.build(self.scheme) for layer in self.layers),
+            tables=_TABLES,
+            front=TokenEmbedding(
+                table=self.embedding.weight,
+                shift=self.residual_fraction - self.embedding.fraction_bits,
+            ),
+            residual_fraction=self.residual_fraction,
+            final_norm_weight=final_weight,
+            final_norm_weight_fraction=final_fraction,
+            final_norm_fraction=self.final_norm_fraction,
+            head=_linear(self.head),
+            logit_fraction=self.logit_fraction,
+            provenance=provenance or {},
         )
+        return program if simulated else validate(program)
 
 
 def block_program(

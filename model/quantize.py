@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from golden.errors import InputError
 from golden.program import Program
 from model.formats import FormatChoice
 from model.frame_quantize import CALIBRATION_FRAMES, write_frame_program
+from model.layer_widths import read_layer_widths
 from model.network_parameters import NetworkParameters, extract_parameters
 from model.program_builder import NetworkDraft
 from model.quantization_report import StageLoss, stage_losses
 from model.quantizer import QuantizationChoice, quantize_network
 from model.range_observers import OBSERVERS
+from model.sensitivity import LayerSensitivity, measure_sensitivity
 from model.slim_configuration import SLIM_PRESETS
 from model.slim_quantize import CALIBRATION_WINDOWS, write_slim_program
 from model.sources import FloatSource, TokenSource, find_network, find_tokens
@@ -45,8 +47,9 @@ def _checked(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def _draft(
-    parameters: NetworkParameters, scheme: Scheme, calibration: np.ndarray, choice: Any
-) -> NetworkDraft:
+    parameters: NetworkParameters, scheme: Scheme, calibration: np.ndarray,
+    choice: QuantizationChoice, sensitivity: tuple[LayerSensitivity, ...] | None,
+) -> NetworkDraft:  # fmt: skip
     """Quantize with a bar that counts blocks and the head."""
     with Progress(
         TextColumn("quantizing {task.description}"),
@@ -62,9 +65,20 @@ def _draft(
             progress.update(task, description=text, advance=int(started))
             started = True
 
-        draft = quantize_network(parameters, scheme, calibration, choice, advance)
+        draft = quantize_network(parameters, scheme, calibration, choice, advance, sensitivity)
         progress.update(task, advance=1)
     return draft
+
+
+def _sensitivity(
+    network: FloatSource, windows: np.ndarray, seed: int
+) -> tuple[LayerSensitivity, ...]:
+    """Take the loss's gradients with a bar that counts tokens."""
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("gradients of the loss", total=windows.size)
+        return measure_sensitivity(
+            network.model, windows, seed, lambda tokens: progress.advance(task, tokens)
+        )
 
 
 def _stages(
@@ -90,16 +104,24 @@ def _print(losses: list[StageLoss]) -> None:
 
 def quantized(
     network: FloatSource, tokens: TokenSource, scheme: Scheme, *, windows: int, seed: int,
-    choice: QuantizationChoice,
+    choice: QuantizationChoice, gradient_windows: int = 0,
 ) -> tuple[NetworkDraft, NetworkParameters, Program]:  # fmt: skip
-    """Return draft, float parameters and program; provenance names network, data and options."""
+    """Return draft, float parameters and program; provenance names network, data and options.
+
+    ``gradient_windows`` of the calibration text show what the loss of a Mamba-1 network feels of
+    rounding errors.
+    """
     parameters = extract_parameters(network.model)
     calibration = choose_windows(tokens.train, windows, CALIBRATION_WINDOW, seed)
-    draft = _draft(parameters, scheme, calibration, choice)
+    sensitivity = None
+    if gradient_windows and parameters.shape.heads is None:
+        sensitivity = _sensitivity(network, calibration[:gradient_windows], seed)
+    draft = _draft(parameters, scheme, calibration, choice, sensitivity)
     provenance = {
         "source": "model.quantize",
         "seed": seed,
         "calibration_tokens": windows * CALIBRATION_WINDOW,
+        "gradient_tokens": gradient_windows * CALIBRATION_WINDOW,
         "options": dataclasses.asdict(choice),
         **network.description,
         **tokens.description,
@@ -119,6 +141,20 @@ def _with_ratio(scheme: Scheme, ratio: float | None) -> Scheme:
     return dataclasses.replace(scheme, dual_scale=dual)
 
 
+def _hybrid(
+    scheme: Scheme, choice: QuantizationChoice, path: Path | None, layers: int
+) -> tuple[Scheme, QuantizationChoice]:
+    """Return scheme and choice with the widths of a layer file; storage has the widest."""
+    if path is None:
+        return scheme, choice
+    widths = read_layer_widths(path, layers)
+    bits = tuple(widths.get(layer, scheme.weight_bits) for layer in range(layers))
+    return (
+        dataclasses.replace(scheme, weight_bits=max(bits)),
+        dataclasses.replace(choice, layer_bits=bits),
+    )
+
+
 @application.command()
 def quantize(
     scheme: Annotated[str, typer.Option(help="a name of golden.configuration.SCHEMES")],
@@ -134,6 +170,9 @@ def quantize(
     ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
     calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
+    gradient_bytes: Annotated[
+        int, typer.Option(help="calibration text whose gradients weight the errors; 0 for none")
+    ] = 32768,
     calibration_frames: Annotated[
         int, typer.Option(help="mars: training frames to calibrate on")
     ] = CALIBRATION_FRAMES,
@@ -144,6 +183,9 @@ def quantize(
     dual_scale_rule: Annotated[str, typer.Option(help="mse or quantile")] = "mse",
     ratio: Annotated[
         float | None, typer.Option(help="dual scale: coarse over fine step, a power of two")
+    ] = None,
+    layers: Annotated[
+        Path | None, typer.Option(help="hybrid: JSON file of layer numbers and weight bits")
     ] = None,
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
@@ -173,6 +215,8 @@ def quantize(
     if is_frame_preset(preset):
         if report is not None:
             raise InputError("--report measures language models; see model.evaluate for frames")
+        if layers is not None:
+            raise InputError("--layers is for language models; a frame network has one width")
         file = None if data is None else Path(data)
         digest = write_frame_program(
             preset, checkpoint, found, choice, file, calibration_frames, out
@@ -187,13 +231,16 @@ def quantize(
         )
     with torch.no_grad():
         network = find_network(preset, checkpoint, seed)
-        vocabulary = network.model.configuration.vocab_size
+        configuration = network.model.configuration
+        found, choice = _hybrid(found, choice, layers, configuration.n_layer)
+        vocabulary = configuration.vocab_size
         tokens = find_tokens(
             vocabulary, data or "wikipedia", corpus_file, seed, length=2 * calibration_bytes
         )
         draft, parameters, program = quantized(
-            network, tokens, found, windows=windows, seed=seed, choice=choice
-        )
+            network, tokens, found, windows=windows, seed=seed, choice=choice,
+            gradient_windows=min(windows, gradient_bytes // CALIBRATION_WINDOW),
+        )  # fmt: skip
         if report is not None:
             losses = _stages(draft, parameters, tokens.held_out)
             _print(losses)

@@ -22,6 +22,7 @@ from model.network_parameters import LayerParameters, NetworkParameters
 from model.observers import fraction_by_error
 from model.program_builder import NetworkDraft, norm_weight_integers
 from model.rotation import random_rotation, rotate_residual
+from model.sensitivity import LayerSensitivity
 from model.text_windows import inputs_of
 from model.weight_rounding import RoundedRows, refit, round_rows
 
@@ -44,12 +45,14 @@ class QuantizationChoice:
     formats, weights : how exponents are chosen and weights rounded
     rotate : rotate the residual stream; without it the norms' weights level in_proj's input
     seed : of the rotation
+    layer_bits : width of each layer's weights, where they are not all the scheme's
     """
 
     formats: FormatChoice = field(default_factory=FormatChoice)
     weights: WeightChoice = field(default_factory=WeightChoice)
     rotate: bool = True
     seed: int = 0
+    layer_bits: tuple[int, ...] | None = None
 
 
 def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array, bits: int) -> int:
@@ -75,7 +78,7 @@ def _embedding(table: Array, bits: int, residual_fraction: int) -> RoundedRows:
     integers = np.rint(np.ldexp(table, fraction[:, None]))
     limit = (1 << (bits - 1)) - 1
     clipped = np.clip(integers, -limit - 1, limit).astype(np.int64)
-    return RoundedRows(clipped, fraction, rounded.error)
+    return RoundedRows(clipped, fraction, rounded.factor)
 
 
 def smooth_norm(layer: Own, samples: Array, bits: int) -> tuple[Own, Array]:
@@ -119,6 +122,7 @@ def quantize_network(
     targets: Array,
     choice: QuantizationChoice,
     advance: Callable[[str], None] = lambda _block: None,
+    sensitivity: tuple[LayerSensitivity, ...] | None = None,
 ) -> NetworkDraft:
     """Return the draft of the integer program.
 
@@ -126,10 +130,13 @@ def quantize_network(
     ----------
     targets : windows of calibration text (b, l)
     advance : told which block is being quantized
+    sensitivity : of every block of ``parameters``; None if that is not known
     """
     if choice.rotate:
         rotation = random_rotation(parameters.shape.d_model, choice.seed)
         parameters = rotate_residual(parameters, rotation)
+        if sensitivity is not None:
+            sensitivity = tuple(own.rotated(rotation) for own in sensitivity)
     network, inputs = FloatNetwork(parameters), inputs_of(targets)
     blocks = FloatBlocks(network, inputs)
     residual_fraction = _residual_fraction(blocks, network, inputs, scheme.residual_bits)
@@ -154,14 +161,18 @@ def quantize_network(
                 surplus = choice.formats.gated_surplus
                 layer = level_gated_norm(layer, samples, scheme.projection_input_bits, surplus)
         formats = choose_formats(samples, layer, scheme, choice.formats, depth)
+        narrowed = scheme
+        if choice.layer_bits is not None:
+            narrowed = dataclasses.replace(scheme, weight_bits=choice.layer_bits[index])
         quantizer = LayerQuantizer(
             parameters.shape,
-            scheme,
+            narrowed,
             choice.weights,
             residual,
             residual_fraction,
             values.whole,
             product,
+            None if sensitivity is None else sensitivity[index],
         )
         draft, residual = quantizer.quantize(layer, formats)
         layers.append(draft)

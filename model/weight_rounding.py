@@ -1,8 +1,11 @@
 """Rounding of weight matrices to power-of-two row formats with compensation of the error.
 
-The error that counts is that of the product: ``tr(E H E^T)`` with ``E = Q - W`` and the inputs'
-second moments ``H = X^T X``. GPTQ (Frantar et al. 2023) rounds column by column and lets the later
-columns make up for the error; coordinate descent then revisits every column until the row settles.
+The error that counts is what the loss feels of the product: ``tr(M E H E^T)`` with ``E = Q - W``,
+the inputs' second moments ``H = X^T X`` and, where known, the second moments M of the loss's
+gradient at the outputs (:mod:`model.sensitivity`). GPTQ (Frantar et al. 2023) rounds a row element
+by element and lets the later ones make up for the error; with M the later rows make up for those
+before in the same way, so that errors move to where the loss does not feel them. Coordinate descent
+then revisits every element until the row settles.
 """
 
 from __future__ import annotations
@@ -10,33 +13,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from golden.fixed_point import Integers, fraction_bits_for
 
-__all__ = ["RoundedRows", "refit", "round_rows"]
+__all__ = ["RoundedRows", "refit", "round_groups", "round_rows"]
 
 Array = npt.NDArray[Any]
 
 _DAMPING = 0.01
-"""Share of the mean diagonal added to H (GPTQ's percdamp)."""
+"""Share of the mean diagonal added to H and M (GPTQ's percdamp)."""
 _SWEEPS = 4
+_JOINT_SWEEPS = 2
+_TRIED = 3
+"""Steps of a row that are tried with compensation: the best ones without."""
 _FRACTION_LIMITS = (-6, 18)
 """Row exponents outside would leave the hardware's requantizing shifts."""
 
 
 @dataclass(frozen=True)
 class RoundedRows:
-    """A rounded matrix: weight (rows, columns), fraction_bits (rows,), error (rows,)."""
+    """A rounded matrix.
+
+    Parameters
+    ----------
+    weight : integers (rows, columns)
+    fraction_bits : (rows,)
+    factor : what a row was multiplied by before rounding, (rows,)
+    """
 
     weight: Integers
     fraction_bits: Integers
-    error: Array
+    factor: Array
 
     @property
     def real(self) -> Array:
-        """The matrix that the integers stand for."""
+        """The matrix that the integers stand for, its rows still multiplied by their factors."""
         return np.ldexp(self.weight.astype(np.float64), -self.fraction_bits[:, None])
 
 
@@ -66,42 +80,157 @@ def refit(weight: Array, moments: Array, cross: Array, strength: float) -> Array
     return solution.T
 
 
-def _compensated(weight: Array, scale: Array, low: int, high: int, inverse: Array) -> Array:
-    """GPTQ: round column by column; ``inverse`` is the upper Cholesky factor of the inverse of H.
+@numba.njit(cache=True, nogil=True)
+def _compensated(
+    target: Array, scale: Array, limits: tuple[float, float], order: Array, inverse: Array,
+    rounded: Array,
+) -> None:  # pragma: no cover - compiled  # fmt: skip
+    """GPTQ of one row: write the integers of ``target`` (columns,) to ``rounded``.
 
-    ``weight`` (rows, columns) in the order of processing, ``scale`` (rows,); returns integers.
+    ``scale`` is (columns,); ``inverse`` is the upper Cholesky factor of the inverse of H, in the
+    ``order`` of processing.
     """
-    rest = weight.copy()
-    rounded = np.empty_like(rest)
-    for column in range(rest.shape[1]):
-        own = rest[:, column]
-        rounded[:, column] = np.clip(np.rint(own * scale), low, high)
-        step = (own - rounded[:, column] / scale) / inverse[column, column]
-        rest[:, column + 1 :] -= np.outer(step, inverse[column, column + 1 :])
-    return rounded
+    rest = target[order]
+    for column in range(len(rest)):
+        own = rest[column]
+        steps = scale[order[column]]
+        value = min(max(np.rint(own * steps), limits[0]), limits[1])
+        rounded[order[column]] = value
+        step = (own - value / steps) / inverse[column, column]
+        rest[column + 1 :] -= step * inverse[column, column + 1 :]
 
 
+@numba.njit(cache=True, nogil=True)
 def _descend(
-    rounded: Array, weight: Array, scale: Array, low: int, high: int, moments: Array
-) -> Array:
-    """Coordinate descent on the integers: each column takes its best value given the others."""
-    slope = (rounded / scale[:, None] - weight) @ moments  # rows columns
-    diagonal = np.diag(moments)
+    target: Array, scale: Array, limits: tuple[float, float], h: Array, rounded: Array
+) -> float:  # pragma: no cover - compiled
+    """Coordinate descent on one row's integers; return the error that is left."""
+    difference = rounded / scale - target
+    slope = difference @ h
     for _ in range(_SWEEPS):
         changed = False
-        for column in range(weight.shape[1]):
-            own = rounded[:, column]
-            wanted = own - slope[:, column] * scale / diagonal[column]
-            new = np.clip(np.rint(wanted), low, high)
-            moved = new != own
-            if moved.any():
+        for column in range(len(rounded)):
+            own = rounded[column]
+            wanted = own - slope[column] * scale[column] / h[column, column]
+            value = min(max(np.rint(wanted), limits[0]), limits[1])
+            if value != own:
                 changed = True
-                change = (new - own)[moved] / scale[moved]
-                slope[moved] += change[:, None] * moments[column]
-                rounded[:, column] = new
+                change = (value - own) / scale[column]
+                slope += change * h[column]
+                difference[column] += change
+                rounded[column] = value
         if not changed:
             break
-    return rounded
+    return (slope * difference).sum()
+
+
+@numba.njit(cache=True, nogil=True)
+def _round_matrix(
+    weight: Array, scales: Array, limits: tuple[float, float], order: Array, inverse: Array,
+    h: Array, row_order: Array, row_inverse: Array, rounded: Array, chosen: Array,
+) -> None:  # pragma: no cover - compiled  # fmt: skip
+    """Round row after row, each with the best of its ``scales`` (rows, tries, groups of columns).
+
+    ``row_inverse`` is to M what ``inverse`` is to H; without rows it is empty.
+    """
+    rest = weight.copy()
+    own = np.empty(weight.shape[1])
+    group = weight.shape[1] // scales.shape[2]
+    for place in range(len(weight)):
+        row = row_order[place]
+        least = np.inf
+        for trial in range(scales.shape[1]):
+            scale = np.repeat(scales[row, trial], group)
+            _compensated(rest[row], scale, limits, order, inverse, own)
+            error = _descend(rest[row], scale, limits, h, own)
+            if error < least:
+                least = error
+                chosen[row] = trial
+                rounded[row] = own
+        if len(row_inverse):
+            scale = np.repeat(scales[row, chosen[row]], group)
+            left = (rest[row] - rounded[row] / scale) / row_inverse[place, place]
+            for later in range(place + 1, len(weight)):
+                rest[row_order[later]] -= row_inverse[place, later] * left
+
+
+@numba.njit(cache=True, nogil=True)
+def _descend_jointly(
+    weight: Array, scale: Array, limits: tuple[float, float], h: Array, m: Array, rounded: Array
+) -> None:  # pragma: no cover - compiled
+    """Coordinate descent row by row, each making up for what all others leave.
+
+    ``scale`` is (rows, columns).
+    """
+    for row in range(len(weight)):
+        felt = np.zeros(weight.shape[1])
+        for other in range(len(weight)):
+            if other != row:
+                felt += m[row, other] * (rounded[other] / scale[other] - weight[other])
+        _descend(weight[row] - felt / m[row, row], scale[row], limits, h, rounded[row])
+
+
+def _steps(
+    weight: Array, limits: tuple[int, int], diagonal: Array, factors: Array
+) -> tuple[Integers, Array]:
+    """Return the exponents and factors of the steps worth trying of each row, (rows, tries).
+
+    They are those of least error without compensation, weighted by the ``diagonal`` of H;
+    ``factors`` is (rows, any number), NaN where a row has fewer.
+    """
+    bits = limits[1].bit_length() + 1
+    first = fraction_bits_for(np.abs(weight).max(axis=1), bits)  # rows
+    fractions, tried, errors = [], [], []
+    for factor in factors.T:
+        for extra in range(3 if bits <= 5 else 2):
+            fraction = np.clip(first + extra, *_FRACTION_LIMITS)
+            scale = (np.ldexp(1.0, fraction) * factor)[:, None]
+            rounded = np.clip(np.rint(weight * scale), *limits) / scale
+            # An error that is not a number is sorted behind all others.
+            errors.append(np.square(rounded - weight) @ diagonal)
+            fractions.append(fraction)
+            tried.append(factor)
+    best = np.argsort(np.stack(errors, axis=1), axis=1, kind="stable")[:, :_TRIED]
+    return (
+        np.take_along_axis(np.stack(fractions, axis=1), best, axis=1),
+        np.take_along_axis(np.stack(tried, axis=1), best, axis=1),
+    )
+
+
+def _ordered_inverse(moments: Array) -> tuple[Integers, Array]:
+    """Return the order of processing and the upper Cholesky factor of the inverse in it."""
+    order = np.argsort(-np.diag(moments), kind="stable")
+    inverse = np.linalg.inv(moments[np.ix_(order, order)])
+    return order, np.ascontiguousarray(np.linalg.cholesky(inverse).T)
+
+
+def _round(
+    weight: Array, scales: Array, limits: tuple[int, int], h: Array, sensitivity: Array | None
+) -> tuple[Array, Integers]:
+    """Return the integers with compensation and which of ``scales`` each row took.
+
+    ``scales`` is (rows, tries, groups), ``h`` the damped moments.
+    """
+    bounds = (float(limits[0]), float(limits[1]))
+    order, inverse = _ordered_inverse(h)
+    rounded, rows = np.empty_like(weight), np.arange(len(weight))
+    chosen = np.zeros(len(weight), np.int64)
+    m = None if sensitivity is None else damped(sensitivity)
+    row_order, row_inverse = (rows, np.empty((0, 0))) if m is None else _ordered_inverse(m)
+    _round_matrix(
+        weight, scales, bounds, order, inverse, h, row_order, row_inverse, rounded, chosen
+    )
+    if m is not None:
+        scale = np.repeat(scales[rows, chosen], weight.shape[1] // scales.shape[2], axis=1)
+        for _ in range(_JOINT_SWEEPS):
+            _descend_jointly(weight, scale, bounds, h, m, rounded)
+    return rounded, chosen
+
+
+def _normalised(weight: Array, moments: Array | None) -> tuple[Array, Array]:
+    """Return the weight in float64 and the damped moments with a mean diagonal of one."""
+    h = damped(np.eye(weight.shape[1]) if moments is None else moments)
+    return np.ascontiguousarray(weight, dtype=np.float64), h / (np.trace(h) / len(h))
 
 
 def round_rows(
@@ -110,6 +239,8 @@ def round_rows(
     moments: Array | None = None,
     *,
     compensate: bool = True,
+    sensitivity: Array | None = None,
+    factors: Array | None = None,
 ) -> RoundedRows:
     """Round ``weight`` (rows, columns); each row takes the exponent of least product error.
 
@@ -118,35 +249,60 @@ def round_rows(
     limits : least and largest integer
     moments : ``H``, (columns, columns); None stands for the identity
     compensate : GPTQ and coordinate descent, else round to nearest
+    sensitivity : ``M``, (rows, rows); None stands for the identity
+    factors : what a row may be multiplied by before it is rounded, (rows, any number), NaN where a
+        row has fewer; the best one is reported
     """
-    low, high = limits
-    bits = high.bit_length() + 1
-    h = damped(np.eye(weight.shape[1]) if moments is None else moments)
-    h = h / (np.trace(h) / len(h))
-    order = np.argsort(-np.diag(h), kind="stable")
-    ordered = h[np.ix_(order, order)]
-    inverse = np.linalg.cholesky(np.linalg.inv(ordered)).T
-    first = fraction_bits_for(np.abs(weight).max(axis=1), bits)
-    best: RoundedRows | None = None
-    for extra in range(3 if bits <= 5 else 2):
-        fraction = np.clip(first + extra, *_FRACTION_LIMITS)
-        scale = np.ldexp(1.0, fraction)
-        if compensate:
-            integers = np.empty_like(weight)
-            integers[:, order] = _compensated(weight[:, order], scale, low, high, inverse)
-            integers = _descend(integers, weight, scale, low, high, h)
-        else:
-            integers = np.clip(np.rint(weight * scale[:, None]), low, high)
-        difference = integers / scale[:, None] - weight
-        error = ((difference @ h) * difference).sum(axis=1)  # rows
-        if best is None:
-            best = RoundedRows(integers.astype(np.int64), fraction, error)
-            continue
-        better = error < best.error
-        best = RoundedRows(
-            np.where(better[:, None], integers.astype(np.int64), best.weight),
-            np.where(better, fraction, best.fraction_bits),
-            np.where(better, error, best.error),
-        )
-    assert best is not None
-    return best
+    weight, h = _normalised(weight, moments)
+    factors = np.ones((len(weight), 1)) if factors is None else factors
+    fractions, tried = _steps(weight, limits, np.diag(h).copy(), factors)
+    scales = np.ldexp(1.0, fractions) * tried
+    chosen = np.zeros(len(weight), np.int64)
+    if compensate:
+        rounded, chosen = _round(weight, scales[..., None], limits, h, sensitivity)
+    else:
+        rounded = np.clip(np.rint(weight * scales[:, :1]), *limits)
+    pick = (np.arange(len(weight)), chosen)
+    return RoundedRows(rounded.astype(np.int64), fractions[pick], tried[pick])
+
+
+def round_groups(
+    weight: Array,
+    limits: tuple[int, int],
+    moments: Array | None,
+    *,
+    group: int,
+    power_of_two: bool = False,
+    sensitivity: Array | None = None,
+) -> RoundedRows:
+    """Round ``weight`` with a scale for every ``group`` columns of a row: only to be simulated.
+
+    The array of the hardware adds products of one scale a row. Here an integer times its scale is
+    itself written as an integer, wider than ``limits``, with one exponent a row, so that golden
+    computes what such an array would.
+
+    Parameters
+    ----------
+    group : columns that share a scale; all of them if it does not divide their number
+    power_of_two : scales are powers of two, else real to 11 bits
+    """
+    weight, h = _normalised(weight, moments)
+    rows, columns = weight.shape
+    group = group if columns % group == 0 else columns
+    parts = weight.reshape(rows, -1, group)
+    felt = np.diag(h).reshape(-1, group)
+    peak = np.maximum(np.abs(parts).max(axis=2), np.finfo(float).tiny)  # rows groups
+    best, least = peak, np.full(peak.shape, np.inf)
+    for shrink in np.exp2(np.arange(0.0, 2.0, 0.125)):
+        scale = limits[1] * shrink / peak
+        if power_of_two:
+            scale = np.exp2(np.floor(np.log2(scale)))
+        made = np.clip(np.rint(parts * scale[..., None]), *limits) / scale[..., None]
+        error = (np.square(made - parts) * felt).sum(axis=2)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    rounded, _ = _round(weight, best[:, None], limits, h, sensitivity)
+    # The step of the finest group of a row has 11 bits, the others more.
+    fraction = np.ceil(np.log2(best.max(axis=1))).astype(np.int64) + 11
+    steps = np.rint(np.ldexp(1.0 / best, fraction[:, None]))
+    wide = rounded * np.repeat(steps, group, axis=1)
+    return RoundedRows(wide.astype(np.int64), fraction, np.ones(rows))

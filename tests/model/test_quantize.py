@@ -258,6 +258,7 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
         (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
+        (("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"), "no layer file none"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, message, tmp_path):
@@ -267,6 +268,31 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, message, tmp_pa
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--table", "--bytes", "4096"), "--table measures all built-in programs of bytelm"),
+        (("--preset", "micro", "--window", "0"), "window = 0 is no length"),
+    ],
+)
+def test_evaluating_what_cannot_be_is_one_line(arguments, message):
+    done = run("model.evaluate", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+
+
+def test_a_layer_file_narrows_only_its_layers(parameters, tokens):
+    scheme = SCHEMES["w8a8"]
+    choice = QuantizationChoice(layer_bits=(3, 8))
+    program = quantize_network(parameters, scheme, tokens, choice).build()
+    highest = [
+        max(int(np.abs(getattr(layer, name).weight).max()) for name in ("in_proj", "out_proj"))
+        for layer in program.layers
+    ]
+    assert highest[0] <= 4
+    assert highest[1] > 64
 
 
 def test_nan_weights_are_refused(tmp_path):
