@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from golden.errors import InputError
 from golden.fixed_point import Integers, integer_range
 from golden.layer import Layer, Linear, ProjectedSelection
 from golden.lookup import dual_scale_lookup, silu_lookup, softplus_lookup, stacked
@@ -310,10 +311,21 @@ class QuantizedNetwork(nn.Module):
     program : where training starts; its formats and rates stay
     dtype : of the values between operations. float64 is exact for every program; float32 is for
         products below 2**24, which holds for all of bytelm's values but a row's sum in theory
+
+    Raises
+    ------
+    InputError
+        If the program is of another kind of network.
     """
 
     def __init__(self, program: Program, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
+        shape = program.shape
+        if any((shape.mlp, shape.frame, shape.average, shape.heads)):
+            raise InputError(
+                "only Mamba-1 language models without an MLP can be trained as programs; "
+                "give an artifact of such a network"
+            )
         self.program, self.dtype = program, dtype
         scheme = program.scheme
         front = program.token_embedding

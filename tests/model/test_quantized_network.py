@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from golden.artifact import load_program, save_program
-from golden.configuration import SCHEMES, NetworkShape
+from golden.configuration import SCHEMES, NetworkShape, find_preset
+from golden.errors import InputError
 from golden.operations.dual_scale import decode, unpack
 from golden.operations.scan import scan_step
 from golden.random_program import random_program
@@ -86,6 +87,13 @@ def test_every_value_is_goldens_integer_times_its_scale(name, seed):
     assert found.keys() == wanted.keys()
     for key, values in wanted.items():
         assert np.array_equal(found[key], values), key
+
+
+@pytest.mark.parametrize("preset", ["micro-mamba2", "mars"])
+def test_other_kinds_of_networks_are_refused(preset):
+    program = random_program(find_preset(preset), SCHEMES["w8a8"], seed=0)
+    with pytest.raises(InputError, match="only Mamba-1 language models"):
+        QuantizedNetwork(program)
 
 
 def test_training_moves_the_integers_and_lowers_the_loss():
