@@ -7,7 +7,8 @@ is projected to c values; ``patch`` frames, every ``stride``, make a token of wi
             -> s_t = lambda_t s_{t-1} + (1 - lambda_t) u_t,  lambda_t = sigmoid(W_dt u_t + b)
             -> s SiLU(z) -> out_proj -> + residual
 
-follow, then RMSNorm and a linear head over the tokens of the window. Parameter names are those of
+follow, then RMSNorm and a head over the tokens of the window. With the heads ``flat`` and ``mean``
+everything outside the blocks is linear. Parameter names are those of
 the sources' checkpoints, so that a ``state_dict`` is a checkpoint. Every window starts from a state
 of zeros; inside a window the state is explicit, and frames may come in pieces of any length.
 
@@ -262,6 +263,10 @@ class SlimNetwork(nn.Module):
             self.configuration, batch, device=weight.device, dtype=weight.dtype
         )
 
+    def reset_state(self, state: SlimState) -> None:
+        """Forget the frames of an unfinished window; ``state`` is then that of a new one."""
+        state.assign(self.initial_state(len(state.frames)))
+
     def forward(self, features: Tensor, tap: Tap | None = None) -> Tensor:
         """Coordinates (b, V) of whole windows (b, K, F)."""
         if features.dim() != 3 or features.shape[1] != self.configuration.window:
@@ -301,7 +306,7 @@ class SlimNetwork(nn.Module):
         if not last:
             return None
         outputs = self._outputs(state.tokens, show)
-        state.assign(self.initial_state(len(features)))
+        self.reset_state(state)
         return outputs
 
     def _check(self, features: Tensor, state: SlimState) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ PART_TITLES = {"test-lines": "held-out lines", "test-random": "random drives", "
 BEGIN = "<!-- positioning: begin, written by python -m model.positioning page -->"
 END = "<!-- positioning: end -->"
 _CENTIMETRES = 100.0
-_COLUMNS = ("network", "K", "parameters", "program", "tested on", *STATISTICS, "loss of the mean")
+_COLUMNS = ("network", "K", "parameters", "program", "tested on", *STATISTICS, "loss")
 _TEXTS = ("network", "program", "tested on")
 
 
@@ -52,11 +53,13 @@ def _notes(report: dict[str, Any]) -> list[str]:
 def print_report(report: dict[str, Any]) -> None:
     """Print the report of :mod:`model.positioning.evaluate`."""
     console = Console()
-    table = Table(title=f"errors in cm; {report['origin']}")
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column in _TEXTS else "right")
+    table = Table(title=f"errors in cm; {report['origin']}", box=SIMPLE_HEAD)
+    shown = [index for index, column in enumerate(_COLUMNS) if column != "parameters"]
+    for index in shown:
+        justify = "left" if _COLUMNS[index] in _TEXTS else "right"
+        table.add_column(_COLUMNS[index], justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in _rows(report):
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in shown))
     console.print(table)
     for note in _notes(report):
         console.print(note)
@@ -77,7 +80,10 @@ def page_text(text: str, report: Path) -> str:
     content = json.loads(report.read_text(encoding="utf-8"))
     lines = [
         f"Errors in centimetres; {content['origin']}, {content['rate_hz']:g} frames a second, "
-        f"split `{content['split']}`. " + "; ".join(_notes(content)) + ".",
+        f"split `{content['split']}`. "
+        + "; ".join(_notes(content))
+        + ". Loss: of a program's mean "
+        "error, against float.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|" + "|".join("---" if column in _TEXTS else "---:" for column in _COLUMNS) + "|",

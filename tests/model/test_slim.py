@@ -171,6 +171,9 @@ def test_saved_state_continues_and_the_next_window_starts_anew(case, tmp_path):
         restored = SlimState.load(tmp_path / "state.safetensors", c)
         assert torch.equal(network.advance(features[:, 5:], restored), first)
         assert torch.equal(network.advance(features, state), network(features))
+        network.advance(features[:, :7], state)
+        network.reset_state(state)
+        assert torch.equal(network.advance(features, state), network(features))
 
 
 def test_one_step_takes_one_frame():
