@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from golden.artifact import load_program
 from golden.builtin import QAT_SCHEMES, TRAINED_SCHEMES, builtin_path
 from golden.configuration import SCHEMES, find_preset
+from model.positioning.report import page_text
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,11 @@ def test_committed_documents_are_current(command):
         [sys.executable, "-m", *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_positioning_page_is_that_of_its_report():
+    page = Path("docs/positioning.md").read_text(encoding="utf-8")
+    assert page_text(page, Path("docs/positioning.json")) == page
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from golden import command
@@ -14,6 +15,7 @@ from model.positioning.report import BEGIN, END
 from model.positioning.room import Room
 from model.positioning.simulation import simulated_taps
 from model.positioning.trajectories import read_trajectories
+from model.quantize import application as quantization
 from model.slim import SlimNetwork
 from model.slim_checkpoint import load_slim_checkpoint, slim_checkpoint_bytes
 from model.slim_configuration import slim_preset
@@ -115,6 +117,30 @@ def test_train_and_evaluate(preset, prepared, tmp_path, capsys):
     assert 0.0 < errors["median"] <= errors["p80"] <= errors["p90"]
     for figure in ("trajectories", "cdf", "heat-map"):
         assert (tmp_path / "report" / f"positioning-{figure}.svg").stat().st_size > 1000
+
+
+def test_an_integer_program_stands_beside_its_network(prepared, tmp_path, capsys):
+    torch.manual_seed(0)
+    checkpoint, program = tmp_path / "slim-k1.safetensors", tmp_path / "program.safetensors"
+    checkpoint.write_bytes(slim_checkpoint_bytes(SlimNetwork(slim_preset("slim-k1"))))
+    outcome = run(quantization, capsys, "--preset", "slim-k1", "--scheme", "w8a8", "--data",
+                  prepared / "data", "--checkpoint", checkpoint, "--calibration-windows", "16",
+                  "--out", program)  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    arguments = ("evaluate", "--data", prepared / "data", "--artifact", program, "--out",
+                 tmp_path / "report")  # fmt: skip
+    outcome = run(application, capsys, *arguments, "--checkpoint", checkpoint)
+    assert outcome.returncode == 0, outcome.stderr
+    own = json.loads((tmp_path / "report" / "positioning.json").read_text())["networks"]["slim-k1"]
+    exact, rounded = own["float"]["all"], own["programs"]["w8a8"]["all"]
+    assert rounded["mean"] != exact["mean"]
+    assert rounded["mean"] == pytest.approx(exact["mean"], rel=0.2)
+    assert rounded["loss_percent"] == pytest.approx(100 * (rounded["mean"] / exact["mean"] - 1))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(slim_checkpoint_bytes(SlimNetwork(slim_preset("slim-k1"))))
+    outcome = run(application, capsys, *arguments, "--checkpoint", other)
+    assert outcome.returncode == 2
+    assert "was quantized from none of the checkpoints given" in outcome.stderr
 
 
 def test_training_repeats(prepared, tmp_path, capsys):
