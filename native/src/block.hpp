@@ -7,6 +7,9 @@
 
 namespace scanwright {
 
+// Larger than any sum that a requantizer behind an activation meets, and than float32 holds.
+constexpr double activated_bound = 1 << 30;
+
 // What a sequence leaves behind in one block.
 struct BlockState {
     Values window;        // (K - 1, channels), rows padded
@@ -53,41 +56,103 @@ struct HeadOperations {
     void add_bias(Rows32& dt_rows, std::size_t tokens) const;
 };
 
-// One Mamba block of either family.
-class MambaBlock : public Block {
+// What a mixer computes on its way; one for each thread, as blocks run one after another.
+struct MixerValues {
+    Rows32 norm, x, mixed, activated, u, scan_u, words, z, gate, projected, dt, delta, decay, y,
+        gated, normed, rotated;
+};
+
+// A mixer of any family: norm, in_proj, convolution, SiLU, gate, rotation and out_proj. What stands
+// between SiLU and gate is the family's.
+class MixerBlock : public Block {
 public:
-    MambaBlock(const Network& network, std::size_t index, std::shared_ptr<const DecayTable> decay);
+    MixerBlock(const Network& network, std::size_t index);
     void run(const Kernels& kernels, Rows32& residual, std::size_t tokens, BlockState& state,
              const Probes& probes) const override;
 
-private:
-    struct Workspace;
-    void mix(const Kernels& kernels, Workspace& own, std::size_t tokens, BlockState& state,
-             const Probes& probes) const;
+protected:
+    // Convolves x into SiLU's input, both of `own`; returns that input.
+    virtual const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                                   BlockState& state) const = 0;
+    // Computes y of `own` from u and the scan's own input.
+    virtual void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
+                     std::size_t tokens, BlockState& state, const Probes& probes) const = 0;
+    // Returns what rotation and out_proj read.
+    virtual Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                          const Probes& probes) const;
 
-    void select(const Kernels& kernels, Workspace& own, std::size_t tokens,
-                const Probes& probes) const;
-    void select_heads(const Kernels& kernels, Workspace& own, std::size_t tokens,
-                      const Probes& probes) const;
-    void prepare_heads(const Network& network, const MambaLayer& layer);
-    void decays(const Rows32& delta, std::size_t tokens, Rows32& out) const;
+    int index() const { return index_; }
+    std::size_t channels() const { return channels_; }
+    bool is_convolved() const { return convolved_; }
+
+private:
+    const Rows32& store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
+                        std::size_t tokens, const Probes& probes) const;
 
     int index_;
     std::size_t channels_;  // e
+    bool convolved_;
     Normalization norm_;
-    Linear x_, z_, projected_, dt_, out_;
-    Convolution convolution_;
-    Activation silu_, softplus_;
-    Requantizer u_, gate_, delta_;
+    Linear x_, out_;
+    std::optional<Linear> z_;  // none without a gate
+    Activation silu_;
+    Requantizer u_, gate_, ungated_;
     std::optional<DualScaleStorage> dual_scale_;
     std::optional<Requantizer> scan_u_;  // where the scan's input has another width than u
+    Gate gated_;
+    std::optional<Rotation> rotation_;
+};
+
+// A Mamba block, of either family.
+class MambaBlock : public MixerBlock {
+public:
+    MambaBlock(const Network& network, std::size_t index, std::shared_ptr<const DecayTable> decay);
+
+protected:
+    const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                           BlockState& state) const override;
+    void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
+             BlockState& state, const Probes& probes) const override;
+    Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                  const Probes& probes) const override;
+
+private:
+    void select(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                const Probes& probes) const;
+    void select_heads(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                      const Probes& probes) const;
+    void prepare_heads(const Network& network, const Layer& layer);
+    void decays(const Rows32& delta, std::size_t tokens, Rows32& out) const;
+
+    Convolution convolution_;
+    Linear projected_, dt_;
+    Activation softplus_;
+    Requantizer delta_;
     std::optional<HeadOperations> heads_;
     std::shared_ptr<const DecayTable> decay_;
     Integers rate_;  // with heads, for their decays' probe
     int argument_shift_;
     Scan scan_;
-    Gate gated_;
-    std::optional<Rotation> rotation_;
+};
+
+// A block with a moving average, golden/average.py. It runs whole frames from a state of zero.
+class AverageBlock : public MixerBlock {
+public:
+    AverageBlock(const Network& network, std::size_t index);
+
+protected:
+    const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                           BlockState& state) const override;
+    void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
+             BlockState& state, const Probes& probes) const override;
+
+private:
+    Convolution convolution_;
+    Linear projected_;
+    Activation sigmoid_;
+    Requantizer decay_;
+    double lift_, scale_;
+    Values zeros_;
 };
 
 // The gated MLP behind a mixer; it has no state.

@@ -43,7 +43,7 @@ constexpr Instructions all_instructions[] = {Instructions::avx512, Instructions:
 
 // The residual and what head and front compute; one for each thread.
 struct Workspace {
-    Rows32 input, residual, norm, hidden, activated, logits, sums;
+    Rows32 input, rows, residual, norm, hidden, activated, logits, sums, all_norms;
 
     static Workspace& of_thread() {
         thread_local Workspace workspace;
@@ -83,6 +83,7 @@ struct Executor::Prepared {
     const Kernels& kernels;
     std::vector<std::vector<std::unique_ptr<Block>>> layers;  // mixer, and MLP if there is one
     Values embedded;  // (V, d), shifted into the residual's scale
+    Linear rows;  // projects a frame's rows in front of patches
     LinearProduct features;
     Requantizer features_requantizer;
     Normalization norm;
@@ -96,8 +97,10 @@ struct Executor::Prepared {
     const Network& network() const { return program.network(); }
     std::size_t width() const { return padded(program.shape().d_model); }
     void embed(const std::int64_t* tokens, std::size_t count, Rows32& residual) const;
-    void embed_features(const std::int64_t* features, std::size_t first, std::size_t count,
+    void read_frame(const std::int64_t* values, Workspace& own, const Probes& probes) const;
+    void embed_features(const Workspace& own, std::size_t first, std::size_t count,
                         Rows32& residual) const;
+    void pool(Workspace& own, const Probes& probes) const;
     void run_blocks(Rows32& residual, std::size_t count, std::vector<BlockState>& state,
                     const Probes& probes) const;
     void frame(const std::int64_t* features, State& state, std::int32_t* outputs,
@@ -113,7 +116,11 @@ Executor::Prepared::Prepared(const Program& own, Instructions instructions)
         std::make_shared<const DecayTable>(network().tables.exponent, scheme.decay_bits);
     for (std::size_t i = 0; i < network().layers.size(); ++i) {
         layers.emplace_back();
-        layers.back().push_back(std::make_unique<MambaBlock>(network(), i, decay));
+        if (network().shape.average) {
+            layers.back().push_back(std::make_unique<AverageBlock>(network(), i));
+        } else {
+            layers.back().push_back(std::make_unique<MambaBlock>(network(), i, decay));
+        }
         if (!network().mlps.empty()) {
             layers.back().push_back(std::make_unique<MlpBlock>(network(), i));
         }
@@ -140,7 +147,11 @@ void Executor::Prepared::prepare_front() {
         }
     }
     if (const auto& front = network().features) {
-        features = LinearProduct(front->projection, network().scheme.feature_bits);
+        const int bits = network().scheme.feature_bits;
+        if (program.shape().has_patches()) {
+            rows = Linear(front->rows, bits, front->rows_shift, Limits::of_signed(bits));
+        }
+        features = LinearProduct(front->projection, bits);
         features_requantizer =
             Requantizer(front->shift, Limits::of_signed(network().scheme.residual_bits), 0x1p31);
     }
@@ -155,10 +166,11 @@ void Executor::Prepared::embed(const std::int64_t* tokens, std::size_t count,
     }
 }
 
-void Executor::Prepared::embed_features(const std::int64_t* values, std::size_t first,
-                                        std::size_t count, Rows32& residual) const {
+// Widens the features of a frame, (rows, F), and makes its tokens' inputs, (T, F or P C).
+void Executor::Prepared::read_frame(const std::int64_t* values, Workspace& own,
+                                    const Probes& probes) const {
     const Shape& shape = program.shape();
-    Workspace& own = Workspace::of_thread();
+    const std::size_t count = shape.frame_rows();
     own.input.shape(count, shape.features);
     for (std::size_t t = 0; t < count; ++t) {
         std::fill_n(own.input.row(t), own.input.stride(), 0);
@@ -166,10 +178,27 @@ void Executor::Prepared::embed_features(const std::int64_t* values, std::size_t 
             own.input.row(t)[i] = static_cast<std::int32_t>(values[t * shape.features + i]);
         }
     }
-    features.run(kernels, own.input, count, residual);
+    if (!shape.has_patches()) return;
+    rows.run(kernels, own.input, count, own.rows);
+    probes("rows", -1, own.rows, count);
+    own.input.shape(shape.tokens, shape.embedded());
+    for (std::size_t t = 0; t < shape.tokens; ++t) {
+        std::fill_n(own.input.row(t), own.input.stride(), 0);
+        for (std::size_t p = 0; p < shape.patch_kernel; ++p) {
+            std::copy_n(own.rows.row(t * shape.patch_stride + p), shape.patch_width,
+                        own.input.row(t) + p * shape.patch_width);
+        }
+    }
+}
+
+// Writes the residual of the tokens from `first` on.
+void Executor::Prepared::embed_features(const Workspace& own, std::size_t first, std::size_t count,
+                                        Rows32& residual) const {
+    const std::size_t d = program.shape().d_model;
+    features.run(kernels, own.input, first, count, residual);
     for (std::size_t t = 0; t < count; ++t) {
-        const std::int32_t* bias = network().features->bias.data() + (first + t) * shape.d_model;
-        for (std::size_t i = 0; i < shape.d_model; ++i) residual.row(t)[i] += bias[i];
+        const std::int32_t* bias = network().features->bias.data() + (first + t) * d;
+        for (std::size_t i = 0; i < d; ++i) residual.row(t)[i] += bias[i];
     }
     features_requantizer.run(kernels, residual, count, residual);
 }
@@ -185,22 +214,44 @@ void Executor::Prepared::run_blocks(Rows32& residual, std::size_t count,
 void Executor::Prepared::frame(const std::int64_t* values, State& state, std::int32_t* outputs,
                                const Probes& probes) const {
     const Shape& shape = program.shape();
-    const Scheme& scheme = network().scheme;
     Workspace& own = Workspace::of_thread();
     state.reset();
+    read_frame(values, own, probes);
     own.sums.shape(1, shape.d_model);
     std::fill_n(own.sums.row(0), width(), 0);
-    for (std::size_t first = 0; first < shape.tokens; first += block_tokens) {
-        const std::size_t count = std::min(block_tokens, shape.tokens - first);
-        embed_features(values + first * shape.features, first, count, own.residual);
+    own.all_norms.shape(1, shape.tokens * shape.d_model);
+    std::fill_n(own.all_norms.row(0), own.all_norms.stride(), 0);
+    // A moving average's convolution looks ahead over the whole frame.
+    const std::size_t at_once = shape.average ? shape.tokens : block_tokens;
+    for (std::size_t first = 0; first < shape.tokens; first += at_once) {
+        const std::size_t count = std::min(at_once, shape.tokens - first);
+        embed_features(own, first, count, own.residual);
         run_blocks(own.residual, count, state.blocks_, probes);
+        if (shape.hidden == 0) norm.run(kernels, own.residual, count, own.norm);
         for (std::size_t t = 0; t < count; ++t) {
             for (std::size_t i = 0; i < width(); ++i) own.sums.row(0)[i] += own.residual.row(t)[i];
+            if (shape.hidden != 0) continue;
+            std::copy_n(own.norm.row(t), shape.d_model,
+                        own.all_norms.row(0) + (first + t) * shape.d_model);
         }
     }
-    const double mean = 1.0 / static_cast<double>(shape.tokens);
-    kernels.requantize_all(own.sums.row(0), mean, Limits::of_signed(scheme.residual_bits),
-                           own.sums.row(0), width());
+    if (shape.hidden != 0) {
+        pool(own, probes);
+        head.run(kernels, own.hidden, 1, own.logits);
+    } else {
+        probes("norm", -1, own.all_norms, 1);
+        head.run(kernels, own.all_norms, 1, own.logits);
+    }
+    probes("logits", -1, own.logits, 1);
+    std::copy_n(own.logits.row(0), shape.vocabulary, outputs);
+}
+
+// Computes the hidden layer from the sum over the frame's tokens.
+void Executor::Prepared::pool(Workspace& own, const Probes& probes) const {
+    const double mean = 1.0 / static_cast<double>(program.shape().tokens);
+    kernels.requantize_all(own.sums.row(0), mean,
+                           Limits::of_signed(network().scheme.residual_bits), own.sums.row(0),
+                           width());
     probes("pooled", -1, own.sums, 1);
     norm.run(kernels, own.sums, 1, own.norm);
     probes("norm", -1, own.norm, 1);
@@ -208,9 +259,6 @@ void Executor::Prepared::frame(const std::int64_t* values, State& state, std::in
     silu.run(kernels, own.hidden, 1, own.activated);
     hidden_output.run(kernels, own.activated, 1, own.hidden);
     probes("hidden", -1, own.hidden, 1);
-    head.run(kernels, own.hidden, 1, own.logits);
-    probes("logits", -1, own.logits, 1);
-    std::copy_n(own.logits.row(0), shape.vocabulary, outputs);
 }
 
 void Executor::Prepared::check_features(const std::int64_t* values, std::size_t count) const {
@@ -284,7 +332,7 @@ void Executor::generate(std::int64_t token, std::size_t count, State& state,
 void Executor::frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
                       const Probe& probe) const {
     const Shape& shape = prepared_->program.shape();
-    const std::size_t size = shape.tokens * shape.features;
+    const std::size_t size = shape.frame_rows() * shape.features;
     prepared_->check_features(features, count * size);
     State state(prepared_->program);
     const Probes probes(probe);

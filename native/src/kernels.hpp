@@ -151,6 +151,14 @@ struct Kernels {
     void (*softplus)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
                      std::size_t count);
 
+    // 1 / (1 + exp(-x)) with 23 fraction bits, of a table of its lower half.
+    void (*sigmoid)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
+                    std::size_t count);
+
+    // out = round(v + decay (before - v)) for v = u lift; decay counts steps of `scale`.
+    void (*average)(const std::int32_t* decay, const std::int32_t* u, double lift, double scale,
+                    const std::int32_t* before, std::int32_t* out, std::size_t count);
+
     // What dual scale stores of SiLU's sums, dequantized.
     void (*dual_scale)(const std::int32_t* values, const DualScaleConstants& constants,
                        std::int32_t* out, std::size_t count);

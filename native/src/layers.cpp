@@ -11,7 +11,8 @@ namespace {
 
 // The fraction bits of one layer: numbers, and vectors with one entry a channel.
 struct LayerFormats {
-    int norm_weight, norm, u, dt, b, c, decay_rate, delta, gate, gated;
+    int norm_weight = 0, norm = 0, u = 0, gate = 0, gated = 0;
+    int dt = 0, b = 0, c = 0, decay_rate = 0, delta = 0;  // of a selective scan
     std::optional<int> rotation;
     Integers x, u_channel;  // one entry a convolved channel
     Integers scan_u, state, scan_output, gated_channel;
@@ -19,17 +20,22 @@ struct LayerFormats {
     LayerFormats(const Reader& reader, const Json& content, const std::string& name,
                  const Shape& shape) {
         const Json& formats = content.at("formats");
-        check_members(name + ".formats", formats,
-                      {"norm_weight", "norm", "u", "dt", "b", "c", "decay_rate", "delta", "gate",
-                       "gated", "rotation"});
+        if (shape.average) {
+            check_members(name + ".formats", formats,
+                          {"norm_weight", "norm", "u", "gate", "gated", "rotation"});
+        } else {
+            check_members(name + ".formats", formats,
+                          {"norm_weight", "norm", "u", "dt", "b", "c", "decay_rate", "delta",
+                           "gate", "gated", "rotation"});
+            dt = fraction_of(formats, "dt");
+            b = fraction_of(formats, "b");
+            c = fraction_of(formats, "c");
+            decay_rate = fraction_of(formats, "decay_rate");
+            delta = fraction_of(formats, "delta");
+        }
         norm_weight = fraction_of(formats, "norm_weight");
         norm = fraction_of(formats, "norm");
         u = fraction_of(formats, "u");
-        dt = fraction_of(formats, "dt");
-        b = fraction_of(formats, "b");
-        c = fraction_of(formats, "c");
-        decay_rate = fraction_of(formats, "decay_rate");
-        delta = fraction_of(formats, "delta");
         gate = fraction_of(formats, "gate");
         gated = fraction_of(formats, "gated");
         if (formats.has("rotation")) rotation = fraction_of(formats, "rotation");
@@ -39,9 +45,10 @@ struct LayerFormats {
         x = vector("x", shape.convolution_channels());
         u_channel = vector("u_channel", shape.convolution_channels());
         scan_u = vector("scan_u", shape.d_inner);
+        gated_channel = vector("gated_channel", shape.d_inner);
+        if (shape.average) return;
         state = vector("state", shape.d_inner);
         scan_output = vector("scan_output", shape.d_inner);
-        gated_channel = vector("gated_channel", shape.d_inner);
     }
 };
 
@@ -65,7 +72,7 @@ void check_formats(const LayerFormats& formats, const Network& network, const st
 
 // The shifts that every block has.
 void read_shifts(const LayerFormats& formats, const Network& network, const std::string& name,
-                 MambaLayer& layer) {
+                 Layer& layer) {
     const Shape& shape = network.shape;
     const std::size_t e = shape.d_inner, convolved = shape.convolution_channels();
     const auto channels = [&](const char* what, std::size_t count, const auto& shift) {
@@ -75,10 +82,10 @@ void read_shifts(const LayerFormats& formats, const Network& network, const std:
     layer.x_shift = channels("x", convolved, [&](std::size_t i) {
         return in_fraction[i] + formats.norm - formats.x[i];
     });
-    layer.z_shift = channels("z", e, [&](std::size_t i) {
+    layer.z_shift = channels("z", shape.gated ? e : 0, [&](std::size_t i) {
         return in_fraction[shape.gate_row() + i] + formats.norm - activation_input_fraction;
     });
-    layer.convolution_shift = channels("convolution", convolved, [&](std::size_t i) {
+    layer.convolution_shift = channels("convolution", shape.is_convolved() ? convolved : 0, [&](std::size_t i) {
         return layer.convolution.fraction_bits[i] + formats.x[i] - activation_input_fraction;
     });
     layer.u_shift = channels("u", convolved, [&](std::size_t i) {
@@ -86,13 +93,6 @@ void read_shifts(const LayerFormats& formats, const Network& network, const std:
     });
     layer.scan_u_shift = channels("scan_u", e, [&](std::size_t i) {
         return activation_output_fraction - formats.scan_u[i];
-    });
-    layer.update_shift = channels("update", e, [&](std::size_t i) {
-        return formats.delta + formats.scan_u[i] + formats.b -
-               (formats.state[i] + network.scheme.decay_bits);
-    });
-    layer.scan_output_shift = channels("scan_output", e, [&](std::size_t i) {
-        return formats.c + formats.state[i] - formats.scan_output[i];
     });
     layer.out_shift = checked_shifts(name + " out", shape.d_model, [&](std::size_t i) {
         return layer.out_proj.fraction_bits[i] + formats.gated - network.residual_fraction;
@@ -103,6 +103,19 @@ void read_shifts(const LayerFormats& formats, const Network& network, const std:
         });
     }
     layer.gate_shift = checked_shift(name + " gate", activation_output_fraction - formats.gate);
+}
+
+// Those of a selective scan.
+void read_scan_shifts(const LayerFormats& formats, const Network& network, const std::string& name,
+                      Layer& layer) {
+    const std::size_t e = network.shape.d_inner;
+    layer.update_shift = checked_shifts(name + " update", e, [&](std::size_t i) {
+        return formats.delta + formats.scan_u[i] + formats.b -
+               (formats.state[i] + network.scheme.decay_bits);
+    });
+    layer.scan_output_shift = checked_shifts(name + " scan_output", e, [&](std::size_t i) {
+        return formats.c + formats.state[i] - formats.scan_output[i];
+    });
     layer.delta_shift = checked_shift(name + " delta", activation_output_fraction - formats.delta);
     layer.argument_shift = checked_shift(
         name + " argument", formats.delta + formats.decay_rate - exponent_fraction);
@@ -110,7 +123,7 @@ void read_shifts(const LayerFormats& formats, const Network& network, const std:
 
 // Mamba-1: dt, B and C are projections of u, and dt's is projected again.
 void read_projections(const Reader& reader, const LayerFormats& formats, const Network& network,
-                      const std::string& name, MambaLayer& layer) {
+                      const std::string& name, Layer& layer) {
     const Scheme& scheme = network.scheme;
     const std::size_t e = network.shape.d_inner, r = network.shape.dt_rank,
                       n = network.shape.d_state;
@@ -133,7 +146,7 @@ void read_projections(const Reader& reader, const LayerFormats& formats, const N
 
 // Mamba-2: B and C are convolved beside x, dt is a row of in_proj a head.
 void read_head_selection(const Reader& reader, const Json& content, const LayerFormats& formats,
-                         const Network& network, const std::string& name, MambaLayer& layer) {
+                         const Network& network, const std::string& name, Layer& layer) {
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
     const std::size_t e = shape.d_inner, states = shape.groups * shape.d_state;
@@ -172,7 +185,7 @@ void read_head_selection(const Reader& reader, const Json& content, const LayerF
 }
 
 // Throws Error if the read-out of the scan can leave an int32.
-void check_read_out(const MambaLayer& layer, const Network& network, const std::string& name) {
+void check_read_out(const Layer& layer, const Network& network, const std::string& name) {
     const Scheme& scheme = network.scheme;
     std::int64_t largest_skip = 0;
     for (const std::int32_t skip : layer.skip) {
@@ -188,44 +201,85 @@ void check_read_out(const MambaLayer& layer, const Network& network, const std::
     }
 }
 
-void check_layer_members(const Json& content, bool heads, const std::string& name) {
-    if (heads) {
+// A moving average: one projection of u gives the argument of its sigmoid.
+void read_average(const Reader& reader, const LayerFormats& formats, const Network& network,
+                  const std::string& name, Layer& layer) {
+    const Scheme& scheme = network.scheme;
+    const std::size_t e = network.shape.d_inner;
+    layer.dt_proj = reader.block_matrix(name + ".dt_proj", e, e, scheme,
+                                        scheme.projection_input_bits(), true);
+    layer.projected_shift = checked_shifts(name + " projected", e, [&](std::size_t i) {
+        return layer.dt_proj.fraction_bits[i] + formats.u - activation_input_fraction;
+    });
+    layer.gated_shift = checked_shifts(name + " gated", e, [&](std::size_t i) {
+        const int gated = formats.gated + formats.gated_channel[i];
+        return formats.scan_u[i] + scheme.lift() + formats.gate - formats.rotation.value_or(gated);
+    });
+    for (std::size_t i = 0; i < e && !network.shape.is_convolved(); ++i) {
+        if (formats.x[i] != activation_input_fraction) {
+            throw Error(name + "'s x has other than 12 fraction bits, but without a convolution it "
+                        "is SiLU's input");
+        }
+    }
+}
+
+void read_scan(const Reader& reader, const Json& content, const LayerFormats& formats,
+               const Network& network, const std::string& name, Layer& layer) {
+    const Shape& shape = network.shape;
+    const std::vector<std::size_t> rates =
+        shape.has_heads() ? std::vector<std::size_t>{shape.step_sizes(), 1}
+                          : std::vector<std::size_t>{shape.d_inner, shape.d_state};
+    layer.decay_rate =
+        reader.tensor(name + ".decay_rate", rates, network.scheme.decay_rate_bits, false);
+    layer.skip = reader.tensor(name + ".skip", {shape.d_inner}, network.scheme.skip_bits);
+    check_read_out(layer, network, name);
+    read_scan_shifts(formats, network, name, layer);
+    if (shape.has_heads()) {
+        read_head_selection(reader, content, formats, network, name, layer);
+    } else {
+        read_projections(reader, formats, network, name, layer);
+    }
+}
+
+void check_layer_members(const Json& content, const Shape& shape, const std::string& name) {
+    if (shape.has_heads()) {
         check_members(name, content,
                       {"in_proj", "convolution", "out_proj", "formats", "delta_low", "delta_high",
                        "product", "gate_norm_fraction"});
+    } else if (shape.average && !shape.is_convolved()) {
+        check_members(name, content, {"in_proj", "dt_proj", "out_proj", "formats"});
+    } else if (shape.average) {
+        check_members(name, content, {"in_proj", "convolution", "dt_proj", "out_proj", "formats"});
     } else {
         check_members(name, content,
                       {"in_proj", "convolution", "x_proj", "dt_proj", "out_proj", "formats"});
     }
 }
 
-MambaLayer read_layer(const Reader& reader, const Json& content, const Network& network,
-                      const std::string& name) {
+Layer read_layer(const Reader& reader, const Json& content, const Network& network,
+                 const std::string& name) {
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
     const std::size_t d = shape.d_model, e = shape.d_inner;
     const int inputs = scheme.projection_input_bits();
-    check_layer_members(content, shape.has_heads(), name);
+    check_layer_members(content, shape, name);
     const LayerFormats formats(reader, content, name, shape);
     check_formats(formats, network, name);
-    MambaLayer layer;
+    Layer layer;
     layer.norm = reader.norm(name + ".norm_weight", network, formats.norm_weight, formats.norm);
-    layer.in_proj = reader.block_matrix(name + ".in_proj", shape.gate_row() + e, d, scheme, inputs);
-    layer.convolution =
-        reader.matrix(name + ".convolution", shape.convolution_channels(), shape.d_conv,
-                      scheme.convolution_weight_bits, scheme.activation_bits, true);
+    layer.in_proj = reader.block_matrix(
+        name + ".in_proj", shape.gate_row() + (shape.gated ? e : 0), d, scheme, inputs);
+    if (shape.is_convolved()) {
+        layer.convolution =
+            reader.matrix(name + ".convolution", shape.convolution_channels(), shape.d_conv,
+                          scheme.convolution_weight_bits, scheme.activation_bits, true);
+    }
     layer.out_proj = reader.block_matrix(name + ".out_proj", d, e, scheme, inputs);
-    const std::vector<std::size_t> rates =
-        shape.has_heads() ? std::vector<std::size_t>{shape.step_sizes(), 1}
-                          : std::vector<std::size_t>{e, shape.d_state};
-    layer.decay_rate = reader.tensor(name + ".decay_rate", rates, scheme.decay_rate_bits, false);
-    layer.skip = reader.tensor(name + ".skip", {e}, scheme.skip_bits);
-    check_read_out(layer, network, name);
     read_shifts(formats, network, name, layer);
-    if (shape.has_heads()) {
-        read_head_selection(reader, content, formats, network, name, layer);
+    if (shape.average) {
+        read_average(reader, formats, network, name, layer);
     } else {
-        read_projections(reader, formats, network, name, layer);
+        read_scan(reader, content, formats, network, name, layer);
     }
     return layer;
 }

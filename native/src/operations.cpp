@@ -100,14 +100,14 @@ LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t f
     }
 }
 
-void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
-                        Rows32& totals) const {
+void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_t first,
+                        std::size_t tokens, Rows32& totals) const {
     totals.shape(tokens, rows_);
     const std::size_t width = padded(columns_), blocks = padded(rows_) / lanes;
     const auto run = [&](auto* narrow, const auto& weights, std::size_t group, auto convert,
                          auto multiply) {
         for (std::size_t i = 0; i < tokens; ++i) {
-            convert(inputs.row(i), narrow + i * width, width);
+            convert(inputs.row(first + i), narrow + i * width, width);
         }
         multiply({weights.data(), blocks, width / group, start_.data(), narrow, width,
                   totals.row(0), totals.stride(), tokens});
@@ -201,19 +201,37 @@ void Convolution::run(const Kernels& kernels, const Rows32& x, std::size_t token
                       Rows32& out) const {
     out.shape(tokens, channels_);
     const std::size_t past = count_ - 1, stride = padded(channels_);
-    const ConvolutionConstants constants{taps_.data(), bias_.data(), scale_.data(), count_, stride};
     const std::int32_t** rows = thread_scratch<const std::int32_t*>(count_);
     for (std::size_t t = 0; t < tokens; ++t) {
         for (std::size_t tap = 0; tap < count_; ++tap) {
             const std::size_t row = t + tap;
             rows[tap] = row < past ? window.data() + row * stride : x.row(row - past);
         }
-        kernels.convolve(rows, constants, Limits::of_signed(activation_input_bits), out.row(t));
+        kernels.convolve(rows, constants(), Limits::of_signed(activation_input_bits), out.row(t));
     }
     const std::size_t kept = tokens < past ? past - tokens : 0, taken = past - kept;
     std::copy(window.end() - static_cast<std::ptrdiff_t>(kept * stride), window.end(),
               window.begin());
     std::copy_n(x.row(tokens - taken), taken * stride, window.data() + kept * stride);
+}
+
+void Convolution::run_centred(const Kernels& kernels, const Rows32& x, std::size_t tokens,
+                              Rows32& out) const {
+    out.shape(tokens, channels_);
+    const std::size_t half = count_ / 2;
+    const Values zeros(padded(channels_), 0);
+    const std::int32_t** rows = thread_scratch<const std::int32_t*>(count_);
+    for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t tap = 0; tap < count_; ++tap) {
+            const bool inside = t + tap >= half && t + tap - half < tokens;
+            rows[tap] = inside ? x.row(t + tap - half) : zeros.data();
+        }
+        kernels.convolve(rows, constants(), Limits::of_signed(activation_input_bits), out.row(t));
+    }
+}
+
+ConvolutionConstants Convolution::constants() const {
+    return {taps_.data(), bias_.data(), scale_.data(), count_, padded(channels_)};
 }
 
 Activation::Activation(Kind kind, const LinearTable& table)
@@ -226,7 +244,9 @@ void Activation::run(const Kernels& kernels, const Rows32& x, std::size_t count,
                      Rows32& out) const {
     out.shape(count, x.width());
     const ActivationTable table{base_.data(), slope_.data()};
-    const auto function = kind_ == Kind::silu ? kernels.silu : kernels.softplus;
+    const auto function = kind_ == Kind::silu       ? kernels.silu
+                          : kind_ == Kind::softplus ? kernels.softplus
+                                                    : kernels.sigmoid;
     for (std::size_t i = 0; i < count; ++i) function(x.row(i), table, out.row(i), x.stride());
 }
 

@@ -68,7 +68,14 @@ public:
     LinearProduct(const Matrix& matrix, int input_bits)
         : LinearProduct(matrix, input_bits, 0, matrix.rows) {}
 
-    void run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens, Rows32& totals) const;
+    void run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+             Rows32& totals) const {
+        run(kernels, inputs, 0, tokens, totals);
+    }
+
+    // The same of the inputs from row `first` on.
+    void run(const Kernels& kernels, const Rows32& inputs, std::size_t first, std::size_t tokens,
+             Rows32& totals) const;
 
     // The largest magnitude of a total.
     double largest() const { return largest_; }
@@ -128,18 +135,22 @@ public:
     void run(const Kernels& kernels, const Rows32& x, std::size_t tokens, Values& window,
              Rows32& out) const;
 
-    std::size_t window_size() const { return (count_ - 1) * padded(channels_); }
+    // Looks as far ahead as back in a whole sequence, beyond whose ends the inputs are zero.
+    void run_centred(const Kernels& kernels, const Rows32& x, std::size_t tokens,
+                     Rows32& out) const;
 
 private:
+    ConvolutionConstants constants() const;
+
     Values taps_, bias_;
     Aligned<double> scale_;
     std::size_t count_ = 0, channels_ = 0;
 };
 
-// SiLU or softplus before requantizing, with 23 fraction bits.
+// SiLU, softplus or sigmoid before requantizing, with 23 fraction bits.
 class Activation {
 public:
-    enum class Kind { silu, softplus };
+    enum class Kind { silu, softplus, sigmoid };
     Activation() = default;
     Activation(Kind kind, const LinearTable& table);
     void run(const Kernels& kernels, const Rows32& x, std::size_t count, Rows32& out) const;
@@ -190,7 +201,7 @@ private:
 class Scan {
 public:
     Scan() = default;
-    Scan(const Network& network, const MambaLayer& layer, std::shared_ptr<const DecayTable> decay);
+    Scan(const Network& network, const Layer& layer, std::shared_ptr<const DecayTable> decay);
 
     struct Inputs {
         const Rows32& delta;      // one a channel, with heads one a head
@@ -201,7 +212,7 @@ public:
              Rows32& y) const;
 
 private:
-    bool prepare_narrow(const Network& network, const MambaLayer& layer);
+    bool prepare_narrow(const Network& network, const Layer& layer);
     ScanConstants constants_of(std::size_t group) const;
     void spread(const Rows32& values, std::size_t share, std::size_t tokens, Rows32& out) const;
 

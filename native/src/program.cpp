@@ -33,31 +33,58 @@ void read_heads(const Json& content, Shape& shape) {
     }
 }
 
+void read_frame(const Json& content, Shape& shape) {
+    check_members("the program's frame", content, {"features", "tokens", "hidden", "patch"});
+    constexpr std::int64_t token_count_limit = 1 << 12;
+    const auto count = [](const Json& own, const char* name, std::int64_t high) {
+        return static_cast<std::size_t>(integer_within(own, name, 1, high));
+    };
+    shape.features = size_within(content, "features", 1);
+    shape.tokens = count(content, "tokens", token_count_limit);
+    if (content.has("hidden")) shape.hidden = size_within(content, "hidden", 1);
+    if (shape.hidden != 0 && (shape.tokens & (shape.tokens - 1)) != 0) {
+        throw Error("tokens = " + std::to_string(shape.tokens) + " is not a power of two; pad the "
+                    "frame, the head's mean over its tokens is a shift");
+    }
+    if (const Json* patch = content.find("patch")) {
+        check_members("the program's patch", *patch, {"width", "kernel", "stride"});
+        shape.patch_width = size_within(*patch, "width", 1);
+        shape.patch_kernel = count(*patch, "kernel", token_count_limit);
+        shape.patch_stride =
+            count(*patch, "stride", static_cast<std::int64_t>(shape.patch_kernel));
+    }
+}
+
+void read_average(const Json& content, Shape& shape) {
+    check_members("the program's average", content, {"gated"});
+    shape.average = true;
+    shape.gated = !content.has("gated") || content.at("gated").boolean();
+    if (!shape.is_frame_network() || shape.has_heads() || shape.d_conv % 2 == 0 ||
+        shape.d_state != 1 || shape.dt_rank != shape.d_inner) {
+        throw Error("a moving average mixes frames, with an odd d_conv, d_state 1 and dt_rank "
+                    "d_inner; regenerate the artifact with model.quantize");
+    }
+}
+
 Shape read_shape(const Json& content) {
     check_members("the program's shape", content,
                   {"vocabulary", "d_model", "d_inner", "d_state", "d_conv", "dt_rank", "n_layer",
-                   "mlp", "frame", "heads"});
+                   "mlp", "frame", "heads", "average"});
     Shape shape;
     shape.vocabulary = size_within(content, "vocabulary", 2);
     shape.d_model = size_within(content, "d_model", 2);
     shape.d_inner = size_within(content, "d_inner", 2);
     shape.d_state = size_within(content, "d_state", 1);
-    shape.d_conv = size_within(content, "d_conv", 2);
+    shape.d_conv = size_within(content, "d_conv", content.has("average") ? 1 : 2);
     const bool heads = content.has("heads");
     shape.dt_rank = size_within(content, "dt_rank", heads ? 0 : 1);
     if (heads) read_heads(content.at("heads"), shape);
     shape.n_layer = size_within(content, "n_layer", 1);
     if (content.has("mlp")) shape.mlp = size_within(content, "mlp", 2);
-    if (const Json* frame = content.find("frame")) {
-        if (heads) throw Error("a frame network has no heads; leave them out of its shape");
-        check_members("the program's frame", *frame, {"features", "tokens", "hidden"});
-        shape.features = size_within(*frame, "features", 1);
-        shape.tokens = static_cast<std::size_t>(integer_within(*frame, "tokens", 1, 1 << 12));
-        shape.hidden = size_within(*frame, "hidden", 1);
-        if ((shape.tokens & (shape.tokens - 1)) != 0) {
-            throw Error("tokens = " + std::to_string(shape.tokens) + " is not a power of two; pad "
-                        "the frame, the head's mean over its tokens is a shift");
-        }
+    if (const Json* frame = content.find("frame")) read_frame(*frame, shape);
+    if (const Json* average = content.find("average")) read_average(*average, shape);
+    if (shape.is_frame_network() && (heads || shape.mlp != 0)) {
+        throw Error("a frame network has heads or an MLP; only language models have these");
     }
     return shape;
 }
@@ -124,7 +151,21 @@ void read_features_front(const Reader& reader, const Json& content, Network& net
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
     FeatureEmbedding front;
-    front.projection = reader.matrix("front.projection", shape.d_model, shape.features,
+    int inputs = fraction_of(content, "fraction");
+    if (shape.has_patches() != content.has("rows")) {
+        throw Error("the program has patches without a projection of their rows, or the other way "
+                    "round; regenerate the artifact with model.quantize");
+    }
+    if (shape.has_patches()) {
+        const int projected = fraction_of(content.at("rows"), "fraction");
+        front.rows = reader.matrix("front.rows.linear", shape.patch_width, shape.features,
+                                   scheme.embedding_bits, scheme.feature_bits, true);
+        front.rows_shift = checked_shifts("rows", shape.patch_width, [&](std::size_t i) {
+            return front.rows.fraction_bits[i] + inputs - projected;
+        });
+        inputs = projected;
+    }
+    front.projection = reader.matrix("front.projection", shape.d_model, shape.embedded(),
                                      scheme.embedding_bits, scheme.feature_bits);
     front.bias = reader.tensor("front.bias", {shape.tokens, shape.d_model}, 32);
     reader.tensor("front.channel", {shape.features}, 8);  // for whoever makes the features
@@ -135,7 +176,6 @@ void read_features_front(const Reader& reader, const Json& content, Network& net
         own = std::max(own, std::abs(front.bias[i]));
     }
     check_accumulator("features", front.projection, largest, scheme.feature_bits);
-    const int inputs = fraction_of(content, "fraction");
     front.shift = checked_shifts("features", shape.d_model, [&](std::size_t i) {
         return front.projection.fraction_bits[i] + inputs - network.residual_fraction;
     });
@@ -148,17 +188,18 @@ int read_ends(const Reader& reader, const Json& content, Network& network) {
     const Scheme& scheme = network.scheme;
     const int norm_fraction = fraction_of(content, "final_norm_fraction");
     const bool frames = shape.is_frame_network();
-    if (frames != content.has("pooled") || frames != content.at("front").has("projection")) {
+    if ((shape.hidden != 0) != content.has("pooled") || frames != content.at("front").has("projection")) {
         throw Error("the program's shape is not that of its front and head; regenerate the "
                     "artifact with model.quantize");
     }
-    network.head = reader.matrix("head", shape.vocabulary, frames ? shape.hidden : shape.d_model,
+    network.head = reader.matrix("head", shape.vocabulary, shape.head_inputs(),
                                  scheme.embedding_bits, scheme.activation_bits, frames);
     if (!frames) {
         read_tokens_front(reader, network);
         return norm_fraction;
     }
     read_features_front(reader, content.at("front"), network);
+    if (shape.hidden == 0) return norm_fraction;
     PooledHead pooled;
     pooled.hidden = reader.matrix("pooled.hidden", shape.hidden, shape.d_model,
                                   scheme.embedding_bits, scheme.activation_bits, true);
@@ -193,7 +234,11 @@ Network Network::of(const Artifact& artifact) {
     network.tables = {reader.table("silu", activation_segments),
                       reader.table("softplus", activation_segments),
                       reader.table("exponent", exponent_segments),
-                      reader.table("reciprocal", reciprocal_segments)};
+                      reader.table("reciprocal", reciprocal_segments),
+                      {}};
+    if (network.shape.average) {
+        network.tables.sigmoid = reader.table("sigmoid", activation_segments);
+    }
     network.residual_fraction = fraction_of(content, "residual_fraction");
     network.logit_fraction = fraction_of(content, "logit_fraction");
     const int head_input = read_ends(reader, content, network);

@@ -33,6 +33,7 @@ struct LinearTable {
 
 struct Tables {
     LinearTable silu, softplus, exponent, reciprocal;
+    LinearTable sigmoid;  // of moving averages
 };
 
 // W4A5-SE: a code and one flag that selects the scale.
@@ -59,6 +60,11 @@ struct Scheme {
     int projection_input_bits() const { return projection_bits.value_or(activation_bits); }
     int scan_input_bits() const { return dual_scale ? dual_scale->value_bits() : activation_bits; }
     int gated_bits() const { return rotation_bits.value_or(projection_input_bits()); }
+    // Width of a moving average, and the fraction bits that it has more than its input.
+    int average_bits() const {
+        return state_bits > scan_input_bits() ? state_bits : scan_input_bits();
+    }
+    int lift() const { return average_bits() - scan_input_bits(); }
     int update_bits() const { return state_bits + decay_bits + 2; }
 };
 
@@ -85,11 +91,11 @@ struct HeadSelection {
     int norm_shift = 0;
 };
 
-// One Mamba block. Shifts are the bits that each requantizer drops; negative ones shift left.
-struct MambaLayer {
+// One block of any family; what a family has not is empty. Shifts are the bits that each requantizer drops; negative ones shift left.
+struct Layer {
     NormWeight norm;
     Matrix in_proj, convolution, out_proj;
-    Matrix x_proj, dt_proj;              // Mamba-1's selection
+    Matrix x_proj, dt_proj;              // Mamba-1's selection; dt_proj of a moving average
     std::optional<HeadSelection> heads;  // Mamba-2's
     Integers decay_rate;                 // (e, n), with heads one a head
     Integers skip;                       // (e)
@@ -114,8 +120,11 @@ struct TokenEmbedding {
     Integers shift;  // (V)
 };
 
-// How a frame's features enter it: (projection x + bias[t]) >> shift.
+// How a frame's features enter it: (projection x + bias[t]) >> shift. With patches x is made of rows
+// that are projected first.
 struct FeatureEmbedding {
+    Matrix rows;
+    Integers rows_shift;
     Matrix projection;
     Integers bias;  // (T, d)
     Integers shift;
@@ -138,7 +147,7 @@ struct Network {
     std::optional<TokenEmbedding> tokens;
     std::optional<FeatureEmbedding> features;
     std::optional<PooledHead> pooled;
-    std::vector<MambaLayer> layers;
+    std::vector<Layer> layers;
     std::vector<MlpLayer> mlps;  // one behind each layer, or none
     NormWeight final_norm;
     Matrix head;

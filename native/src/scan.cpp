@@ -86,7 +86,7 @@ std::size_t scan_size(const Shape& shape) {
     return shape.groups * padded(shape.d_inner / shape.groups) * shape.d_state;
 }
 
-Scan::Scan(const Network& network, const MambaLayer& layer,
+Scan::Scan(const Network& network, const Layer& layer,
            std::shared_ptr<const DecayTable> decay)
     : shape_(network.shape),
       blocks_(padded(shape_.d_inner / shape_.groups) / lanes),
@@ -123,7 +123,7 @@ Scan::Scan(const Network& network, const MambaLayer& layer,
 // * delta u is exact, and its products with B are checked token by token;
 // * decay h + update is exact below 2**24 steps, and beyond that saturates either way;
 // * the read-out's sum is exact in any order.
-bool Scan::prepare_narrow(const Network& network, const MambaLayer& layer) {
+bool Scan::prepare_narrow(const Network& network, const Layer& layer) {
     const Scheme& scheme = network.scheme;
     const double largest_delta = Limits::of_unsigned(scheme.delta_bits).high;
     const double largest_u = -Limits::of_signed(scheme.scan_input_bits()).low;

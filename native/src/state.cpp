@@ -22,7 +22,7 @@ void for_each_state(const Shape& shape, Block& block, const Function& copy) {
 template <typename Block, typename Function>
 void for_each_input(const Shape& shape, Block& block, const Function& copy) {
     const std::size_t channels = shape.convolution_channels();
-    for (std::size_t tap = 0; tap + 1 < shape.d_conv; ++tap) {
+    for (std::size_t tap = 0; tap < shape.window_rows(); ++tap) {
         for (std::size_t i = 0; i < channels; ++i) {
             copy(tap * channels + i, block.window[tap * padded(channels) + i]);
         }
@@ -50,7 +50,7 @@ void check(const char* name, const std::vector<std::int32_t>& values, std::size_
 State::State(const Program& program) : program_(program), blocks_(program.shape().n_layer) {
     const Shape& shape = program.shape();
     for (BlockState& block : blocks_) {
-        block.window.assign((shape.d_conv - 1) * padded(shape.convolution_channels()), 0);
+        block.window.assign(shape.window_rows() * padded(shape.convolution_channels()), 0);
         block.scan.assign(scan_size(shape), 0.0F);
     }
 }
@@ -68,7 +68,7 @@ void State::reset() {
 
 std::vector<std::int32_t> State::window() const {
     const Shape& shape = program_.shape();
-    const std::size_t size = (shape.d_conv - 1) * shape.convolution_channels();
+    const std::size_t size = shape.window_rows() * shape.convolution_channels();
     std::vector<std::int32_t> values(blocks_.size() * size);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
         for_each_input(shape, blocks_[i], [&](std::size_t at, std::int32_t value) {
@@ -94,7 +94,7 @@ void State::restore(const std::vector<std::int32_t>& window,
                     const std::vector<std::int32_t>& scan) {
     const Shape& shape = program_.shape();
     const Scheme& scheme = program_.network().scheme;
-    const std::size_t inputs = (shape.d_conv - 1) * shape.convolution_channels();
+    const std::size_t inputs = shape.window_rows() * shape.convolution_channels();
     const std::size_t states = shape.d_inner * shape.d_state;
     check("window", window, blocks_.size() * inputs, scheme.activation_bits);
     check("state", scan, blocks_.size() * states, scheme.state_bits);

@@ -19,7 +19,9 @@ from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
 from golden.state import State
 from native.executor import Executor, FrameExecutor, available_instructions
+from tests.golden.test_average_networks import average_shapes
 from tests.golden.test_executor import SHAPES, WIDTHS, assert_equal_states, random_tokens
+from tests.golden.test_frames import SHAPES as FRAME_SHAPES
 
 INSTRUCTIONS = available_instructions()
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -138,10 +140,25 @@ def test_values_of_the_mlp(instructions):
     assert_equal_values(own, recorded(GoldenExecutor(program).forward, tokens))
 
 
+@settings(max_examples=50)
+@given(FRAME_SHAPES | average_shapes(), WIDTHS, st.integers(0, 99), st.integers(1, 3), st.data())
+def test_any_frame_network_at_any_width(shape, scheme, seed, frames, data):
+    try:
+        program = random_program(shape, scheme, seed)
+    except InputError:
+        reject()
+    features = random_features(program, frames, seed)
+    executor = FrameExecutor(program, instructions=data.draw(st.sampled_from(INSTRUCTIONS)))
+    own, golden = recorded(executor.forward, features), GoldenFrameExecutor(program)
+    assert_equal_values(own, recorded(golden.forward, features))
+    assert np.array_equal(executor.forward(features), golden.forward(features))
+
+
 @every_instructions
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_frames_and_their_probes(scheme, instructions):
-    program = random_program(PRESETS["mars"], scheme)
+@pytest.mark.parametrize("preset", ["mars", "slim-k2"])
+def test_frames_and_their_probes(preset, scheme, instructions):
+    program = random_program(PRESETS[preset], scheme)
     features = random_features(program, 3)
     own = FrameExecutor(program, instructions=instructions)
     golden = GoldenFrameExecutor(program)

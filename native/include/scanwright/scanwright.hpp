@@ -41,10 +41,27 @@ struct Shape {
     std::size_t tokens = 0;      // tokens a frame, T
     std::size_t hidden = 0;      // width of a frame network's hidden layer, H
 
+    std::size_t patch_width = 0;   // values that a row of a frame is projected to, C
+    std::size_t patch_kernel = 0;  // rows that a token sees, P
+    std::size_t patch_stride = 0;  // rows from one token to the next, S
+    bool average = false;          // a moving average in place of the scan
+    bool gated = true;             // whether the mixer has a gate
     std::size_t head_size = 0;   // channels that share step size and decay, P (Mamba-2)
     std::size_t groups = 1;      // groups of channels that share B and C, G
 
     bool is_frame_network() const { return tokens != 0; }
+    bool has_patches() const { return patch_kernel != 0; }
+    bool is_convolved() const { return d_conv > 1; }
+    // Rows of features a frame, and values that become one token.
+    std::size_t frame_rows() const {
+        return has_patches() ? (tokens - 1) * patch_stride + patch_kernel : tokens;
+    }
+    std::size_t embedded() const { return has_patches() ? patch_kernel * patch_width : features; }
+    std::size_t head_inputs() const {
+        return !is_frame_network() ? d_model : hidden != 0 ? hidden : tokens * d_model;
+    }
+    // Inputs that a convolution keeps; that of a moving average looks over whole frames.
+    std::size_t window_rows() const { return average ? 0 : d_conv - 1; }
     bool has_heads() const { return head_size != 0; }
     std::size_t step_sizes() const { return has_heads() ? d_inner / head_size : d_inner; }
     // Channels of the convolution: x, and with heads B and C.
@@ -145,7 +162,7 @@ public:
     // equals; the first follows `token`.
     void generate(std::int64_t token, std::size_t count, State& state, std::int64_t* tokens) const;
 
-    // Runs `count` frames of a frame network, (count, T, F), each from a state of zeros; `outputs`
+    // Runs `count` frames of a frame network, (count, rows, F), each from a state of zeros; `outputs`
     // is (count, V). Throws Error if a feature is too wide or the program is a language model.
     void frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
                 const Probe& probe = {}) const;

@@ -1,0 +1,48 @@
+// Blocks with a moving average: s = lambda s + (1 - lambda) u, lambda a sigmoid.
+#include <cmath>
+
+#include "block.hpp"
+
+namespace scanwright {
+
+AverageBlock::AverageBlock(const Network& network, std::size_t index)
+    : MixerBlock(network, index),
+      sigmoid_(Activation::Kind::sigmoid, network.tables.sigmoid),
+      lift_(std::ldexp(1.0, network.scheme.lift())),
+      scale_(std::ldexp(1.0, -network.scheme.decay_bits)),
+      zeros_(padded(channels()), 0) {
+    const Layer& layer = network.layers[index];
+    const Scheme& scheme = network.scheme;
+    if (is_convolved()) convolution_ = Convolution(layer.convolution, layer.convolution_shift);
+    projected_ = Linear(layer.dt_proj, scheme.projection_input_bits(), layer.projected_shift,
+                        Limits::of_signed(activation_input_bits));
+    decay_ = Requantizer(
+        Integers(channels(), activation_output_fraction - scheme.decay_bits),
+        Limits::of_unsigned(scheme.decay_bits + 1), activated_bound);
+}
+
+const Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                                     BlockState&) const {
+    if (!is_convolved()) return own.x;
+    convolution_.run_centred(kernels, own.x, tokens, own.mixed);
+    return own.mixed;
+}
+
+void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
+                       std::size_t tokens, BlockState&, const Probes& probes) const {
+    projected_.run(kernels, own.u, tokens, own.projected);
+    probes("projected", index(), own.projected, tokens);
+    sigmoid_.run(kernels, own.projected, tokens, own.activated);
+    decay_.run(kernels, own.activated, tokens, own.decay);
+    probes("decay", index(), own.decay, tokens);
+    own.y.shape(tokens, channels());
+    const std::int32_t* before = zeros_.data();
+    for (std::size_t t = 0; t < tokens; ++t) {
+        kernels.average(own.decay.row(t), scan_u.row(t), lift_, scale_, before, own.y.row(t),
+                        zeros_.size());
+        before = own.y.row(t);
+    }
+    probes("state", index(), own.y, tokens);
+}
+
+}  // namespace scanwright
