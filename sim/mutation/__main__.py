@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from golden import command
-from sim.mutation.campaign import Campaign
+from sim.mutation.campaign import SUBJECTS, Campaign
 from sim.mutation.report import to_json, to_markdown
 
 application = typer.Typer(add_completion=False)
@@ -24,7 +24,11 @@ def main(
 ) -> None:
     """Inject every fault and report which probe caught it; exit code 1 if one survives."""
     with tempfile.TemporaryDirectory() as folder:
-        verdicts = Campaign(Path(folder)).run(workers)
+        verdicts = [
+            verdict
+            for name, subject in SUBJECTS.items()
+            for verdict in Campaign(Path(folder) / name, subject).run(workers)
+        ]
     command.atomic_write(out / "mutation.json", to_json(verdicts).encode())
     command.atomic_write(out / "mutation.md", to_markdown(verdicts).encode())
     survivors = [verdict.name for verdict in verdicts if not verdict.caught]

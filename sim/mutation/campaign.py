@@ -13,15 +13,17 @@ import numpy as np
 
 from golden import vectors
 from golden.errors import InputError
+from golden.program import Program
 from hw.generate import Generated, write_design
 from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
+from sim.mutation.head_faults import HEAD_FAULTS, HEAD_IMAGE_FAULTS
 from sim.mutation.linear_faults import LINEAR_FAULTS
 from sim.mutation.mixer_faults import MIXER_FAULTS
 from sim.mutation.mlp_faults import MLP_FAULTS
 from sim.mutation.rotation_faults import ROTATION_FAULTS
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
-from sim.mutation.strained import LANES, Scenario, scenarios, strained_program
+from sim.mutation.strained import LANES, Scenario, scenarios, strained_heads, strained_program
 
 RTL_FAULTS: tuple[Fault, ...] = (
     *LINEAR_FAULTS,
@@ -63,12 +65,35 @@ def _order(difference: Difference) -> tuple[bool, int]:
     return difference.cycle is None, difference.cycle or 0
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A network and the faults that its Verilog has places for.
+
+    Parameters
+    ----------
+    program : makes the network
+    rtl, images : its faults
+    """
+
+    program: Callable[[], Program]
+    rtl: tuple[Fault, ...]
+    images: tuple[ImageFault, ...]
+
+
+MIXED = Subject(strained_program, RTL_FAULTS, IMAGE_FAULTS)
+"""Mamba-1 blocks with MLPs and a rotation."""
+HEADS = Subject(strained_heads, HEAD_FAULTS, HEAD_IMAGE_FAULTS)
+"""Mamba-2 blocks; faults of the units that the others do not have."""
+SUBJECTS = {"mixed": MIXED, "heads": HEADS}
+
+
 class Campaign:
     """A design with all faults built in, compiled once.
 
     Parameters
     ----------
     folder : empty or missing; receives the design, the simulator and the records
+    subject : what is made faulty
 
     Raises
     ------
@@ -76,9 +101,9 @@ class Campaign:
         If a fault's pattern no longer fits the Verilog.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        program = strained_program()
+    def __init__(self, folder: Path, subject: Subject = MIXED) -> None:
+        self.folder, self._subject = folder, subject
+        program = subject.program()
         self.generated: Generated = write_design(
             program,
             LANES,
@@ -86,7 +111,7 @@ class Campaign:
             preset=PRESET,
             folder=folder / "design",
         )
-        build_schemata(folder / "design", self.generated.top, RTL_FAULTS, folder / "schemata")
+        build_schemata(folder / "design", self.generated.top, subject.rtl, folder / "schemata")
         self.scenarios = scenarios(program, self.generated.schedule)
         self._simulation = Cosimulation(folder / "schemata", folder / "simulation")
 
@@ -120,7 +145,7 @@ class Campaign:
 
     def try_rtl_fault(self, number: int) -> Verdict:
         """Play streams with fault ``number`` (from 1) until one shows it."""
-        fault = RTL_FAULTS[number - 1]
+        fault = self._subject.rtl[number - 1]
         return self._try(
             lambda scenario: self.play(scenario, f"fault{number}", number=number),
             Verdict(fault.name, fault.unit or "top", fault.kind, None, None, ""),
@@ -176,6 +201,6 @@ class Campaign:
         """
         self.check_original()
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            rtl = pool.map(self.try_rtl_fault, range(1, len(RTL_FAULTS) + 1))
-            images = pool.map(self.try_image_fault, IMAGE_FAULTS)
+            rtl = pool.map(self.try_rtl_fault, range(1, len(self._subject.rtl) + 1))
+            images = pool.map(self.try_image_fault, self._subject.images)
             return [*rtl, *images]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden import vectors
-from golden.configuration import NetworkShape, find_scheme
+from golden.configuration import HeadShape, NetworkShape, find_scheme
 from golden.layer import Layer, Linear
 from golden.program import Program, TokenEmbedding
 from golden.random_program import random_program
@@ -95,6 +95,22 @@ def strained_program() -> Program:
             layers=tuple(_strained_layer(layer, i) for i, layer in enumerate(program.scan_layers)),
         )
     )
+
+
+def strained_heads() -> Program:
+    """Return a random Mamba-2 program whose step sizes reach both of their limits."""
+    shape = dataclasses.replace(SHAPE, dt_rank=0, mlp=None, heads=HeadShape(size=4, groups=2))
+    program = random_program(shape, find_scheme("w4a5-se"), seed=3)
+
+    def strained(layer: Layer) -> Layer:
+        own, rows = layer.head_selection, layer.in_proj.fraction_bits.copy()
+        rows[shape.convolution_channels : shape.gate_row] -= 3
+        selection = dataclasses.replace(own, delta_low=200, delta_high=3000)
+        in_proj = dataclasses.replace(layer.in_proj, fraction_bits=rows)
+        return dataclasses.replace(layer, in_proj=in_proj, selection=selection)
+
+    layers = tuple(strained(layer) for layer in program.scan_layers)
+    return validate(dataclasses.replace(program, front=_embedding(program), layers=layers))
 
 
 @dataclass(frozen=True)
