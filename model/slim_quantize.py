@@ -78,6 +78,7 @@ def write_slim_program(
         "checkpoint": path.name,
         "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "origin": dataset.origin,
+        "trajectories": list(windows.names),
         "constants_sha256": dataset.manifest["constants_sha256"],
     }
     with Console(stderr=True).status("quantizing") as status:

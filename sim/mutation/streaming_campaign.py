@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from golden import vectors
-from golden.configuration import FrameShape, NetworkShape, find_scheme
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape, find_scheme
 from golden.errors import InputError
 from golden.random_program import random_program
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design
 from sim.cosimulation import Difference
 from sim.mutation.campaign import Verdict
-from sim.mutation.schemata import SELECTOR, build_schemata
+from sim.mutation.schemata import SELECTOR, Fault, build_schemata
 from sim.mutation.streaming_faults import STREAMING_FAULTS
 from sim.streaming_cosimulation import (
     StreamingCosimulation,
@@ -24,7 +25,7 @@ from sim.streaming_cosimulation import (
     frame_stimulus,
 )
 
-__all__ = ["StreamingCampaign"]
+__all__ = ["AVERAGE_SHAPE", "SHAPE", "StreamingCampaign"]
 
 SHAPE = NetworkShape(
     vocabulary=5,
@@ -35,6 +36,17 @@ SHAPE = NetworkShape(
     dt_rank=2,
     n_layer=2,
     frame=FrameShape(features=5, tokens=4, hidden=7),
+)
+AVERAGE_SHAPE = NetworkShape(
+    vocabulary=2,
+    d_model=6,
+    d_inner=9,
+    d_state=1,
+    d_conv=3,
+    dt_rank=9,
+    n_layer=2,
+    frame=FrameShape(features=3, tokens=3, patch=PatchShape(width=3, kernel=4, stride=2)),
+    average=AverageShape(),
 )
 FRAMES = 8
 """More than are under way, so that credit must come back."""
@@ -51,6 +63,8 @@ class StreamingCampaign:
     Parameters
     ----------
     folder : empty or missing; receives the design, the simulator and the records
+    shape : of the network
+    faults : to build in
 
     Raises
     ------
@@ -58,15 +72,21 @@ class StreamingCampaign:
         If a fault's pattern no longer fits the Verilog.
     """
 
-    def __init__(self, folder: Path) -> None:
-        program = random_program(SHAPE, find_scheme("w4a8"), seed=3)
-        plan = choose_streaming(SHAPE, program.scheme)
+    def __init__(
+        self,
+        folder: Path,
+        shape: NetworkShape = SHAPE,
+        faults: Sequence[Fault] = STREAMING_FAULTS,
+    ) -> None:
+        self._faults = faults
+        program = random_program(shape, find_scheme("w4a8"), seed=3)
+        plan = choose_streaming(shape, program.scheme)
         stimulus = vectors.random_stimulus(program, FRAMES, 0)
         self.made = write_streaming_design(
             program, plan, stimulus, preset="mutation", folder=folder / "design"
         )
         schemata = folder / "schemata"
-        build_schemata(folder / "design", self.made.top, STREAMING_FAULTS, schemata)
+        build_schemata(folder / "design", self.made.top, faults, schemata)
         features = stimulus.tokens.copy()
         features[np.random.default_rng(1).random(len(features)) < 0.4] = 0
         cut = vectors.trace(program, features, stimulus.last)
@@ -88,7 +108,7 @@ class StreamingCampaign:
 
     def try_fault(self, number: int) -> Verdict:
         """Play streams with fault ``number`` (from 1) until one shows it."""
-        fault = STREAMING_FAULTS[number - 1]
+        fault = self._faults[number - 1]
         for scenario in self.scenarios:
             found = self.play(scenario, number)
             if found is not None:
@@ -113,4 +133,4 @@ class StreamingCampaign:
                     "make these equal first"
                 )
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            return list(pool.map(self.try_fault, range(1, len(STREAMING_FAULTS) + 1)))
+            return list(pool.map(self.try_fault, range(1, len(self._faults) + 1)))

@@ -11,7 +11,7 @@ _INPUT = "engine_input"
 _HEAD = "engine_head"
 
 
-def _kept(unit: str, register: str, name: str, kind: str) -> Fault:
+def kept(unit: str, register: str, name: str, kind: str) -> Fault:
     """Return the fault that a register never changes."""
     return Fault(
         name=name,
@@ -22,7 +22,7 @@ def _kept(unit: str, register: str, name: str, kind: str) -> Fault:
     )
 
 
-def _replaced(unit: str, register: str, faulty: str, name: str, kind: str) -> Fault:
+def replaced(unit: str, register: str, faulty: str, name: str, kind: str) -> Fault:
     """Return the fault that a register takes another value."""
     return Fault(
         name=name,
@@ -34,10 +34,10 @@ def _replaced(unit: str, register: str, faulty: str, name: str, kind: str) -> Fa
 
 
 STREAMING_FAULTS = (
-    _kept(_SEQUENCER, "slot", "residual slot stays", "all tokens share one residual"),
-    _kept(_SEQUENCER, "position", "place in frame stays", "every token is a frame's first"),
-    _kept(_SEQUENCER, "x_tag", "tag of x stays", "in_proj works on the first layer only"),
-    _kept(_SEQUENCER, "added_tag", "tag of the add stays", "block and slot of an add are stale"),
+    kept(_SEQUENCER, "slot", "residual slot stays", "all tokens share one residual"),
+    kept(_SEQUENCER, "position", "place in frame stays", "every token is a frame's first"),
+    kept(_SEQUENCER, "x_tag", "tag of x stays", "in_proj works on the first layer only"),
+    kept(_SEQUENCER, "added_tag", "tag of the add stays", "block and slot of an add are stale"),
     Fault(
         name="layer stays",
         unit=_SEQUENCER,
@@ -45,9 +45,9 @@ STREAMING_FAULTS = (
         pattern=r"= (?P<site>tag_\d+\[0\] \+ 1'h1);",
         faulty="1'h0",
     ),
-    _replaced(_SEQUENCER, "z_start", "x_start", "z starts late", "z begins a cycle after x"),
-    _replaced(_SEQUENCER, "add_start", "out_start", "add starts early", "before out_proj ends"),
-    _replaced(_SEQUENCER, "valid_1", "1'h0", "block lost", "a block leaves the chain of beats"),
+    replaced(_SEQUENCER, "z_start", "x_start", "z starts late", "z begins a cycle after x"),
+    replaced(_SEQUENCER, "add_start", "out_start", "add starts early", "before out_proj ends"),
+    replaced(_SEQUENCER, "valid_1", "1'h0", "block lost", "a block leaves the chain of beats"),
     Fault(
         name="weight set of the block before",
         unit=_NORM,
@@ -84,8 +84,8 @@ STREAMING_FAULTS = (
         faulty="load_slot",
         places=2,
     ),
-    _replaced(_NORM, "pool_address_1", "index_2", "sum's place", "the next element's sum is lost"),
-    _kept(_NORM, "pass_set", "norm's set stays", "every pass has the first weights"),
+    replaced(_NORM, "pool_address_1", "index_2", "sum's place", "the next element's sum is lost"),
+    kept(_NORM, "pass_set", "norm's set stays", "every pass has the first weights"),
     Fault(
         name="padding is not zero",
         unit=_INPUT,
@@ -100,12 +100,12 @@ STREAMING_FAULTS = (
         pattern=rf"features__ready = open_ & (?P<site>{NET});",
         faulty="1'h1",
     ),
-    _kept(_INPUT, "token", "frame counter stays", "a frame's end is not seen"),
-    _replaced(_HEAD, "left", "1'h0", "credit is not returned", "frames that left still count"),
-    _kept("engine_front_array", "next_set", "row set stays", "every token has the first's biases"),
-    _kept("engine_x_array", "read_base", "ring's reader stays", "in_proj reads one slot only"),
-    _kept("engine_z_array", "read_base", "ring's reader of z stays", "z reads one slot only"),
-    _kept("engine_load_burst_ring", "position", "burst repeats", "one element is sent D times"),
+    kept(_INPUT, "token", "frame counter stays", "a frame's end is not seen"),
+    replaced(_HEAD, "left", "1'h0", "credit is not returned", "frames that left still count"),
+    kept("engine_front_array", "next_set", "row set stays", "every token has the first's biases"),
+    kept("engine_x_array", "read_base", "ring's reader stays", "in_proj reads one slot only"),
+    kept("engine_z_array", "read_base", "ring's reader of z stays", "z reads one slot only"),
+    kept("engine_load_burst_ring", "position", "burst repeats", "one element is sent D times"),
     Fault(
         name="head's bias off",
         unit="engine_head_head",
