@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from golden import command, vectors
+from golden import command, vector_files, vectors
 from golden.artifact import file_digest, load_program
 
 application = typer.Typer(add_completion=False)
@@ -38,8 +38,8 @@ def regenerate(
         else vectors.text_stimulus(text)
     )
     result = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
-    target = out / vectors.FILE_NAME
-    command.atomic_write(target, vectors.to_bytes(result, stimulus, file_digest(artifact)))
+    target = out / vector_files.FILE_NAME
+    command.atomic_write(target, vector_files.to_bytes(result, stimulus, file_digest(artifact)))
     typer.echo(f"{target}: {len(result.tokens)} tokens, {len(result.probes)} probes")
 
 

@@ -123,24 +123,25 @@ class ActivationStage(wiring.Component):
         m.submodules.requantizer = requantizer = self._requantizer
         m.d.comb += silu.i.eq(Mux(self.mixed_valid, self.mixed_value, self.z_value))
         index = Mux(self.mixed_valid, self.mixed_index, self.z_index)
-        is_u = delayed(m, self.mixed_valid, silu.latency, name="is_u")
+        soon_u = delayed(m, self.mixed_valid, silu.latency - 1, name="soon_u")
+        is_u = delayed(m, soon_u, 1, name="is_u")
         is_gate = delayed(m, self.z_valid, silu.latency, name="is_gate")
         at_silu = delayed(m, index, silu.latency, name="index")
         shifts = self._channel_shifts(m)
-        u_shift = shifts[: self._plan.bits]
-        layer = delayed(m, self.layer, silu.latency, name="layer")
+        layer = delayed(m, self.layer, silu.latency - 1, name="layer")
         gate_shift = select_constant(layer, self._gate_shifts, self._plan.bits)
         of_mlp: Value = Const(0)
         if self._mlp_shifts:
-            of_mlp = delayed(m, self.z_of_mlp, silu.latency, name="of_mlp")
+            soon_of_mlp = delayed(m, self.z_of_mlp, silu.latency - 1, name="soon_of_mlp")
+            of_mlp = delayed(m, soon_of_mlp, 1, name="of_mlp")
             mlp_shift = select_constant(layer, self._mlp_shifts, self._plan.bits)
-            gate_shift = Mux(of_mlp, mlp_shift, gate_shift)
+            gate_shift = Mux(soon_of_mlp, mlp_shift, gate_shift)
             mlp_gate = delayed(m, is_gate & of_mlp, requantizer.latency + 1, name="mlp_gate_valid")
             m.d.comb += self.mlp_gate_valid.eq(mlp_gate)
-        m.d.comb += [
-            requantizer.i.eq(silu.o),
-            requantizer.shift.eq(Mux(is_u, u_shift, gate_shift)),
-        ]
+        # Chosen a cycle ahead, so that the requantizer's shifter begins at a register.
+        shift = Signal(self._plan.bits, name="shift", reset_less=True)
+        m.d.sync += shift.eq(Mux(soon_u, shifts[: self._plan.bits], gate_shift))
+        m.d.comb += [requantizer.i.eq(silu.o), requantizer.shift.eq(shift)]
         wait = requantizer.latency
         m.d.sync += [
             self.u_value.eq(clamped(requantizer.o, len(self.u_value))),
@@ -157,7 +158,7 @@ class ActivationStage(wiring.Component):
         return m
 
     def _channel_shifts(self, m: Module) -> Value:
-        """Return the shifts of the channel that is at SiLU's output."""
+        """Return the shifts of the channel that comes to SiLU's output in the next cycle."""
         m.submodules.channel_shifts = memory = self._shifts
         channels, layers = self._program.shape.convolution_channels, self._program.shape.n_layer
         base = select_constant(
@@ -168,7 +169,7 @@ class ActivationStage(wiring.Component):
         index = delayed(m, self.mixed_index, 1, name="address_index")
         m.d.sync += [registered_base.eq(base), address.eq(registered_base + index)]
         m.d.comb += memory.address.eq(address)
-        wait = self._silu.latency - memory.latency - 2
+        wait = self._silu.latency - memory.latency - 3
         return delayed(m, memory.data, wait, name="channel_shift")
 
     def _store_scan_input(self, m: Module, is_u: Value, index: Value, shift: Value) -> None:
@@ -186,7 +187,7 @@ class ActivationStage(wiring.Component):
         wait = self.code_latency - self._silu.latency
         m.d.comb += [
             encoder.i.eq(self._silu.o),
-            encoder.shift.eq(shift),
+            encoder.shift.eq(delayed(m, shift, 1, name="code_shift")),
             self.scan_u_valid.eq(delayed(m, is_u & (index < inner), wait, name="scan_u_valid")),
             self.scan_u_index.eq(delayed(m, index, wait, name="scan_u_index")),
             self.scan_u_value.eq(

@@ -15,6 +15,10 @@ STEERING = ("source", "bank", "destination")
 """Operands that are passed on in step with the elements (source, bank) or rows (destination)."""
 
 
+LEAST_INTERVAL = 8
+"""Least cycles a group: the operands of its rows wait ``row_latency`` cycles to be counted out."""
+
+
 class ArrayController(wiring.Component):
     """Runs one instruction of the array: G groups of K elements from one source vector.
 
@@ -27,21 +31,23 @@ class ArrayController(wiring.Component):
     ----------
     lanes : P
     limits : largest value of every operand, and of ``weight_address`` and ``row_address``
+    row_latency : cycles from a group's last element to its first row, 2 to 8
 
     Members
     -------
     start : in, with the operands
-    element, element_valid, first, last : out, the element addressed and its place in the group
-    weight_address : out, counts up one for each element
+    element : out, the element addressed
+    element_valid, first, last : out, whether there was one a cycle ago, its place in the group
+    weight_address : out, that of its weights, also a cycle behind
     source, bank : out, the instruction's, in step with ``element``
     row_valid, row, row_address : out, index of the drained row and its place in the row memory
     destination : out, the instruction's, in step with ``row``
     """
 
-    row_latency = 4
-
-    def __init__(self, *, lanes: int, limits: Mapping[str, int]) -> None:
-        self._lanes = lanes
+    def __init__(self, *, lanes: int, limits: Mapping[str, int], row_latency: int) -> None:
+        if not 2 <= row_latency <= LEAST_INTERVAL:
+            raise ValueError(f"row_latency {row_latency} is outside 2..{LEAST_INTERVAL}")
+        self._lanes, self._row_latency = lanes, row_latency
         self._widths = {name: max(1, limit.bit_length()) for name, limit in limits.items()}
         super().__init__(
             {
@@ -65,58 +71,72 @@ class ArrayController(wiring.Component):
         m = Module()
         # The microcode replaces its operands in the very cycle of the last element, so the loop
         # works on copies.
-        own = {
-            name: Signal(self._widths[name], name=f"own_{name}")
-            for name in ("last_column", "last_group", "last_position", "last_row", "row_base")
-        }
-        own_destination = Signal(self._widths["destination"])
+        copied = ("weight_base", "last_column", "last_group")
+        own = {name: Signal(self._widths[name], name=f"own_{name}") for name in copied}
         busy, position = Signal(), Signal(self._widths["last_position"])
-        group, inside = Signal(self._widths["last_group"]), Signal()
-        m.d.comb += [
-            inside.eq(position <= own["last_column"]),
-            self.element.eq(position),
+        group, first_group = Signal(self._widths["last_group"]), Signal()
+        m.d.comb += self.element.eq(position)
+        # Registered, since they steer much: all that follows is a cycle behind the element.
+        penultimate = Signal.like(position)
+        inside, restarts, final_group = Signal(), Signal(), Signal()
+        last = Signal()
+        m.d.comb += last.eq(position == own["last_column"])
+        m.d.sync += [
             self.element_valid.eq(busy & inside),
             self.first.eq(position == 0),
-            self.last.eq(position == own["last_column"]),
+            self.last.eq(busy & last),
+            first_group.eq(group == 0),
+            # Known a cycle ahead, as a group has several.
+            restarts.eq(busy & (position == penultimate)),
+            final_group.eq(group == own["last_group"]),
         ]
         with m.If(busy):
-            with m.If(inside):
-                m.d.sync += self.weight_address.eq(self.weight_address + 1)
-            with m.If(position == own["last_position"]):
-                m.d.sync += [position.eq(0), group.eq(group + 1)]
-                with m.If(group == own["last_group"]):
+            with m.If(restarts):
+                m.d.sync += [position.eq(0), group.eq(group + 1), inside.eq(1)]
+                with m.If(final_group):
                     m.d.sync += busy.eq(0)
             with m.Else():
                 m.d.sync += position.eq(position + 1)
+                with m.If(last):
+                    m.d.sync += inside.eq(0)
         with m.If(self.start):
-            m.d.sync += [busy.eq(1), position.eq(0), group.eq(0)]
-            m.d.sync += self.weight_address.eq(self.weight_base)
+            m.d.sync += [busy.eq(1), position.eq(0), group.eq(0), inside.eq(1)]
             m.d.sync += [copy.eq(getattr(self, name)) for name, copy in own.items()]
-            m.d.sync += [
-                self.source.eq(self.source_operand),
-                self.bank.eq(self.bank_operand),
-                own_destination.eq(self.destination_operand),
-            ]
-        own["destination"] = own_destination
-        self._announce_rows(m, own, self.element_valid & self.last, group == 0)
+            m.d.sync += penultimate.eq(self.last_position - 1)
+            m.d.sync += [self.source.eq(self.source_operand), self.bank.eq(self.bank_operand)]
+        started = Signal()
+        m.d.sync += started.eq(self.start)
+        with m.If(started):
+            m.d.sync += self.weight_address.eq(own["weight_base"])
+        with m.Elif(self.element_valid):
+            m.d.sync += self.weight_address.eq(self.weight_address + 1)
+        self._announce_rows(m, started, self.last, self.last & first_group)
         return m
 
-    def _announce_rows(
-        self, m: Module, own: dict[str, Signal], group_done: Value, first_group: Value
-    ) -> None:
-        """Count the rows of a finished group out, ``row_latency`` cycles after its last element."""
-        done = Signal(self.row_latency - 1)
-        renew = Signal(self.row_latency - 1)
-        next_row, next_base = Signal.like(own["last_row"]), Signal.like(own["row_base"])
-        m.d.sync += [done.eq(Cat(group_done, done)), renew.eq(Cat(group_done & first_group, renew))]
-        next_destination = Signal.like(own["destination"])
-        with m.If(group_done & first_group):
-            m.d.sync += [
-                next_row.eq(own["last_row"]),
-                next_base.eq(own["row_base"]),
-                next_destination.eq(own["destination"]),
-            ]
-        lane, last_row = Signal(range(max(2, self._lanes))), Signal.like(own["last_row"])
+    def _announce_rows(self, m: Module, started: Value, group_done: Value, begins: Value) -> None:
+        """Count the rows of a finished group out, ``row_latency`` cycles after its last element.
+
+        ``begins`` is high with ``group_done`` in the first group, whose operands then wait until
+        the rows before are counted out.
+        """
+        done = Signal(self._row_latency - 2)
+        renew = Signal(self._row_latency - 2)
+        m.d.sync += [done.eq(Cat(group_done, done)), renew.eq(Cat(begins, renew))]
+        operands = {
+            "last_row": self.last_row,
+            "row_base": self.row_base,
+            "destination": self.destination_operand,
+        }
+        # The instruction's, replaced as late as its last element is announced.
+        own = {name: Signal.like(value, name=f"own_{name}") for name, value in operands.items()}
+        waiting = {name: Signal.like(own[name], name=f"next_{name}") for name in own}
+        with m.If(started):
+            m.d.sync += [own[name].eq(value) for name, value in operands.items()]
+        with m.If(begins):
+            m.d.sync += [waiting[name].eq(own[name]) for name in own]
+        next_row, next_base = waiting["last_row"], waiting["row_base"]
+        next_destination = waiting["destination"]
+        lane, last_row = Signal(range(max(2, self._lanes))), Signal.like(next_row)
         advance = [self.row.eq(self.row + 1), self.row_address.eq(self.row_address + 1)]
         with m.If(done[-1]):
             m.d.sync += [self.row_valid.eq(1), lane.eq(0)]

@@ -137,7 +137,8 @@ class AverageUnit(wiring.Component):
     @property
     def hazard_depth(self) -> int:
         """Cycles from the read of an average to the first read that sees its update."""
-        return self.state_latency + 1 - (self.decay_latency - 1 - self._state.latency)
+        written = self.state_latency + self._state.write_latency
+        return written + 1 - (self.decay_latency - 1 - self._state.latency)
 
     def elaborate(self, platform: object) -> Module:
         del platform

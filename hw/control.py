@@ -261,11 +261,14 @@ class ControlRegisters(wiring.Component):
             allowed=Signal(name="state_allowed"),
         )
         depth = Mux(state.select, *reversed(self._depths))
+        inside = Signal(name="state_inside")
         m.d.comb += [
             # A token can still be taken in the first cycle of hold; in the next, idle tells.
             state.paused.eq(self.hold & self.idle & ~self.accepted),
-            state.allowed.eq(state.paused & (state.address < depth)),
+            state.allowed.eq(state.paused & inside),
         ]
+        # Its register is up to date before the access that follows a change of the address.
+        m.d.sync += [inside.eq(state.address < depth)]
         m.d.sync += [state.writing.eq(0), state.stepping.eq(0)]
         # One cycle behind the write, which still needs the address.
         with m.If(state.stepping & state.step):

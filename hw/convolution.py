@@ -28,11 +28,15 @@ from hw.pipeline import (
     sum_latency,
 )
 from hw.shift_plan import ShiftPlan
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["CausalConvolution", "DepthwiseConvolution", "split_fields"]
 
 _ADDRESS_CYCLE = 2  # index and layer's base in registers, then their sum
-_OPERAND_CYCLE = _ADDRESS_CYCLE + ParameterMemory.latency
+_MEMORY_LATENCY = 3
+"""Memory, its register, and one beside the multipliers, which are elsewhere on the device."""
+
+_OPERAND_CYCLE = _ADDRESS_CYCLE + _MEMORY_LATENCY
 
 
 class DepthwiseConvolution(wiring.Component):
@@ -74,6 +78,7 @@ class DepthwiseConvolution(wiring.Component):
             width=taps * self._weight_bits + self._bias_bits + shift_plan.bits,
             words=words,
             plan=plan,
+            latency=_MEMORY_LATENCY,
         )
         bound = max(accumulator_bound(own.weight, self._bits, own.bias) for own in convolutions)
         self._requantizer = PlannedRequantizer(
@@ -122,7 +127,7 @@ class CausalConvolution(DepthwiseConvolution):
     Elements may come in any order with any gaps, each channel of a layer once a token; the same
     one again after ``hazard_depth`` cycles at the earliest.
 
-    Latency: ``5 + ceil(log2(K + 1)) + requantizer.latency`` cycles: address (2), memories (2),
+    Latency: ``6 + ceil(log2(K + 1)) + requantizer.latency`` cycles: address (2), memories (3),
     products, sum, requantizer. Throughput: one element a cycle.
 
     A window can be read or written from outside in a cycle before which no element was valid for
@@ -240,12 +245,15 @@ class CausalConvolution(DepthwiseConvolution):
     def _windows(self, m: Module, place: Value, valid: Value, x: Value) -> Signal:
         """Return the element's old window beside its other operands; write the new one back."""
         depth = self._shape.n_layer * self._channels * self._contexts
-        m.submodules.windows = memory = Memory(shape=self._window_bits, depth=depth, init=[])
+        m.submodules.windows = memory = Memory(
+            shape=self._window_bits, depth=depth, init=[], attrs=NO_COLLISION
+        )
         read, write = memory.read_port(), memory.write_port()
+        stored = Signal(self._window_bits, reset_less=True)
         window = Signal(self._window_bits, reset_less=True)
         forget = delayed(m, self.fresh & self.x_valid, _OPERAND_CYCLE - 1, name="forget")
-        m.d.comb += [read.addr.eq(place), self.access_read_data.eq(window)]
-        m.d.sync += window.eq(Mux(forget, 0, read.data))
+        m.d.comb += [read.addr.eq(place), self.access_read_data.eq(stored)]
+        m.d.sync += [stored.eq(read.data), window.eq(Mux(forget, 0, stored))]
         outside_write = delayed(m, self.access_write, 1, name="outside_write")
         outside = interleaved(self.access_address, self.access_context, self._contexts)
         outside_address = delayed(m, outside, 1, name="outside_address")

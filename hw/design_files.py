@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
-from golden import command, vectors
+from golden import command, vector_files, vectors
 from golden.artifact import to_bytes
 from golden.program import Program
 from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
@@ -50,7 +50,9 @@ def write_golden(
     """Write program, vectors and predicted cycles by probe; return the program's SHA-256."""
     artifact = to_bytes(program)
     digest, golden = command.digest(artifact), folder / "golden"
-    command.atomic_write(golden / vectors.FILE_NAME, vectors.to_bytes(trace, stimulus, digest))
+    command.atomic_write(
+        golden / vector_files.FILE_NAME, vector_files.to_bytes(trace, stimulus, digest)
+    )
     command.atomic_write(golden / "predicted_cycles.npz", _archive(cycles))
     command.atomic_write(golden / "program.safetensors", artifact)
     return digest

@@ -19,6 +19,10 @@ ACTIVATION = 5 + MEMORY
 """SiLU or softplus: magnitude, table, product (2), correction, sum."""
 ENCODER = 1 + REQUANTIZER
 RECIPROCAL_ROOT = 9
+STATE_READ, STATE_WRITE = 3, 1
+"""A state memory: from an address to its word, and from a word to its block."""
+ARRAY = 9
+"""Address, weight memory (3), choice, product (2), sum, shadow."""
 ROTATION_LAYER = 1 + MEMORY + REQUANTIZER
 """From the first use of a rotation's layer to its row 0."""
 
@@ -50,7 +54,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
     # How far dt_proj, step size and decay run ahead of what else the lanes read; heads have theirs
     # before the scan starts.
     front = _tree(-(-shape.dt_rank // steps)) + steps
-    lead = 0 if heads else 22 + front
+    lead = 1 if heads else 22 + front
     scan = 19 + lead + steps + tree
     code = REQUANTIZER + 1 if scheme.dual_scale is None else ENCODER
     head_delta = 6 + MEMORY + ACTIVATION if heads else 0
@@ -59,7 +63,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         residual_probe=2,
         norm=10 + RECIPROCAL_ROOT,
         norm_duration=3 + RECIPROCAL_ROOT + shape.d_model,
-        convolution=5 + _tree(shape.d_conv + 1) + REQUANTIZER,
+        convolution=6 + _tree(shape.d_conv + 1) + REQUANTIZER,
         activation=ACTIVATION + REQUANTIZER + 1,
         scan_code=ACTIVATION + code,
         scan=scan,
@@ -67,8 +71,8 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         scan_output=16 + lead + steps + tree,
         scan_state=12 + lead,
         dt_offset=1 if heads else 3,
-        bc_offset=4 + lead,
-        scan_u_offset=1 + lead,
+        bc_offset=3 + lead,
+        scan_u_offset=lead,
         gate_offset=14 + lead + steps + tree,
         head_delta=head_delta,
         head_decay=head_delta + 9 + REQUANTIZER if heads else 0,
@@ -76,8 +80,8 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         rotation=_rotation(shape, scheme),
         gated_product=0 if shape.mlp is None else BUFFER + 1 + REQUANTIZER,
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
-        recurrence=8,
+        recurrence=10,
         logits=0,
-        token=1,
-        row=5 + MEMORY + REQUANTIZER,
+        token=2,
+        row=ARRAY + REQUANTIZER + 1,
     )

@@ -7,13 +7,16 @@ shadow register and leave one a cycle while the next group accumulates.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import (
     PIPELINED_PRODUCT,
     Multipliers,
+    packed_products,
     pipelined_product,
     registered_product,
 )
@@ -22,6 +25,22 @@ from hw.multiplier import (
 def mac_latency(*, pipelined: bool) -> int:
     """Return the cycles from a group's last element to its first sum: product, sum, shadow."""
     return (PIPELINED_PRODUCT if pipelined else 1) + 2
+
+
+@dataclass(frozen=True)
+class LaneProduct:
+    """A lane's product: ``value``, and one more if ``carry`` is set."""
+
+    value: Value
+    carry: Value | None = None
+
+    def added(self, total: Value) -> Value:
+        """Return the sum with a signed ``total``, of one adder."""
+        if self.carry is None:
+            return total + self.value
+        # A bit below both addends makes the carry: 1 + 1 reaches the bit above, 1 + 0 does not.
+        raised = Cat(Const(1, 1), total).as_signed() + Cat(self.carry, self.value).as_signed()
+        return raised[1:].as_signed()
 
 
 class MacArray(wiring.Component):
@@ -101,21 +120,43 @@ class MacArray(wiring.Component):
             flags = register
         multiplied, complete = flags, Signal()
         m.d.sync += complete.eq(multiplied[2])
-        build = pipelined_product if self._pipelined else registered_product
+        products = self._products(m)
         shadows = [
             Signal(signed(self._accumulator_bits), name=f"shadow_{lane}", reset_less=True)
             for lane in range(self._lanes)
         ]
         for lane, shadow in enumerate(shadows):
-            weight = self.weights.word_select(lane, self._weight_bits).as_signed()
-            product = build(m, self.x, weight, self._multipliers, name=f"product_{lane}")
             total = Signal(
                 signed(self._accumulator_bits), name=f"accumulator_{lane}", reset_less=True
             )
             with m.If(multiplied[0]):
-                m.d.sync += total.eq(Mux(multiplied[1], 0, total) + product)
+                m.d.sync += total.eq(products[lane].added(Mux(multiplied[1], 0, total)))
             # Lane i's sum reaches lane 0 after i shifts; what follows the last lane is unused.
             following = shadows[lane + 1] if lane + 1 < self._lanes else shadow
             m.d.sync += shadow.eq(Mux(complete, total, following))
         m.d.comb += self.value.eq(shadows[0])
         return m
+
+    def _products(self, m: Module) -> list[LaneProduct]:
+        """Return the product of every lane; where it is possible, neighbours share a multiplier."""
+        cycles = PIPELINED_PRODUCT if self._pipelined else 1
+        weights = [
+            self.weights.word_select(lane, self._weight_bits).as_signed()
+            for lane in range(self._lanes)
+        ]
+        products: list[LaneProduct] = []
+        if self._multipliers.packs(self._weight_bits, len(self.x), cycles):
+            for lane in range(0, self._lanes - 1, 2):
+                pair = packed_products(
+                    m,
+                    self.x,
+                    (weights[lane], weights[lane + 1]),
+                    pipelined=self._pipelined,
+                    name=f"products_{lane}",
+                )
+                products += [LaneProduct(pair.low), LaneProduct(pair.high, pair.carry)]
+        build = pipelined_product if self._pipelined else registered_product
+        for lane in range(len(products), self._lanes):
+            product = build(m, self.x, weights[lane], self._multipliers, name=f"product_{lane}")
+            products.append(LaneProduct(product))
+        return products

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
-from amaranth.hdl import Module, Mux, Shape, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 
-__all__ = ["PIPELINED_PRODUCT", "Multipliers", "pipelined_product", "registered_product"]
+__all__ = [
+    "PIPELINED_PRODUCT",
+    "WIDE_PRODUCT",
+    "Multipliers",
+    "ProductPair",
+    "packed_products",
+    "pipelined_product",
+    "registered_product",
+    "wide_product",
+]
 
 PIPELINED_PRODUCT = 2
 """Latency of :func:`pipelined_product`, whatever multiplies."""
 
-NARROW_BITS = {1: 4, PIPELINED_PRODUCT: 8}
+WIDE_PRODUCT = 3
+"""Latency of :func:`wide_product`, whatever multiplies."""
+
+NARROW_BITS = {1: 4, PIPELINED_PRODUCT: 8, WIDE_PRODUCT: 8}
 """With a mix, a factor of so few bits makes a product of so many cycles cheap and quick enough
 in logic."""
+
+
+PACKED_BITS = 4
+"""Widest factors of which a hardware multiplier takes two."""
+
+FACTOR_BITS = 18
+"""Bits of a factor of the hardware multiplier."""
 
 
 class Multipliers(StrEnum):
     """How products are built; value and cycle are the same for all.
 
-    ``dsp`` leaves the product to synthesis, which takes a hardware multiplier for each; ``lut``
-    adds partial products in logic; ``mix`` does so where that is cheap and quick: for factors of
-    at most :data:`NARROW_BITS` bits.
+    ``dsp`` leaves the product to synthesis, which takes a hardware multiplier for each, or for
+    two products of narrow weights with the same element; ``lut`` adds partial products in logic;
+    ``mix`` does so where that is cheap and quick: for factors of at most :data:`NARROW_BITS` bits.
     """
 
     DSP = "dsp"
@@ -33,6 +53,11 @@ class Multipliers(StrEnum):
         if self is Multipliers.MIX:
             return factor_bits <= NARROW_BITS[cycles]
         return self is Multipliers.LUT
+
+    def packs(self, weight_bits: int, input_bits: int, cycles: int) -> bool:
+        """Return whether two weights share the hardware multiplier of their common element."""
+        fits = weight_bits <= PACKED_BITS and input_bits + 2 * weight_bits < FACTOR_BITS
+        return fits and not self.in_logic(min(weight_bits, input_bits), cycles)
 
 
 def _partial_products(first: Value, second: Value) -> list[Value]:
@@ -117,10 +142,103 @@ def pipelined_product(
     first, second = _ordered(first, second)
     in_logic = kind.in_logic(len(second), PIPELINED_PRODUCT)
     values = _partial_products(first, second) if in_logic else [first, second]
-    registers = []
-    for position, value in enumerate(values):
-        register = Signal(value.shape(), name=f"{name}_part_{position}", reset_less=True)
-        m.d.sync += register.eq(value)
-        registers.append(register)
+    registers = [
+        _registered(m, value, f"{name}_part_{position}") for position, value in enumerate(values)
+    ]
     total = _sum(list(registers)) if in_logic else registers[0] * registers[1]
     return _product_register(m, first, second, total, name)
+
+
+def wide_product(m: Module, first: Value, second: Value, kind: Multipliers, *, name: str) -> Signal:
+    """Return a register that holds ``first * second`` of three cycles before.
+
+    Beyond :data:`FACTOR_BITS` a factor is cut in two: the hardware multiplier takes the lower
+    part, logic the few bits of the upper one, and their sum has a cycle of its own. So has, in
+    logic, the last sum of partial products.
+
+    Parameters
+    ----------
+    first, second : signed factors, the first the wider one and signed if beyond 18 bits
+    kind : what multiplies
+    name : of the register
+    """
+    first, second = _ordered(first, second)
+    cut = FACTOR_BITS - 1
+    if kind.in_logic(len(second), WIDE_PRODUCT):
+        terms = [
+            _registered(m, term, f"{name}_part_{position}")
+            for position, term in enumerate(_partial_products(first, second))
+        ]
+        halves = [
+            _registered(m, sum(terms[i + 1 : i + 2], terms[i]), f"{name}_half_{i}")
+            for i in range(0, len(terms), 2)
+        ]
+    elif len(first) > FACTOR_BITS:
+        lower = _registered(m, Cat(first[:cut], Const(0, 1)).as_signed(), f"{name}_lower")
+        upper = _registered(m, first[cut:].as_signed(), f"{name}_upper")
+        factor = _registered(m, second, f"{name}_factor")
+        high = _sum(_partial_products(factor, upper))
+        halves = [
+            _registered(m, lower * factor, f"{name}_half_0"),
+            _registered(m, high, f"{name}_half_1") << cut,
+        ]
+    else:
+        halves = [pipelined_product(m, first, second, kind, name=f"{name}_early")]
+    return _product_register(m, first, second, _sum(list(halves)), name)
+
+
+def _registered(m: Module, value: Value, name: str) -> Signal:
+    register = Signal(value.shape(), name=name, reset_less=True)
+    m.d.sync += register.eq(value)
+    return register
+
+
+@dataclass(frozen=True)
+class ProductPair:
+    """Two products of one hardware multiplier, in registers.
+
+    Parameters
+    ----------
+    low : product of the first weight
+    high, carry : the product of the second weight is the sum of both, which an adder behind them
+        takes at once as its carry
+    """
+
+    low: Value
+    high: Value
+    carry: Value
+
+
+def packed_products(
+    m: Module, x: Value, weights: tuple[Value, Value], *, pipelined: bool, name: str
+) -> ProductPair:
+    """Return the products of ``x`` with two signed weights, one or two cycles later.
+
+    One product is formed, ``x (w1 + w2 2**p)``, with p the width of ``x w1``, so that the low p
+    bits are ``x w1`` for every input. If that is negative it has borrowed one from the bits
+    above: its sign is the carry to give back. p is 12 for 8-bit elements and 4-bit weights; in 11
+    bits -128 times -8 would not fit. ``w1 + w2 2**p`` is ``w1`` extended to p bits, below ``w2``
+    less the same borrow.
+
+    Parameters
+    ----------
+    x : signed element
+    weights : two signed weights of one width
+    pipelined : keep the factors in registers, as :func:`pipelined_product` does
+    name : of the registers
+    """
+    first, second = weights
+    low_bits = len(x) + len(first)
+    upper = Signal(signed(len(second) + 1), name=f"{name}_upper")
+    m.d.comb += upper.eq(second - first[-1])
+    packed: Value = Cat(first, first[-1].replicate(len(x)), upper).as_signed()
+    if pipelined:
+        factor = Signal(packed.shape(), name=f"{name}_weights", reset_less=True)
+        element = Signal(x.shape(), name=f"{name}_element", reset_less=True)
+        m.d.sync += [factor.eq(packed), element.eq(x)]
+        packed, x = factor, element
+    product = Signal(signed(len(packed) + len(x)), name=name, reset_less=True)
+    m.d.sync += product.eq(packed * x)
+    low = product[:low_bits].as_signed()
+    high = product[low_bits : 2 * low_bits].as_signed()
+    return ProductPair(low, high, product[low_bits - 1])

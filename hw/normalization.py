@@ -20,6 +20,7 @@ from hw.pipeline import PlannedRequantizer, delayed, select_constant
 from hw.reciprocal_root import ReciprocalRoot
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["ResidualNorm", "norm_weight_words", "norms_in_order"]
 
@@ -174,7 +175,11 @@ class ResidualNorm(wiring.Component):
         registered word of the memory. One position serves updates and stream: the memory shows
         the word at it, and each of the two moves it on, around from the last to the first.
         """
-        m.submodules.residual = memory = Memory(shape=signed(self._bits), depth=self._size, init=[])
+        # A write comes two elements behind the read, which wraps around to it in tiny memories.
+        attributes = NO_COLLISION if self._size > 3 else {}
+        m.submodules.residual = memory = Memory(
+            shape=signed(self._bits), depth=self._size, init=[], attrs=attributes
+        )
         read, write = memory.read_port(), memory.write_port()
         position = Signal(range(self._size))
         position_last = position == self._size - 1

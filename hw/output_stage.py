@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.contexts import context_field, tag
-from hw.pipeline import index_bits
+from hw.pipeline import delayed, index_bits
 from hw.sequencer import token_layout
 from hw.stream_buffer import StreamBuffer
 
@@ -20,7 +20,7 @@ def logit_layout(logit_bits: int, contexts: int = 1) -> data.StructLayout:
 class OutputStage(wiring.Component):
     """Buffers the logits of a token and picks the first largest one.
 
-    Latency: the arg-max is valid one cycle after the last logit. Throughput: one logit a cycle.
+    Latency: the arg-max is valid two cycles after the last logit. Throughput: one logit a cycle.
     A token may start only while ``room`` is high: then all its logits and its arg-max fit, so
     the static schedule never waits in the middle of a token.
 
@@ -42,7 +42,7 @@ class OutputStage(wiring.Component):
     room : out
     """
 
-    token_latency = 1
+    token_latency = 2
     _MARGIN = 8
 
     def __init__(
@@ -71,15 +71,22 @@ class OutputStage(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        best = Signal(signed(self._logit_bits))
-        final, last = Signal(), Signal()
-        context = Signal.like(self.context, name="result_context")
+        final = Signal()
         m.d.comb += final.eq(self.valid & (self.index == self._vocabulary - 1))
-        m.d.sync += [self.token_valid.eq(final), last.eq(self.last), context.eq(self.context)]
-        with m.If(self.valid & ((self.index == 0) | (self.value > best))):
-            m.d.sync += [best.eq(self.value), self.token.eq(self.index)]
+        last = delayed(m, self.last, self.token_latency, name="result_last")
+        context = delayed(m, self.context, self.token_latency, name="result_context")
+        m.d.comb += self.token_valid.eq(delayed(m, final, self.token_latency, name="final"))
+        # What needs no comparison is known a cycle ahead of it.
+        best = Signal(signed(self._logit_bits), reset_less=True)
+        value = delayed(m, self.value, 1, name="candidate")
+        index = delayed(m, self.index, 1, name="candidate_index")
+        valid, first = Signal(), Signal()
+        m.d.sync += [valid.eq(self.valid), first.eq(self.valid & (self.index == 0))]
+        with m.If(first | (valid & (value > best))):
+            m.d.sync += [best.eq(value), self.token.eq(index)]
         # A margin lets the next token start while a steadily read buffer is not quite empty.
-        depth = self._vocabulary + self._late_logits + self._MARGIN
+        # A power of two keeps the way from ``ready`` to the next row short.
+        depth = 1 << (self._vocabulary + self._late_logits + self._MARGIN - 1).bit_length()
         m.submodules.logit_buffer = logits = StreamBuffer(self._layout, depth)
         m.submodules.token_buffer = tokens = StreamBuffer(self._token_layout, 4)
         m.d.comb += [

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from amaranth.hdl import Array, ClockSignal, Instance, Module, Signal, Value
+from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
+from hw.pipeline import delayed
 
 ROM_MODULE = "scanwright_rom"
 
-BANK_DEPTH = 4096
-"""Words of a bank. A choice among more block memories, behind whose clock they come late, has
-time only after a register: so a deep memory is banks with registers of their own."""
+BLOCK_WIDTHS = {16384: 1, 8192: 2, 4096: 4, 2048: 9, 1024: 18, 512: 36}
+"""Bits of a word of one block memory, by its depth."""
 
-LOGIC_DEPTH = 128
-"""Memories of at most so many words become logic: a block memory would be nearly empty."""
+DENSE_DEPTH, DENSE_BITS = 2048, 9
+"""The deepest block memory that loses no bit."""
+
+LOGIC_DEPTH, LOGIC_BITS = 128, 1024
+"""Memories of at most so many words or bits become logic: a block memory would be nearly empty."""
 
 ROM_VERILOG = f"""\
 // A read-only memory of two cycles: the block memory's register and an output register.
@@ -36,7 +39,7 @@ module {ROM_MODULE} #(
 );
     genvar bank;
     generate
-        if (DEPTH <= {LOGIC_DEPTH}) begin : logic_memory
+        if (DEPTH <= {LOGIC_DEPTH} || DEPTH * WIDTH <= {LOGIC_BITS}) begin : logic_memory
             localparam BANKS = (DEPTH + 15) / 16;
             localparam LOW = ADDRESS < 4 ? ADDRESS : 4;
             (* rom_style = "logic", ram_style = "logic" *)
@@ -51,6 +54,7 @@ module {ROM_MODULE} #(
             always @(posedge clk) last <= address;
             always @(posedge clk) data <= chosen[last >> 4];
         end else begin : block_memory
+            (* rom_style = "block", ram_style = "block" *)
             reg [WIDTH-1:0] words [0:DEPTH-1];
             reg [WIDTH-1:0] word;
             initial $readmemh(IMAGE, words);
@@ -101,11 +105,55 @@ def pack_fields(values: Sequence[int], width: int) -> int:
     return word
 
 
-class ParameterMemory(wiring.Component):
-    """A read-only memory with registered output.
+def _block_depth(words: int) -> int:
+    """Return the depth of the block memories that hold so many words, no word in two of them."""
+    return min(depth for depth in BLOCK_WIDTHS if depth >= words)
 
-    Latency: 2 cycles from ``address`` to ``data``. Throughput: one word a cycle. Beyond
-    :data:`BANK_DEPTH` words ``data`` is the choice among the banks' registers.
+
+def _blocks(words: int, width: int) -> int:
+    """Return the block memories of a bank, side by side."""
+    return -(-width // BLOCK_WIDTHS[_block_depth(words)])
+
+
+def bank_depths(words: int, width: int) -> list[int]:
+    """Return the words of each bank: as few blocks, and then as few banks, as possible.
+
+    All banks but the last have the same depth, a power of two. Words wider than a dense block get
+    banks of its depth, since other blocks would hold a part of such words in fewer blocks.
+    """
+    deepest = DENSE_DEPTH if width > DENSE_BITS else max(BLOCK_WIDTHS)
+    plans = []
+    for depth in (depth for depth in BLOCK_WIDTHS if DENSE_DEPTH <= depth <= deepest):
+        whole = (words - 1) // depth
+        depths = [depth] * whole + [words - whole * depth]
+        plans.append((sum(_blocks(bank, width) for bank in depths), len(depths), depths))
+    return min(plans)[-1]
+
+
+def columns(words: int, width: int) -> list[tuple[int, list[int]]]:
+    """Return width and bank depths of each part of a word, the lowest bits first.
+
+    Where it saves blocks, the bits beyond a multiple of :data:`DENSE_BITS` get banks of their
+    own, which are deeper: 64 bits of 34,560 words need 122 blocks in place of 136.
+    """
+
+    def blocks(parts: list[tuple[int, list[int]]]) -> int:
+        return sum(_blocks(bank, bits) for bits, depths in parts for bank in depths)
+
+    rest = width % DENSE_BITS
+    parted = [(bits, bank_depths(words, bits)) for bits in (width - rest, rest) if bits]
+    together = [(width, bank_depths(words, width))]
+    return min(together, parted, key=blocks)
+
+
+class ParameterMemory(wiring.Component):
+    """A read-only memory in banks, each with a register of its own.
+
+    A block memory's data come late in the cycle, with time for a choice only after a register. So
+    no word of a bank needs a choice, and ``data`` is the choice among the banks' registers. With
+    a latency of 3 there is one more register, among every four banks.
+
+    Latency: ``latency`` cycles from ``address`` to ``data``. Throughput: one word a cycle.
 
     Parameters
     ----------
@@ -113,6 +161,7 @@ class ParameterMemory(wiring.Component):
     width : bits a word
     words : unsigned contents, at least one word
     plan : where the words live
+    latency : 2, or 3 for a deep memory
 
     Members
     -------
@@ -122,65 +171,110 @@ class ParameterMemory(wiring.Component):
     Raises
     ------
     ValueError
-        If there are no words or one does not fit the width.
+        If there are no words, one does not fit the width, or the latency is another.
     """
 
     latency = 2
+    """Cycles of a memory for which no other is asked."""
 
-    def __init__(self, *, name: str, width: int, words: Sequence[int], plan: MemoryPlan) -> None:
+    def __init__(
+        self, *, name: str, width: int, words: Sequence[int], plan: MemoryPlan, latency: int = 2
+    ) -> None:
         contents = [int(word) for word in words]
         if not contents:
             raise ValueError(f"parameter memory {name!r} has no words; give at least one")
         if min(contents) < 0 or max(contents) >> width:
             raise ValueError(f"a word of parameter memory {name!r} does not fit {width} bits")
-        self._width, self._words, self._plan = width, contents, plan
-        starts = range(0, len(contents), BANK_DEPTH)
-        self._banks = {
-            name if len(starts) == 1 else f"{name}_{number}": contents[start : start + BANK_DEPTH]
-            for number, start in enumerate(starts)
-        }
-        for bank, part in self._banks.items():
-            plan.add(bank, width, part)
+        if latency not in (2, 3):
+            raise ValueError(f"parameter memory {name!r} cannot take {latency} cycles, only 2 or 3")
+        self.latency = latency
+        self._plan = plan
+        self._columns: list[list[_Bank]] = []
+        low = 0
+        for number, (bits, depths) in enumerate(columns(len(contents), width)):
+            prefix = f"{name}_upper" if number else name
+            self._columns.append(_banks(prefix, contents, low, bits, depths))
+            low += bits
+        for bank in (bank for column in self._columns for bank in column):
+            plan.add(bank.name, bank.width, bank.words)
         self._address_bits = max(1, (len(contents) - 1).bit_length())
         super().__init__({"address": In(self._address_bits), "data": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        if self._plan.image_folder is not None:
-            self._connect_banks(m, self._plan.image_folder)
-            return m
-        m.submodules.words = words = memory.Memory(
-            shape=self._width, depth=len(self._words), init=self._words
-        )
-        port = words.read_port(domain="sync")
-        register = Signal(self._width)
-        m.d.comb += port.addr.eq(self.address)
-        m.d.sync += register.eq(port.data)
-        m.d.comb += self.data.eq(register)
+        m.d.comb += self.data.eq(Cat(*(self._column(m, banks) for banks in self._columns)))
         return m
 
-    def _connect_banks(self, m: Module, folder: str) -> None:
-        """Add one ROM a bank; the upper address bits, two cycles later, choose among them."""
-        outputs = []
-        for number, (name, part) in enumerate(self._banks.items()):
-            address_bits = max(1, (len(part) - 1).bit_length())
-            output = Signal(self._width, name=f"{name}_data")
-            rom = Instance(
+    def _read(self, m: Module, bank: _Bank) -> Value:
+        """Return the word of a bank, two cycles after the address."""
+        address_bits = max(1, (len(bank.words) - 1).bit_length())
+        output = Signal(bank.width, name=f"{bank.name}_data", reset_less=True)
+        if self._plan.image_folder is None:
+            m.submodules[bank.name] = words = memory.Memory(
+                shape=bank.width, depth=len(bank.words), init=bank.words
+            )
+            port = words.read_port(domain="sync")
+            m.d.comb += port.addr.eq(self.address)
+            m.d.sync += output.eq(port.data)
+        else:
+            m.submodules[f"rom_{bank.name}"] = Instance(
                 ROM_MODULE,
-                p_WIDTH=self._width,
-                p_DEPTH=len(part),
+                p_WIDTH=bank.width,
+                p_DEPTH=len(bank.words),
                 p_ADDRESS=address_bits,
-                p_IMAGE=f"{folder}/{name}.hex",
+                p_IMAGE=f"{self._plan.image_folder}/{bank.name}.hex",
                 i_clk=ClockSignal(),
                 i_address=self.address[:address_bits],
                 o_data=output,
             )
-            m.submodules["rom" if len(self._banks) == 1 else f"rom_{number}"] = rom
-            outputs.append(output)
-        bank: Value = self.address[(BANK_DEPTH - 1).bit_length() :]
-        for age in range(self.latency if len(outputs) > 1 else 0):
-            register = Signal(len(bank), name=f"bank_{age}", reset_less=True)
-            m.d.sync += register.eq(bank)
-            bank = register
-        m.d.comb += self.data.eq(Array(outputs)[bank] if len(outputs) > 1 else outputs[0])
+        return output
+
+    def _column(self, m: Module, banks: list[_Bank]) -> Value:
+        """Return some bits of the word; the upper address bits, as late, choose among the banks."""
+        outputs = [self._read(m, bank) for bank in banks]
+        if len(outputs) == 1:
+            return delayed(m, outputs[0], self.latency - ParameterMemory.latency, name="late_data")
+        index = self.address[(len(banks[0].words) - 1).bit_length() :]
+        name = banks[0].name
+        if self.latency > ParameterMemory.latency:
+            low = delayed(m, index[:2], ParameterMemory.latency, name=f"{name}_low")
+            groups = [outputs[start : start + 4] for start in range(0, len(outputs), 4)]
+            outputs = [
+                delayed(m, _chosen(group, low), 1, name=f"{name}_group_{number}")
+                for number, group in enumerate(groups)
+            ]
+            index = index[2:]
+        return _chosen(outputs, delayed(m, index, self.latency, name=f"{name}_index"))
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Some bits of neighbouring words: the contents of one ROM."""
+
+    name: str
+    width: int
+    words: list[int]
+
+
+def _banks(
+    name: str, words: Sequence[int], low: int, width: int, depths: Sequence[int]
+) -> list[_Bank]:
+    """Cut one column of bits out of the words and into banks, each filled up with zeros.
+
+    With a depth of a power of two no other arrangement of the blocks takes fewer of them, so that
+    synthesis has no reason to choose one that needs a choice behind the blocks.
+    """
+    banks, mask = [], (1 << width) - 1
+    for number, depth in enumerate(depths):
+        start = sum(depths[:number])
+        part = [word >> low & mask for word in words[start : start + depth]]
+        if depth > LOGIC_DEPTH:
+            part += [0] * ((1 << (depth - 1).bit_length()) - depth)
+        banks.append(_Bank(name if len(depths) == 1 else f"{name}_{number}", width, part))
+    return banks
+
+
+def _chosen(values: Sequence[Value], index: Value) -> Value:
+    """Return ``values[index]``."""
+    return Array(values)[index] if len(values) > 1 else values[0]

@@ -14,10 +14,10 @@ from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
-from hw.array_controller import OPERANDS, STEERING, ArrayController
+from hw.array_controller import LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
 from hw.event_table import Event
-from hw.mac_array import MacArray
+from hw.mac_array import MacArray, mac_latency
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import delayed
 from hw.requantizer import ShiftRequantizer
@@ -39,6 +39,13 @@ _STEERING_OF = {
     "mlp_out": ("gated", "out"),
 }
 BODY, HEAD = 0, 1
+
+WEIGHT_LATENCY = 3
+"""Cycles of the weight memories, which are deep."""
+
+OPERAND_LATENCY = 1 + WEIGHT_LATENCY + 1
+"""Cycles from an element's address to the array: its weights' address, the memory, and the choice
+of body or head."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ class Projection(wiring.Component):
     @property
     def row_latency(self) -> int:
         """Cycles from a group's last element's address to its first row, minus that of lane 0."""
-        return ArrayController.row_latency + ParameterMemory.latency + 2 + 1
+        return OPERAND_LATENCY + mac_latency(pipelined=True) + ShiftRequantizer.latency + 1
 
     @property
     def limits(self) -> dict[str, int]:
@@ -205,7 +212,7 @@ class Projection(wiring.Component):
             "weight_address": addresses,
             "last_column": columns - 1,
             "last_group": -(-rows // self._lanes),
-            "last_position": max(columns, self._lanes, 8) - 1,
+            "last_position": max(columns, self._lanes, LEAST_INTERVAL) - 1,
             "last_row": rows - 1,
             "row_base": len(self._stored_shifts),
             "row_address": len(self._stored_shifts),
@@ -236,25 +243,31 @@ class Projection(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        m.submodules.controller = controller = ArrayController(
-            lanes=self._lanes, limits=self.limits
-        )
-        m.d.comb += controller.start.eq(self.start)
-        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
-            m.d.comb += getattr(controller, name).eq(getattr(self, name))
         m.submodules.array = array = MacArray(
             lanes=self._lanes,
             weight_bits=self._lane_weight_bits,
             input_bits=self._input_bits,
             accumulator_bits=self.accumulator_bits,
             multipliers=self._plan.multipliers,
+            pipelined=True,
         )
+        m.submodules.controller = controller = ArrayController(
+            lanes=self._lanes,
+            limits=self.limits,
+            row_latency=OPERAND_LATENCY + array.latency - ParameterMemory.latency,
+        )
+        m.d.comb += controller.start.eq(self.start)
+        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
+            m.d.comb += getattr(controller, name).eq(getattr(self, name))
         self._read_operands(m, controller, array)
         self._requantize(m, controller, array)
         return m
 
     def _read_operands(self, m: Module, controller: ArrayController, array: MacArray) -> None:
-        """Bring element and weights to the lanes three cycles after the element is addressed."""
+        """Bring element and weights to the lanes, so long after the element is addressed.
+
+        The element waits for its weights, which come from all over the device.
+        """
         elements = []
         for name, (depth, bits) in self._sources.items():
             buffer = VectorBuffer(depth=depth, width=bits)
@@ -266,25 +279,24 @@ class Projection(wiring.Component):
                 buffer.read_index.eq(controller.element),
             ]
             elements.append(buffer.read_value.as_signed())
-        source = delayed(m, controller.source, 2, name="source")
-        last = controller.last & controller.element_valid
+        source = delayed(m, controller.source, VectorBuffer.latency, name="source")
         weights = self._weights(m, controller)
         chosen = elements[-1]
         for number, element in reversed(list(enumerate(elements[:-1]))):
             chosen = Mux(source == number, element, chosen)
-        x = Signal.like(array.x, name="broadcast", reset_less=True)
         word = Signal.like(array.weights, name="weight_word", reset_less=True)
-        m.d.sync += [x.eq(chosen), word.eq(weights)]
+        m.d.sync += word.eq(weights)
+        wait = OPERAND_LATENCY - 1  # behind the element, as the controller's flags are
         m.d.comb += [
-            array.enable.eq(delayed(m, controller.element_valid, 3, name="enable")),
-            array.first.eq(delayed(m, controller.first, 3, name="first")),
-            array.last.eq(delayed(m, last, 3, name="last")),
-            array.x.eq(x),
+            array.enable.eq(delayed(m, controller.element_valid, wait, name="enable")),
+            array.first.eq(delayed(m, controller.first, wait, name="first")),
+            array.last.eq(delayed(m, controller.last, wait, name="last")),
+            array.x.eq(delayed(m, chosen, wait + 1 - VectorBuffer.latency, name="broadcast")),
             array.weights.eq(word),
         ]
 
     def _weights(self, m: Module, controller: ArrayController) -> Cat | Mux:
-        """Return the weight word at lane width, two cycles after its address."""
+        """Return the weight word at lane width, a cycle before it is at the array."""
         scheme, lanes = self._program.scheme, self._lanes
         banks = []
         for name, bits, words in (
@@ -293,7 +305,13 @@ class Projection(wiring.Component):
         ):
             if not words:
                 continue
-            bank = ParameterMemory(name=name, width=lanes * bits, words=words, plan=self._plan)
+            bank = ParameterMemory(
+                name=name,
+                width=lanes * bits,
+                words=words,
+                plan=self._plan,
+                latency=WEIGHT_LATENCY,
+            )
             m.submodules[f"{name}_memory"] = bank
             m.d.comb += bank.address.eq(controller.weight_address)
             widened = []
@@ -304,7 +322,7 @@ class Projection(wiring.Component):
             banks.append(Cat(*widened))
         if len(banks) == 1:
             return banks[0]
-        selected = delayed(m, controller.bank, 2, name="bank")
+        selected = delayed(m, controller.bank, OPERAND_LATENCY - 1, name="bank")
         return Mux(selected == HEAD, banks[HEAD], banks[BODY])
 
     def _requantize(self, m: Module, controller: ArrayController, array: MacArray) -> None:

@@ -61,6 +61,8 @@ class ShiftRequantizer(wiring.Component):
         If a width or the shift is outside of its limits.
     """
 
+    latency = 2
+
     def __init__(
         self,
         *,
@@ -85,11 +87,6 @@ class ShiftRequantizer(wiring.Component):
                 "saturated": Out(1),
             }
         )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from an element at ``i`` to its result at ``o``."""
-        return 2
 
     @property
     def output_range(self) -> tuple[int, int]:

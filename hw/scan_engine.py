@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.errors import InputError
 from golden.program import Program
 from hw.contexts import check_contexts, interleaved
 from hw.delta_unit import DeltaUnit
 from hw.lane_constants import LaneConstants
+from hw.multiplier import WIDE_PRODUCT
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import ChannelCounter, delayed, index_bits
 from hw.scan_drive import ScanDrive
@@ -18,11 +18,12 @@ from hw.scan_lane import ScanLane
 from hw.scan_operands import ScanOperands
 from hw.scan_readout import ScanReadout
 from hw.scan_state import ScanState
+from hw.scan_timing import ScanTiming
 
 __all__ = ["ScanEngine"]
 
 
-class ScanEngine(wiring.Component):
+class ScanEngine(ScanTiming, wiring.Component):
     """Run dt_proj, softplus, the selective scan, its read-out and the gate for one token.
 
     Equal to the golden executor's ``_mix`` followed by the product with the gate, for the layer
@@ -96,7 +97,7 @@ class ScanEngine(wiring.Component):
     access_context : In(index_bits(C))
         Context of that word.
     access_write, access_write_data : In
-        Store a word; seen by reads whose address comes in a later cycle.
+        Store a word; seen by reads whose address comes two cycles later or more.
     access_read_data : Out
         Word at the address that was shown ``access_latency`` cycles ago.
     busy : Out(1)
@@ -125,7 +126,7 @@ class ScanEngine(wiring.Component):
                 f"choose one of {divisors}"
             )
         self._program, self._lane_count = program, scan_lanes
-        self._steps = shape.d_state // scan_lanes
+        self._steps, self._channels = shape.d_state // scan_lanes, shape.d_inner
         self._words = shape.n_layer * shape.d_inner * self._steps
         constants = LaneConstants(program=program, scan_lanes=scan_lanes, plan=plan)
         self._constants = constants
@@ -193,106 +194,6 @@ class ScanEngine(wiring.Component):
             "access_read_data": Out(unsigned(word)),
             "busy": Out(1),
         }
-
-    @property
-    def interval(self) -> int:
-        """Cycles between channels, T."""
-        return self._steps
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers of dt_proj, M."""
-        return self._delta.products
-
-    @property
-    def projected_offset_dt(self) -> int:
-        """Cycle in which dt is first sampled; one cycle registers ``start``."""
-        return 1 + self._delta.dt_offset
-
-    @property
-    def delta_latency(self) -> int:
-        """Cycle of channel 0 at ``delta``."""
-        return 1 + self._delta.latency
-
-    @property
-    def _lane_offset(self) -> int:
-        """Cycle of channel 0's delta at the lanes, behind the register that holds it."""
-        return self.delta_latency + 1
-
-    @property
-    def _operand_latency(self) -> int:
-        return self._operands.latency
-
-    @property
-    def scan_u_offset(self) -> int:
-        """Cycle in which the scan input of channel 0 is read."""
-        return self._lane_offset + self._lanes[0].drive_offset - self._drive.latency
-
-    @property
-    def projected_offset_bc(self) -> int:
-        """Cycle in which B is first sampled; C comes later."""
-        return self._lane_offset + self._lanes[0].drive_offset - self._operand_latency
-
-    @property
-    def projected_offset_c(self) -> int:
-        """Cycle in which C is first sampled."""
-        return self.state_latency - self._operand_latency
-
-    @property
-    def state_latency(self) -> int:
-        """Cycle of channel 0's first word at ``state``."""
-        return self._lane_offset + self._lanes[0].state_offset
-
-    @property
-    def _readout_offset(self) -> int:
-        """Cycle of the read-out's own start."""
-        return self._lane_offset + self._lanes[0].latency - self._readout.product_offset
-
-    @property
-    def gate_offset(self) -> int:
-        """Cycle in which the gate of channel 0 is read."""
-        return self._readout_offset + self._readout.gate_offset
-
-    @property
-    def scan_output_latency(self) -> int:
-        """Cycle of channel 0 at ``scan_output``."""
-        return self._readout_offset + self._readout.output_latency
-
-    @property
-    def latency(self) -> int:
-        """Cycle of channel 0 at ``gated``."""
-        return self._readout_offset + self._readout.latency
-
-    @property
-    def duration(self) -> int:
-        """Cycles from a start to the earliest next one: the cycle after the last result."""
-        return self.latency + (self._program.shape.d_inner - 1) * self._steps + 1
-
-    @property
-    def access_latency(self) -> int:
-        """Cycles from ``access_address`` to ``access_read_data``."""
-        return self._state.latency
-
-    @property
-    def hazard_depth(self) -> int:
-        """Cycles from the read of a state to the first read that sees its update."""
-        lane = self._lanes[0]
-        return lane.state_offset + 1 - (lane.old_offset - self._state.latency)
-
-    def check_recurrence(self, distance: int) -> None:
-        """Refuse a schedule that reads a state again before its update is written.
-
-        Raises
-        ------
-        InputError
-            If ``distance``, the cycles between two updates of one state, is below
-            ``hazard_depth``.
-        """
-        if distance < self.hazard_depth:
-            raise InputError(
-                f"the scan updates a state every {distance} cycles, but an update is readable "
-                f"only {self.hazard_depth} cycles after its read; schedule tokens further apart"
-            )
 
     def elaborate(self, _platform: object) -> Module:
         """Connect step size, lanes, state memory and read-out."""
@@ -394,11 +295,6 @@ class ScanEngine(wiring.Component):
         # The mask ends with the token: saving the state must not read zeros.
         return layers, starts, late_fresh & running.any()
 
-    @property
-    def _state_read_cycle(self) -> int:
-        """Cycle in which channel 0's first state is addressed."""
-        return self._lane_offset + self._lanes[0].old_offset - self._state.latency
-
     def _counter(
         self, m: Module, name: str, starts: list[Value], first: int, layers: list[Value]
     ) -> ChannelCounter:
@@ -439,8 +335,9 @@ class ScanEngine(wiring.Component):
     def _discretize(self, m: Module, update: ChannelCounter) -> None:
         """Feed shifts to the lanes, and their products onwards."""
         m.submodules.constants = constants = self._constants
-        # The shift is used two cycles after B, whose step this counter shows one cycle ahead.
-        late_channel = delayed(m, update.channel_address, 1, name="update_channel")
+        # The shift meets the product of B, whose step this counter shows a cycle ahead.
+        wait = self._operand_latency + WIDE_PRODUCT - constants.latency
+        late_channel = delayed(m, update.channel_address, wait, name="update_channel")
         m.d.comb += constants.channel_address.eq(late_channel)
         for index, lane in enumerate(self._lanes):
             m.submodules[f"lane_{index}"] = lane

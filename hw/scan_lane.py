@@ -11,8 +11,10 @@ from golden.program import Program
 from hw.exponent import DecayUnit
 from hw.multiplier import (
     PIPELINED_PRODUCT,
+    WIDE_PRODUCT,
     Multipliers,
     pipelined_product,
+    wide_product,
 )
 from hw.pipeline import PlannedRequantizer
 from hw.requantizer import ShiftRequantizer
@@ -64,7 +66,7 @@ class ScanLane(wiring.Component):
     b : In(signed(activation_bits))
         Cycle ``drive_offset``.
     update_shift : In(unsigned(update_plan.bits))
-        Stored shift of the update, cycle ``drive_offset + 2``.
+        Stored shift of the update, cycle ``drive_offset + 3``.
     old : In(signed(state_bits))
         State before the update, cycle ``old_offset``.
     new : Out(signed(state_bits))
@@ -135,13 +137,13 @@ class ScanLane(wiring.Component):
         With a shared decay it is the cycle that lets ``drive`` come in cycle 0.
         """
         if self._shared:
-            return self._update.latency
+            return self._update.latency + WIDE_PRODUCT - PIPELINED_PRODUCT
         return PIPELINED_PRODUCT + self._argument.latency + self._decay.latency
 
     @property
     def drive_offset(self) -> int:
         """Cycle of ``drive`` and ``b``: product and requantizer end with ``decay old``."""
-        return self.old_offset - self._update.latency
+        return self.old_offset + PIPELINED_PRODUCT - WIDE_PRODUCT - self._update.latency
 
     @property
     def state_offset(self) -> int:
@@ -159,7 +161,7 @@ class ScanLane(wiring.Component):
         m.submodules.update = update = self._update
         m.submodules.state = state = self._state
         kind = self._multipliers
-        update_product = pipelined_product(m, self.drive, self.b, kind, name="update")
+        update_product = wide_product(m, self.drive, self.b, kind, name="update")
         decay = self.decay if self._shared else self._own_decay(m)
         decayed = pipelined_product(m, decay, self.old, kind, name="decayed")
         product = pipelined_product(m, state.o, self.c, kind, name="read")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.pipeline import index_bits
+from hw.parameter_memory import columns
+from hw.pipeline import delayed, index_bits
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["ScanState"]
 
@@ -14,9 +16,11 @@ __all__ = ["ScanState"]
 class ScanState(wiring.Component):
     """Hold every state word; one read and one write a cycle, zero at power-up.
 
-    Latency: ``2`` cycles from an address to ``read_data``, memory and output register. A write
-    in cycle w is seen by an address that is shown in any cycle after w. Throughput: one read and
-    one write a cycle.
+    Latency: ``3`` cycles from an address to ``read_data``: memory, its register, and the choice
+    among the banks, which are those of a :class:`~hw.parameter_memory.ParameterMemory`. A write
+    in cycle w is seen by an address that is shown in any cycle after ``w + write_latency``: what
+    is written waits in registers for the way to the blocks. Throughput: one read and one write a
+    cycle.
 
     Parameters
     ----------
@@ -42,7 +46,8 @@ class ScanState(wiring.Component):
         Word for either.
     """
 
-    latency = 2
+    latency = 3
+    write_latency = 1
 
     def __init__(self, *, words: int, width: int) -> None:
         self._words, self._width = words, width
@@ -63,19 +68,48 @@ class ScanState(wiring.Component):
         )
 
     def elaborate(self, _platform: object) -> Module:
-        """Build the memory, the choice of its user and the masking register."""
+        """Choose the memory's user, and the bank of each column of bits that has the word."""
         m = Module()
-        m.submodules.words = words = memory.Memory(
-            shape=unsigned(self._width), depth=self._words, init=[]
-        )
-        read_port, write_port = words.read_port(), words.write_port()
-        register = Signal(self._width, reset_less=True)
-        m.d.sync += register.eq(Mux(self.fresh, 0, read_port.data))
-        m.d.comb += [
-            read_port.addr.eq(Mux(self.busy, self.read_address, self.access_address)),
-            write_port.addr.eq(Mux(self.busy, self.write_address, self.access_address)),
-            write_port.data.eq(Mux(self.busy, self.write_data, self.access_write_data)),
-            write_port.en.eq(Mux(self.busy, self.write_valid, self.access_write)),
-            self.read_data.eq(register),
+        read = Signal.like(self.read_address)
+        write = Signal.like(self.write_address, reset_less=True)
+        write_data = Signal.like(self.write_data, reset_less=True)
+        place = Mux(self.busy, self.write_address, self.access_address)
+        valid = Mux(self.busy, self.write_valid, self.access_write)
+        m.d.comb += read.eq(Mux(self.busy, self.read_address, self.access_address))
+        m.d.sync += [
+            write.eq(place),
+            write_data.eq(Mux(self.busy, self.write_data, self.access_write_data)),
         ]
+        late_fresh = delayed(m, self.fresh, 1, name="fresh")
+        parts: list[Value] = []
+        low = 0
+        for width, depths in columns(self._words, self._width):
+            outputs = []
+            place_bits = (depths[0] - 1).bit_length()
+            for number, depth in enumerate(depths):
+                words = memory.Memory(
+                    shape=unsigned(width), depth=depth, init=[], attrs=NO_COLLISION
+                )
+                m.submodules[f"words_{low}_{number}"] = words
+                read_port, write_port = words.read_port(), words.write_port()
+                register = Signal(width, name=f"word_{low}_{number}", reset_less=True)
+                enable = Signal(name=f"write_{low}_{number}")
+                chosen = place[place_bits:] == number if len(depths) > 1 else 1
+                m.d.sync += [register.eq(read_port.data), enable.eq(valid & chosen)]
+                m.d.comb += [
+                    read_port.addr.eq(read),
+                    write_port.addr.eq(write),
+                    write_port.data.eq(write_data[low : low + width]),
+                    write_port.en.eq(enable),
+                ]
+                outputs.append(register)
+            if len(outputs) > 1:
+                bank = delayed(m, read[place_bits:], self.latency - 1, name=f"bank_{low}")
+                parts.append(Array(outputs)[bank])
+            else:
+                parts.append(outputs[0])
+            low += width
+        word = Signal.like(self.read_data, name="word", reset_less=True)
+        m.d.sync += word.eq(Mux(late_fresh, 0, Cat(*parts)))
+        m.d.comb += self.read_data.eq(word)
         return m

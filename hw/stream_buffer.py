@@ -161,4 +161,6 @@ class StreamBuffer(wiring.Component):
 
     def _after(self, row: Signal) -> Value:
         """Return the row after ``row``; the last is followed by the first."""
+        if self.depth == 1 << len(row):
+            return (row + 1)[: len(row)]
         return Mux(row == self.depth - 1, 0, row + 1)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+
+DISTRIBUTED_DEPTH = 256
+"""A vector of at most so many elements would leave a block memory nearly empty."""
+
+
+NO_COLLISION: dict[str, Any] = {"no_rw_check": 1}
+"""Attribute of a memory of which no word is read in the cycle in which it is written, or none that
+is used: synthesis need not compare the addresses."""
+
+
+def vector_memory(depth: int) -> dict[str, Any]:
+    """Return the attributes of a memory for so many elements: distributed memory for few."""
+    return {"ram_style": "distributed"} if depth <= DISTRIBUTED_DEPTH else NO_COLLISION
 
 
 class VectorBuffer(wiring.Component):
@@ -49,7 +64,9 @@ class VectorBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
-        m.submodules.words = words = memory.Memory(shape=self._width, depth=self._depth, init=[])
+        m.submodules.words = words = memory.Memory(
+            shape=self._width, depth=self._depth, init=[], attrs=vector_memory(self._depth)
+        )
         write, read = words.write_port(), words.read_port(domain="sync")
         register = Signal(self._width, reset_less=True)
         m.d.comb += [

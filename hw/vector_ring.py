@@ -7,6 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.pipeline import index_bits
+from hw.vector_buffer import NO_COLLISION, vector_memory
 
 __all__ = ["VectorRing"]
 
@@ -58,7 +59,11 @@ class VectorRing(wiring.Component):
         del platform
         m = Module()
         size = self._depth * self._slots
-        m.submodules.words = words = memory.Memory(shape=self._width, depth=size, init=[])
+        # Several vectors fill a block memory better than one.
+        attributes = vector_memory(size) if self._slots == 1 else NO_COLLISION
+        m.submodules.words = words = memory.Memory(
+            shape=self._width, depth=size, init=[], attrs=attributes
+        )
         write, read = words.write_port(), words.read_port()
         position = Signal(index_bits(size))
         with m.If(self.read):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from golden.configuration import NetworkShape
 from golden.errors import InputError
+from hw.array_controller import LEAST_INTERVAL
 from hw.event_table import EventTable
 from hw.lanes import Lanes
 
@@ -173,8 +174,7 @@ class _Builder:
         of them; rows drain one a cycle, so a group takes at least as long as its rows.
         """
         drained = min(self.lanes.mac, rows)
-        # The drain's row counter is renewed three cycles after a group's last element.
-        interval = max(columns, drained, 8)
+        interval = max(columns, drained, LEAST_INTERVAL)
         start = int(np.max(ready - np.arange(columns)))
         if self.array:
             before = self.array[-1]

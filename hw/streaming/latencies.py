@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from golden.configuration import NetworkShape, Scheme
 from hw.lanes import Lanes
-from hw.latencies import ACTIVATION, RECIPROCAL_ROOT, REQUANTIZER, latencies
+from hw.latencies import (
+    ACTIVATION,
+    RECIPROCAL_ROOT,
+    REQUANTIZER,
+    STATE_READ,
+    STATE_WRITE,
+    latencies,
+)
 from hw.multiplier import PIPELINED_PRODUCT
 from hw.streaming.block_plan import AverageLatencies, StreamingLatencies
 
@@ -52,5 +59,5 @@ def _average(shape: NetworkShape) -> AverageLatencies:
         gated=state + shape.gated + REQUANTIZER,
         u_offset=decay - 3,
         gate_offset=state - 2,
-        recurrence=state + 1 - (decay - 3),
+        recurrence=state + STATE_WRITE + 1 - (decay - 1 - STATE_READ),
     )

@@ -236,7 +236,7 @@ def test_extreme_sums_and_shifts():
 @pytest.mark.parametrize(("taps", "levels"), [(2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
 def test_latency(taps, levels):
     unit = Bench(small_program(4, taps, 1, Scheme(name="s"), 5)).unit
-    assert (unit.latency, unit.hazard_depth, unit.access_latency) == (7 + levels, 3, 3)
+    assert (unit.latency, unit.hazard_depth, unit.access_latency) == (8 + levels, 4, 3)
 
 
 def test_missing_bias_is_refused():

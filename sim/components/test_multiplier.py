@@ -2,13 +2,21 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
-from amaranth.hdl import Module, Shape
+from amaranth.hdl import Cat, Module, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from hw.multiplier import PIPELINED_PRODUCT, Multipliers, registered_product
+from hw.multiplier import (
+    PIPELINED_PRODUCT,
+    WIDE_PRODUCT,
+    Multipliers,
+    packed_products,
+    registered_product,
+    wide_product,
+)
 from sim.components.pipes import run_pipe
 
 SHAPES = [Shape(1), Shape(3), Shape(4), Shape(2, signed=True), Shape(5, signed=True)]
@@ -53,3 +61,87 @@ def test_mix_takes_logic_for_the_narrow_products_only():
     assert not Multipliers.MIX.in_logic(9, PIPELINED_PRODUCT)
     assert Multipliers.LUT.in_logic(18, 1)
     assert not Multipliers.DSP.in_logic(1, PIPELINED_PRODUCT)
+
+
+class Pair(wiring.Component):
+    """``o`` holds ``x a`` and above it ``x b``, of one hardware multiplier."""
+
+    def __init__(self, input_bits, weight_bits, *, pipelined):
+        self._pipelined = pipelined
+        self._bits = input_bits + weight_bits
+        weight = In(signed(weight_bits))
+        super().__init__(
+            {"x": In(signed(input_bits)), "a": weight, "b": weight, "o": Out(2 * self._bits)}
+        )
+
+    def elaborate(self, platform):
+        del platform
+        m = Module()
+        pair = packed_products(
+            m, self.x, (self.a, self.b), pipelined=self._pipelined, name="products"
+        )
+        low, high = (Signal(signed(self._bits), name=name) for name in ("low", "high"))
+        m.d.comb += [low.eq(pair.low), high.eq(pair.high + pair.carry), self.o.eq(Cat(low, high))]
+        return m
+
+
+@pytest.mark.parametrize(
+    ("input_bits", "weight_bits", "pipelined"), [(8, 4, True), (8, 3, False), (5, 4, False)]
+)
+def test_both_products_of_a_multiplier_are_exact(input_bits, weight_bits, pipelined):
+    unit = Pair(input_bits, weight_bits, pipelined=pipelined)
+    weight = values(signed(weight_bits))
+    factors = list(product(values(signed(input_bits)), weight, weight))
+    x, a, b = (list(column) for column in zip(*factors, strict=True))
+    latency = PIPELINED_PRODUCT if pipelined else 1
+    bits = input_bits + weight_bits
+    found = run_pipe(Simulator(unit), unit, latency, x=x, a=a, b=b)
+    mask = (1 << bits) - 1
+    assert found == [(p * q & mask) | (p * r & mask) << bits for p, q, r in factors]
+
+
+def test_narrow_weights_share_hardware_multipliers():
+    assert Multipliers.DSP.packs(4, 8, PIPELINED_PRODUCT)
+    assert Multipliers.DSP.packs(4, 9, 1)
+    assert not Multipliers.DSP.packs(4, 10, 1)
+    assert not Multipliers.DSP.packs(5, 6, 1)
+    assert not Multipliers.MIX.packs(4, 8, PIPELINED_PRODUCT)
+    assert not Multipliers.LUT.packs(4, 8, 1)
+
+
+class Wide(wiring.Component):
+    """``o = a b`` three cycles later."""
+
+    def __init__(self, first_bits, second_bits, kind):
+        self._kind = kind
+        super().__init__(
+            {
+                "a": In(signed(first_bits)),
+                "b": In(signed(second_bits)),
+                "o": Out(signed(first_bits + second_bits)),
+            }
+        )
+
+    def elaborate(self, platform):
+        del platform
+        m = Module()
+        m.d.comb += self.o.eq(wide_product(m, self.a, self.b, self._kind, name="product"))
+        return m
+
+
+@pytest.mark.parametrize("kind", Multipliers)
+@pytest.mark.parametrize(("first_bits", "second_bits"), [(20, 8), (27, 9), (18, 8), (6, 5)])
+def test_wide_product_is_exact_three_cycles_later(first_bits, second_bits, kind):
+    unit = Wide(first_bits, second_bits, kind)
+    generator = np.random.default_rng(first_bits)
+    a, b = (
+        np.concatenate([corners, generator.integers(-(1 << bits - 1), 1 << bits - 1, 1000)])
+        for bits in (first_bits, second_bits)
+        for corners in [np.array([-(1 << bits - 1), (1 << bits - 1) - 1, -1, 0, 1])]
+    )
+    pairs = [(x, y) for x in a[:5].tolist() for y in b[:5].tolist()]
+    pairs += list(zip(a.tolist(), b.tolist(), strict=True))
+    found = run_pipe(
+        Simulator(unit), unit, WIDE_PRODUCT, a=[x for x, _ in pairs], b=[y for _, y in pairs]
+    )
+    assert found == [x * y for x, y in pairs]

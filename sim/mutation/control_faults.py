@@ -65,8 +65,8 @@ CONTROL_FAULTS = (
         name="last of two maxima",
         unit=_OUTPUTS,
         kind="the arg-max compares with >= in place of >",
-        pattern=r"= (?P<site>\$signed\(value\) > \$signed\(best\));",
-        faulty="$signed(value) >= $signed(best)",
+        pattern=r"= (?P<site>\$signed\(candidate_1\) > \$signed\(best\));",
+        faulty="$signed(candidate_1) >= $signed(best)",
     ),
     Fault(
         name="arg-max off by one",
@@ -93,14 +93,14 @@ CONTROL_FAULTS = (
         name="result's TLAST lost",
         unit=_OUTPUTS,
         kind="results never end a sequence",
-        pattern=r"\\i__payload\$\d+ \[6\] = (?P<site>last);",
+        pattern=r"\\i__payload\$\d+ \[6\] = (?P<site>result_last_2);",
         faulty="1'h0",
     ),
     Fault(
         name="payload not held",
         unit=f"{_OUTPUTS}_logit_buffer",
         kind="the row after the first is shown although nothing was taken",
-        pattern=rf"= (?P<site>take) \? {ANONYMOUS} :",
+        pattern=rf"assign next_row = (?P<site>take) \? {ANONYMOUS}",
         faulty="o__valid",
     ),
     Fault(

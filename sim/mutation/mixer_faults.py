@@ -25,14 +25,14 @@ CONVOLUTION_FAULTS = (
         name="window not shifted",
         unit=_CONVOLUTION,
         kind="the newest input overwrites the one before it",
-        pattern=r"\{ x_4, (?P<site>window\[23:8\]) \}",
+        pattern=r"\{ x_5, (?P<site>window\[23:8\]) \}",
         faulty="window[15:0]",
     ),
     Fault(
         name="fresh window kept",
         unit=_CONVOLUTION,
         kind="a sequence starts with the last one's window",
-        pattern=r"= (?P<site>forget_3) \?",
+        pattern=r"= (?P<site>forget_4) \?",
         faulty="1'h0",
     ),
     Fault(
@@ -93,7 +93,7 @@ ACTIVATION_FAULTS = (
         name="u shifted as the gate",
         unit=_ACTIVATION,
         kind="u takes the gate's shift",
-        pattern=r"assign shift = (?P<site>is_u_7) \?",
+        pattern=rf"{ANONYMOUS} = (?P<site>soon_u_6) \?",
         faulty="1'h0",
     ),
     Fault(
@@ -250,7 +250,7 @@ SCAN_FAULTS = (
         name="fresh state kept",
         unit="engine_scan_state",
         kind="a sequence starts with the last one's state",
-        pattern=r"= (?P<site>fresh) \?",
+        pattern=r"= (?P<site>fresh_1) \?",
         faulty="1'h0",
     ),
     Fault(

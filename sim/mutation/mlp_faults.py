@@ -47,14 +47,14 @@ MLP_FAULTS = (
         name="gate's shift the mixer's",
         unit="engine_activation",
         kind="an MLP's gate drops the bits of its mixer's",
-        pattern=rf"= (?P<site>of_mlp_7) \? {ANONYMOUS} : {ANONYMOUS};",
+        pattern=rf"= (?P<site>soon_of_mlp_6) \? {ANONYMOUS} : {ANONYMOUS};",
         faulty="1'h0",
     ),
     Fault(
         name="gate delivered twice",
         unit="engine_activation",
         kind="an MLP's gate reaches the mixer too",
-        pattern=r"= (?P<site>~ of_mlp_7);",
+        pattern=r"= (?P<site>~ of_mlp_1);",
         faulty="1'h1",
     ),
     Fault(

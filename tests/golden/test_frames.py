@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from golden import command, vectors
+from golden import command, vector_files, vectors
 from golden.artifact import from_bytes, to_bytes
 from golden.configuration import PRESETS, SCHEMES, FrameShape, NetworkShape
 from golden.errors import InputError
@@ -223,15 +223,15 @@ def test_vector_files_of_frames_are_regenerated(tmp_path):
     words = ["--artifact", str(artifact), "--out", str(tmp_path), "--tokens", "2", "--seed", "5"]
     with pytest.raises(SystemExit, match="0"):
         command.run(application, words)
-    path = tmp_path / vectors.FILE_NAME
-    stored = vectors.load_vectors(path, artifact)
+    path = tmp_path / vector_files.FILE_NAME
+    stored = vector_files.load_vectors(path, artifact)
     stimulus = vectors.random_stimulus(PROGRAM, 2, 5)
     assert np.array_equal(stored.tokens, stimulus.tokens)
     outputs = FrameExecutor(PROGRAM).forward(stimulus.tokens.reshape(2, 16, 20))
     assert np.array_equal(stored.probes["logits"], outputs)
     artifact.write_bytes(to_bytes(random_program(MARS, SCHEMES["w4a8"], seed=1)))
     with pytest.raises(InputError, match="--tokens 2 --seed 5"):
-        vectors.load_vectors(path, artifact)
+        vector_files.load_vectors(path, artifact)
 
 
 @pytest.mark.parametrize(

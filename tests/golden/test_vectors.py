@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import command, vectors
+from golden import command, vector_files, vectors
 from golden.artifact import load_program, to_bytes
 from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
@@ -28,7 +28,7 @@ def artifact(scheme: str) -> Path:
 
 
 def committed_vectors(scheme: str) -> Path:
-    return COMMITTED / f"micro-{scheme}" / vectors.FILE_NAME
+    return COMMITTED / f"micro-{scheme}" / vector_files.FILE_NAME
 
 
 def run(*words: object) -> object:
@@ -47,14 +47,14 @@ def test_committed_artifact_is_the_random_program(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_regeneration_is_byte_identical(scheme, tmp_path):
     assert run("--artifact", artifact(scheme), "--out", tmp_path) == 0
-    written = (tmp_path / vectors.FILE_NAME).read_bytes()
+    written = (tmp_path / vector_files.FILE_NAME).read_bytes()
     assert written == committed_vectors(scheme).read_bytes()
     assert len(written) < LIMIT
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_committed_vectors_replay(scheme):
-    stored = vectors.load_vectors(committed_vectors(scheme), artifact(scheme))
+    stored = vector_files.load_vectors(committed_vectors(scheme), artifact(scheme))
     program = load_program(artifact(scheme))
     assert stored.last[:-1].any(), "a reset inside the stream is part of the test"
     fresh = vectors.trace(program, stored.tokens, stored.last, stored.context)
@@ -67,7 +67,8 @@ def test_committed_vectors_replay(scheme):
 
 def test_the_committed_schemes_differ():
     logits = [
-        vectors.load_vectors(committed_vectors(s), artifact(s)).probes["logits"] for s in SCHEMES
+        vector_files.load_vectors(committed_vectors(s), artifact(s)).probes["logits"]
+        for s in SCHEMES
     ]
     assert len({values.tobytes() for values in logits}) == len(SCHEMES)
 
@@ -133,7 +134,7 @@ def test_text_runs_as_one_sequence_of_bytes(tmp_path):
     shape = PRESETS["micro"].__class__(**vars(PRESETS["micro"]) | {"vocabulary": 256})
     program.write_bytes(to_bytes(random_program(shape, SCHEMES["w8a8"])))
     assert run("--artifact", program, "--out", tmp_path, "--text", "Grüße") == 0
-    result = vectors.load_vectors(tmp_path / vectors.FILE_NAME, program)
+    result = vector_files.load_vectors(tmp_path / vector_files.FILE_NAME, program)
     assert bytes(result.tokens.tolist()) == "Grüße".encode()
     assert result.last.tolist() == [0] * 6 + [1]
 
@@ -225,24 +226,24 @@ def test_edited_vectors_are_refused_with_the_command(changes, message, tmp_path)
     target = tmp_path / "vectors.npz"
     rewrite_manifest(committed_vectors("w8a8"), target, **changes)
     with pytest.raises(InputError, match=message) as caught:
-        vectors.load_vectors(target, artifact("w8a8"))
+        vector_files.load_vectors(target, artifact("w8a8"))
     assert f"python -m golden.regenerate --artifact {artifact('w8a8')}" in str(caught.value)
 
 
 def test_vectors_of_another_artifact_are_refused_with_the_command():
     with pytest.raises(InputError, match="belongs to another artifact") as caught:
-        vectors.load_vectors(committed_vectors("w8a8"), artifact("w4a8"))
+        vector_files.load_vectors(committed_vectors("w8a8"), artifact("w4a8"))
     assert "--tokens 8 --seed 0 --contexts 1" in str(caught.value)
 
 
 def test_every_damaged_byte_of_the_vectors_is_refused_or_harmless(tmp_path):
     data = committed_vectors("w8a8").read_bytes()
-    good = vectors.load_vectors(committed_vectors("w8a8"), artifact("w8a8"))
+    good = vector_files.load_vectors(committed_vectors("w8a8"), artifact("w8a8"))
     target = tmp_path / "vectors.npz"
     for position in range(0, len(data), 97):
         target.write_bytes(data[:position] + bytes([data[position] ^ 0x20]) + data[position + 1 :])
         try:
-            result = vectors.load_vectors(target, artifact("w8a8"))
+            result = vector_files.load_vectors(target, artifact("w8a8"))
         except InputError:
             continue
         # Dates and permissions in the zip's headers carry no values.
@@ -255,14 +256,14 @@ def test_truncated_vectors_are_refused(length, tmp_path):
     target = tmp_path / "vectors.npz"
     target.write_bytes(committed_vectors("w8a8").read_bytes()[:length])
     with pytest.raises(InputError, match=r"write it anew: python -m golden\.regenerate"):
-        vectors.load_vectors(target, artifact("w8a8"))
+        vector_files.load_vectors(target, artifact("w8a8"))
 
 
 def test_missing_vectors_are_refused_with_the_command(tmp_path):
     with pytest.raises(InputError, match=r"no vectors at .*python -m golden.regenerate"):
-        vectors.load_vectors(tmp_path / "vectors.npz", artifact("w8a8"))
+        vector_files.load_vectors(tmp_path / "vectors.npz", artifact("w8a8"))
     with pytest.raises(InputError, match="no artifact at"):
-        vectors.load_vectors(committed_vectors("w8a8"), tmp_path / "none")
+        vector_files.load_vectors(committed_vectors("w8a8"), tmp_path / "none")
 
 
 def test_interleaved_contexts_are_streams_of_their_own():

@@ -10,7 +10,7 @@ import pytest
 from golden.artifact import load_program, save_program
 from golden.configuration import NetworkShape, find_scheme
 from golden.random_program import random_program
-from golden.vectors import load_vectors
+from golden.vector_files import load_vectors
 
 
 def run(*arguments):
