@@ -14,7 +14,7 @@ from hw.pipeline import delayed, index_bits, select_constant
 
 __all__ = ["CentredConvolution"]
 
-_ADDRESS, _BANK = 2, 1
+_ADDRESS, _BANK = 2, 2
 """Cycles from a start to channel 0's address, and from there to its inputs."""
 
 
@@ -115,7 +115,7 @@ class CentredConvolution(DepthwiseConvolution):
         return address
 
     def _banks(self, m: Module, address: Signal) -> list[Value]:
-        """Write the inputs, and return those of the swept channel a cycle after its address."""
+        """Write the inputs, and return those of the swept channel two cycles after its address."""
         written = self._address(m, self.x_layer, self.x_index, held=False)
         valid = delayed(m, self.x_valid, 1, name="written_valid")
         value = delayed(m, self.x_value, 1, name="written_value")
@@ -132,7 +132,7 @@ class CentredConvolution(DepthwiseConvolution):
                 write.en.eq(valid & (turn == number)),
                 read.addr.eq(address),
             ]
-            outputs.append(read.data)
+            outputs.append(delayed(m, read.data, 1, name=f"output_{number}"))
         return outputs
 
     def _taps(self, m: Module, banks: list[Value]) -> list[Value]:
