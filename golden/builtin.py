@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from golden.artifact import load_program
-from golden.configuration import Scheme, find_preset
+from golden.configuration import SCHEMES, Scheme, find_preset
 from golden.errors import InputError
 from golden.program import Program
 from golden.random_program import random_program
@@ -24,6 +24,12 @@ FRAME_SCHEMES = ("w8a8", "w4a8")
 def builtin_path(preset: str, scheme: str) -> Path:
     """Return where the artifact of a trained preset lies."""
     return FOLDER / f"{preset}-{scheme}.safetensors"
+
+
+def trained_schemes(preset: str) -> tuple[str, ...]:
+    """Return the schemes of a preset's programs here, the usual ones if it has none."""
+    found = tuple(name for name in SCHEMES if builtin_path(preset, name).is_file())
+    return found or TRAINED_SCHEMES
 
 
 def load_builtin(preset: str, scheme: Scheme, artifact: Path | None = None) -> Program:

@@ -6,13 +6,26 @@ arXiv:2002.05202). The norm is an RMSNorm of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from golden.fixed_point import Integers
+from golden.configuration import Scheme
+from golden.fixed_point import Integers, requantize
 from golden.layer import Linear, checked_shift, norm_shift
-from golden.piecewise import ACTIVATION_INPUT_FRACTION, ACTIVATION_OUTPUT_FRACTION
+from golden.operations.activation import silu
+from golden.operations.linear import accumulate
+from golden.operations.normalization import rms_norm
+from golden.piecewise import (
+    ACTIVATION_INPUT_BITS,
+    ACTIVATION_INPUT_FRACTION,
+    ACTIVATION_OUTPUT_FRACTION,
+)
 
-__all__ = ["GatedMLP", "MLPFormats", "MLPShifts"]
+if TYPE_CHECKING:
+    from golden.program import Tables
+
+__all__ = ["GatedMLP", "MLPFormats", "MLPShifts", "gated_mlp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +97,44 @@ class MLPShifts:
         name = f"layer {index} mlp"
         checked = {key: checked_shift(f"{name} {key}", shift) for key, shift in values.items()}
         return cls(norm=norm_shift(formats.norm_weight, formats.norm, f"{name} norm"), **checked)
+
+
+def gated_mlp(
+    mlp: GatedMLP,
+    shifts: MLPShifts,
+    residual: Integers,
+    *,
+    scheme: Scheme,
+    tables: Tables,
+    epsilon: int,
+    show: Callable[[str, Integers], None],
+) -> Integers:
+    """Return the residual (b, l, d) behind the MLP.
+
+    Parameters
+    ----------
+    mlp, shifts : weights, and the bits that requantizers drop
+    residual : (b, l, d)
+    scheme, tables, epsilon : widths, non-linear units, the norm's epsilon
+    show : called with the name of every probe and its values
+    """
+    norm = rms_norm(
+        residual,
+        mlp.norm_weight,
+        epsilon=epsilon,
+        shift=shifts.norm,
+        bits=scheme.projection_input_bits,
+        table=tables.reciprocal,
+    )  # b l d
+    show("mlp_norm", norm)
+    z = requantize(accumulate(mlp.gate.weight, norm), shifts.z, ACTIVATION_INPUT_BITS)  # b l m
+    gate = requantize(silu(z, tables.silu), shifts.gate, scheme.gate_bits)  # b l m
+    show("mlp_gate", gate)
+    up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)  # b l m
+    show("up", up)
+    gated = requantize(up * gate, shifts.gated, scheme.projection_input_bits)  # b l m
+    show("mlp_gated", gated)
+    out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)  # b l d
+    residual = requantize(residual + out, 0, scheme.residual_bits)
+    show("mlp_residual", residual)
+    return residual

@@ -12,6 +12,7 @@ import numpy as np
 
 from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers, requantize, saturate
+from golden.mlp import GatedMLP, gated_mlp
 from golden.operations import dual_scale, hadamard
 from golden.operations.activation import silu, softplus
 from golden.operations.exponent import decay, exponent_argument
@@ -127,7 +128,7 @@ class ReferenceBlocks:
         for index in range(self.program.shape.n_layer):
             residual = self._layer(index, residual, state, probe)
             if self.program.mlps is not None:
-                residual = self._mlp(index, residual, probe)
+                residual = self._mlp(index, self.program.mlps[index], residual, probe)
         return residual
 
     def _layer(self, index: int, residual: Integers, state: State, probe: Probe) -> Integers:
@@ -181,31 +182,17 @@ class ReferenceBlocks:
         probe("residual", index, residual)
         return residual
 
-    def _mlp(self, index: int, residual: Integers, probe: Probe) -> Integers:
+    def _mlp(self, index: int, mlp: GatedMLP, residual: Integers, probe: Probe) -> Integers:
         """Return the residual (b, l, d) after the MLP of block ``index``."""
-        program, scheme, shifts = self.program, self.program.scheme, self.program.mlp_shifts[index]
-        assert program.mlps is not None  # the caller looked
-        mlp = program.mlps[index]
-        norm = rms_norm(
+        return gated_mlp(
+            mlp,
+            self.program.mlp_shifts[index],
             residual,
-            mlp.norm_weight,
+            scheme=self.program.scheme,
+            tables=self.program.tables,
             epsilon=self._epsilon,
-            shift=shifts.norm,
-            bits=scheme.projection_input_bits,
-            table=program.tables.reciprocal,
-        )  # b l d
-        probe("mlp_norm", index, norm)
-        z = requantize(accumulate(mlp.gate.weight, norm), shifts.z, ACTIVATION_INPUT_BITS)  # b l m
-        gate = requantize(silu(z, program.tables.silu), shifts.gate, scheme.gate_bits)  # b l m
-        probe("mlp_gate", index, gate)
-        up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)
-        probe("up", index, up)
-        gated = requantize(up * gate, shifts.gated, scheme.projection_input_bits)  # b l m
-        probe("mlp_gated", index, gated)
-        out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)
-        residual = requantize(residual + out, 0, scheme.residual_bits)  # b l d
-        probe("mlp_residual", index, residual)
-        return residual
+            show=lambda name, values: probe(name, index, values),
+        )
 
     def _convolution(self, index: int, x: Integers, window: Integers) -> tuple[Integers, Integers]:
         """Return SiLU's input (b, l, c) and the next window (b, K - 1, c)."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import load_program
-from golden.builtin import FRAME_SCHEMES, TRAINED_SCHEMES, builtin_path
+from golden.builtin import FRAME_SCHEMES, builtin_path, trained_schemes
 from golden.configuration import is_frame_preset
 from golden.errors import InputError
 from golden.program import Program
@@ -194,7 +194,7 @@ def evaluate(
     if size is not None and not 1 <= size <= len(tokens.held_out):
         raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
     if modes is None:
-        artifacts = _artifacts(preset, artifact, TRAINED_SCHEMES)
+        artifacts = _artifacts(preset, artifact, trained_schemes(preset))
         if window < 1:
             raise InputError(f"window = {window} is no length; give at least 1 token")
         report = _scheme_report(network, artifacts, tokens.held_out[:size], window)

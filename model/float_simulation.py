@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.operations.normalization import NORM_EPSILON
-from model.network_parameters import LayerParameters, NetworkParameters
+from model.network_parameters import LayerParameters, MLPParameters, NetworkParameters
 
 __all__ = ["FloatNetwork", "FloatState", "Hook", "ScanRounding", "silu", "softplus"]
 
@@ -146,6 +146,16 @@ class _FloatLayer:
         self.out_proj = single(layer.out_proj.T)
 
 
+class _FloatMLP:
+    """One MLP's weights in float32."""
+
+    def __init__(self, mlp: MLPParameters) -> None:
+        self.norm_weight = mlp.norm_weight.astype(np.float32)
+        self.gate, self.up, self.down = (
+            np.ascontiguousarray(weight.T, np.float32) for weight in (mlp.gate, mlp.up, mlp.down)
+        )
+
+
 class FloatNetwork:
     """Runs ``parameters``; ``rounding`` maps a layer to what is rounded inside its scan."""
 
@@ -156,6 +166,7 @@ class FloatNetwork:
         self.rounding = rounding or {}
         self._embedding = parameters.embedding.astype(np.float32)
         self._layers = [_FloatLayer(layer) for layer in parameters.layers]
+        self._mlps = [_FloatMLP(mlp) for mlp in parameters.mlps or ()]
         self._final_norm = parameters.final_norm_weight.astype(np.float32)
         self._head = np.ascontiguousarray(parameters.head.T, np.float32)
 
@@ -199,7 +210,17 @@ class FloatNetwork:
             weight = own.gate_norm_weight.reshape(shape.groups, -1).astype(np.float32)
             gated = hook("normed", index, rms_norm(groups, weight).reshape(gated.shape))  # b l e
         out = hook("out", index, gated @ own.out_proj)  # b l d
-        return hook("residual", index, residual + out)  # b l d
+        residual = hook("residual", index, residual + out)  # b l d
+        return self._mlp(index, residual, hook) if self._mlps else residual
+
+    def _mlp(self, index: int, residual: Array, hook: Hook) -> Array:
+        """Return the residual stream (b, l, d) after the MLP of block ``index``."""
+        own = self._mlps[index]
+        norm = hook("mlp_norm", index, rms_norm(residual, own.norm_weight))  # b l d
+        gate = hook("mlp_gate", index, silu(hook("mlp_z", index, norm @ own.gate)))  # b l m
+        gated = hook("mlp_gated", index, hook("up", index, norm @ own.up) * gate)  # b l m
+        out = hook("mlp_out", index, gated @ own.down)  # b l d
+        return hook("mlp_residual", index, residual + out)  # b l d
 
     def _scan(
         self, index: int, inputs: tuple[Array, Array, Array, Array], state: Array, hook: Hook

@@ -45,12 +45,15 @@ class FormatChoice:
     dual_scale_rule : ``mse``, or ``quantile`` for the texts' .99 quantile over the code's limit
     gated_surplus : by how many bits a channel of out_proj's input may be finer than the coarsest;
         more would cost the columns of out_proj more than the input gains
+    common : the channels of x_proj's and out_proj's inputs have one exponent, as columns of
+        matrices that stay as they are cannot be made coarser
     """
 
     observer: str = "mse"
     per_layer_alpha: bool = False
     dual_scale_rule: str = "mse"
     gated_surplus: int = 2
+    common: bool = False
 
     def fraction(
         self, values: Array, bits: int, depth: tuple[int, int], *,
@@ -71,6 +74,14 @@ class FormatChoice:
             ])  # fmt: skip
         limited = np.clip(found, *_FRACTION_LIMITS).astype(np.int64)
         return limited if per_channel else int(limited.reshape(-1)[0])
+
+    def channels(
+        self, values: Array, bits: int, depth: tuple[int, int], most: int = 8
+    ) -> tuple[int, Integers]:
+        """Return the common exponent of a matrix's input, and by how much channels are finer."""
+        if self.common:
+            return self.fraction(values, bits, depth), np.zeros(values.shape[1], np.int64)
+        return split_channels(self.fraction(values, bits, depth, per_channel=True), most)
 
 
 def dual_scale_error(values: Array, fraction: int, dual: DualScale) -> float:
@@ -158,9 +169,7 @@ def choose_formats(
     bits, projection = scheme.activation_bits, scheme.projection_input_bits
     b, c, e = find("b", bits), find("c", bits), len(parameters.skip)
     inner = {"u": samples["u"][:, :e]}  # with heads B and C are behind
-    u, u_channel = split_channels(
-        choice.fraction(inner["u"], bits if heads else projection, depth, per_channel=True)
-    )
+    u, u_channel = choice.channels(inner["u"], bits if heads else projection, depth)
     dual = scheme.dual_scale
     scan_u = u + u_channel
     if heads:
@@ -187,9 +196,7 @@ def choose_formats(
         inputs = inputs @ hadamard_columns(inputs.shape[1])
     # The gated norm's weight levels its channels; only a rotation stands behind it.
     surplus = 0 if heads and rotation is None else choice.gated_surplus
-    gated, gated_channel = split_channels(
-        choice.fraction(inputs, projection, depth, per_channel=True), surplus
-    )
+    gated, gated_channel = choice.channels(inputs, projection, depth, surplus)
     if heads and rotation is None:
         gated = choice.fraction(inputs, projection, depth)
     return LayerFormats(

@@ -28,7 +28,7 @@ from model.rotation import hadamard_columns
 from model.sensitivity import LayerSensitivity
 from model.weight_rounding import RoundedRows, refit, round_groups, round_rows
 
-__all__ = ["LayerQuantizer", "WeightChoice", "round_taps"]
+__all__ = ["LayerQuantizer", "WeightChoice", "fitted", "round_taps"]
 
 Array = npt.NDArray[Any]
 
@@ -43,12 +43,15 @@ class WeightChoice:
     refit_strength : how firmly a fit stays at the float weights; None rounds those themselves
     scales : real factors tried a row of x before its exponent, which the taps take back
     group : columns that share a real scale, which only a simulation has; None for a row's exponent
+    keep : the blocks' matrices were trained for their format: round them to nearest and fit
+        nothing but taps and biases
     """
 
     compensate: bool = True
     refit_strength: float | None = 0.02
     scales: int = 8
     group: int | None = None
+    keep: bool = False
 
 
 def _flat(values: Array) -> Array:
@@ -58,6 +61,29 @@ def _flat(values: Array) -> Array:
 def round_taps(taps: Array, bits: int) -> RoundedRows:
     """Round the convolution's taps (e, K) to nearest."""
     return round_rows(taps, integer_range(bits), compensate=False)
+
+
+def fitted(
+    weight: Array, inputs: Array, wanted: Array, limits: tuple[int, int], choice: WeightChoice,
+    sensitivity: Array | None = None, factors: Array | None = None,
+) -> RoundedRows:  # fmt: skip
+    """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it."""
+    if choice.keep:
+        return round_rows(weight, limits, compensate=False)
+    x, strength = _flat(inputs), choice.refit_strength
+    moments = x.T @ x
+    if strength is not None:
+        weight = refit(weight, moments, x.T @ _flat(wanted), strength)
+    if choice.group is not None:
+        return round_groups(weight, limits, moments, group=choice.group, sensitivity=sensitivity)
+    return round_rows(
+        weight,
+        limits,
+        moments,
+        compensate=choice.compensate,
+        sensitivity=sensitivity,
+        factors=factors,
+    )
 
 
 class LayerQuantizer:
@@ -169,22 +195,9 @@ class LayerQuantizer:
         self, name: str, weight: Array, inputs: Array, wanted: Array, factors: Array | None = None
     ) -> RoundedRows:
         """Fit matrix ``name`` to map inputs to wanted (..., rows), then round it."""
-        x, strength = _flat(inputs), self._choice.refit_strength
-        moments = x.T @ x
-        if strength is not None:
-            weight = refit(weight, moments, x.T @ _flat(wanted), strength)
         felt = None if self._sensitivity is None else getattr(self._sensitivity, name)
-        if self._choice.group is not None:
-            limits = self._scheme.weight_range
-            return round_groups(weight, limits, moments, group=self._choice.group, sensitivity=felt)
-        return round_rows(
-            weight,
-            self._scheme.weight_range,
-            moments,
-            compensate=self._choice.compensate,
-            sensitivity=felt,
-            factors=factors,
-        )
+        limits = self._scheme.weight_range
+        return fitted(weight, inputs, wanted, limits, self._choice, felt, factors)
 
     def _in_proj(self, draft: LayerDraft) -> LayerDraft:
         """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""

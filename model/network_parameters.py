@@ -18,12 +18,16 @@ import torch
 from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.operations.normalization import NORM_EPSILON
-from model.bit_linear import weight_of
+from model.bit_linear import BitLinear, weight_of
 from model.configuration import Configuration, Mamba2Configuration, MambaConfiguration
+from model.gated_mlp import GatedMLP
 from model.mamba import MambaLanguageModel, MambaMixer
 from model.mamba2 import Mamba2Mixer
 
-__all__ = ["LayerParameters", "NetworkParameters", "extract_parameters", "random_network"]
+__all__ = [
+    "LayerParameters", "MLPParameters", "NetworkParameters", "extract_parameters",
+    "random_network",
+]  # fmt: skip
 
 Reals = npt.NDArray[Any]
 
@@ -62,14 +66,35 @@ class LayerParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MLPParameters:
+    """The MLP behind one mixer in float64: norm_weight (d,), gate and up (m, d), down (d, m)."""
+
+    norm_weight: Reals
+    gate: Reals
+    up: Reals
+    down: Reals
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkParameters:
-    """A whole network in float64: embedding and head (V, d), final norm weight (d,)."""
+    """A whole network in float64.
+
+    Members
+    -------
+    embedding, head : (V, d)
+    layers : the mixers
+    final_norm_weight : (d,)
+    mlps : the MLP behind each mixer; None if the shape has none
+    ternary : whether the blocks' matrices were trained as ternary ones, which quantizing keeps
+    """
 
     shape: NetworkShape
     embedding: Reals
     layers: tuple[LayerParameters, ...]
     final_norm_weight: Reals
     head: Reals
+    mlps: tuple[MLPParameters, ...] | None = None
+    ternary: bool = False
 
     def with_layer(self, index: int, layer: LayerParameters) -> NetworkParameters:
         """Return a copy whose layer ``index`` is ``layer``."""
@@ -122,13 +147,15 @@ def layer_parameters(mixer: MambaMixer | Mamba2Mixer, norm_weight: torch.Tensor)
     )
 
 
+def _mlp_parameters(mlp: GatedMLP, norm_weight: torch.Tensor) -> MLPParameters:
+    up, gate = _array(weight_of(mlp.fc1)).reshape(2, -1, mlp.fc1.in_features)
+    return MLPParameters(
+        norm_weight=_array(norm_weight), gate=gate, up=up, down=_array(weight_of(mlp.fc2))
+    )
+
+
 def _shape(configuration: Configuration) -> NetworkShape:
     """Return the golden shape; refuse what the integer program has no place for."""
-    if isinstance(configuration, MambaConfiguration) and configuration.d_intermediate is not None:
-        raise InputError(
-            "the checkpoint has an MLP behind each mixer (d_intermediate), which model.quantize "
-            "does not write yet; train without"
-        )
     if configuration.use_bias:
         raise InputError(
             "the checkpoint has biases in in_proj and out_proj (use_bias); the integer program "
@@ -150,6 +177,7 @@ def _shape(configuration: Configuration) -> NetworkShape:
         heads=None
         if isinstance(configuration, MambaConfiguration)
         else HeadShape(size=configuration.head_dim, groups=configuration.n_groups),
+        mlp=configuration.d_intermediate if isinstance(configuration, MambaConfiguration) else None,
     )
 
 
@@ -164,7 +192,7 @@ def _configuration(shape: NetworkShape) -> Configuration:
         "d_conv": shape.d_conv,
     }
     if shape.heads is None:
-        return MambaConfiguration(**sizes, dt_rank=shape.dt_rank)
+        return MambaConfiguration(**sizes, dt_rank=shape.dt_rank, d_intermediate=shape.mlp)
     return Mamba2Configuration(**sizes, head_dim=shape.heads.size, n_groups=shape.heads.groups)
 
 
@@ -184,9 +212,17 @@ def extract_parameters(model: MambaLanguageModel) -> NetworkParameters:
             raise InputError(
                 f"{name} holds {broken} NaN or infinite weights; train again or repair the file"
             )
-    backbone = model.backbone
+    backbone, mlps = model.backbone, None
+    if shape.mlp is not None:
+        mlps = tuple(
+            _mlp_parameters(block.mlp, block.norm2.weight)
+            for block in backbone.blocks
+            if block.mlp is not None
+        )
     return NetworkParameters(
         shape=shape,
+        mlps=mlps,
+        ternary=any(isinstance(part, BitLinear) for part in backbone.modules()),
         embedding=_array(backbone.embedding.weight),
         layers=tuple(layer_parameters(block.mixer, block.norm.weight) for block in backbone.blocks),
         final_norm_weight=_array(backbone.norm_f.weight),

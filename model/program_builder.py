@@ -16,14 +16,15 @@ import numpy.typing as npt
 from golden.configuration import NetworkShape, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
 from golden.layer import HeadSelection, Layer, LayerFormats, Linear, ProjectedSelection, Selection
+from golden.mlp import GatedMLP, MLPFormats
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program, TokenEmbedding
 from golden.random_program import standard_tables
 from golden.validation import validate
-from model.network_parameters import LayerParameters, NetworkParameters
+from model.network_parameters import LayerParameters, MLPParameters, NetworkParameters
 from model.weight_rounding import RoundedRows
 
-__all__ = ["LayerDraft", "NetworkDraft", "block_program", "norm_weight_integers"]
+__all__ = ["LayerDraft", "MLPDraft", "NetworkDraft", "block_program", "norm_weight_integers"]
 
 Array = npt.NDArray[Any]
 
@@ -108,6 +109,37 @@ class LayerDraft:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MLPDraft:
+    """One MLP on its way to integers.
+
+    Members
+    -------
+    parameters : the real weights, of which the norm is rounded here
+    gate, up, down : rounded; down in the scale of its input's channels
+    formats : the exponents
+    """
+
+    parameters: MLPParameters
+    gate: RoundedRows
+    up: RoundedRows
+    down: RoundedRows
+    formats: MLPFormats
+
+    def build(self, scheme: Scheme) -> GatedMLP:
+        """Return the MLP's integers."""
+        weight, fraction = norm_weight_integers(
+            self.parameters.norm_weight, scheme.norm_weight_bits
+        )
+        return GatedMLP(
+            norm_weight=weight,
+            gate=_linear(self.gate),
+            up=_linear(self.up),
+            down=_linear(self.down),
+            formats=dataclasses.replace(self.formats, norm_weight=fraction),
+        )
+
+
 def _linear(rows: RoundedRows, bias: Array | None = None, input_fraction: Any = 0) -> Linear:
     """Return integer weights; ``bias`` (rows,) is put into the accumulator's scale."""
     integers = None
@@ -127,6 +159,7 @@ class NetworkDraft:
     scheme: Scheme
     reference: NetworkParameters
     layers: tuple[LayerDraft, ...]
+    mlps: tuple[MLPDraft, ...] | None
     embedding: RoundedRows
     residual_fraction: int
     final_norm_weight: Array
@@ -157,6 +190,7 @@ class NetworkDraft:
             shape=self.shape,
             scheme=self.scheme,
             layers=tuple(layer.build(self.scheme) for layer in self.layers),
+            mlps=None if self.mlps is None else tuple(mlp.build(self.scheme) for mlp in self.mlps),
             tables=_TABLES,
             front=TokenEmbedding(
                 table=self.embedding.weight,
@@ -183,7 +217,7 @@ def block_program(
     """
     positions, d = residual.shape
     return Program(
-        shape=dataclasses.replace(shape, vocabulary=positions, n_layer=1),
+        shape=dataclasses.replace(shape, vocabulary=positions, n_layer=1, mlp=None),
         scheme=scheme,
         layers=(layer,),
         tables=_TABLES,

@@ -1,7 +1,7 @@
 """What each stage of a program costs: the float network with one stage at a time made integer.
 
 Stages are weights, activations, and the two parts of the recurrence. Each uses the program's own
-formats; ``everything`` is the integer program itself on the same text.
+formats; ``everything`` is the integer program itself on the same text, MLPs included.
 """
 
 from __future__ import annotations

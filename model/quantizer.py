@@ -18,9 +18,10 @@ from model.calibration import FloatBlocks, thin
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice, choose_formats, split_channels
 from model.layer_quantization import LayerQuantizer, WeightChoice
+from model.mlp_quantization import choose_mlp_formats, quantize_mlp
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.observers import fraction_by_error
-from model.program_builder import NetworkDraft, norm_weight_integers
+from model.program_builder import MLPDraft, NetworkDraft, norm_weight_integers
 from model.rotation import random_rotation, rotate_residual
 from model.sensitivity import LayerSensitivity
 from model.text_windows import inputs_of
@@ -54,6 +55,15 @@ class QuantizationChoice:
     seed: int = 0
     layer_bits: tuple[int, ...] | None = None
 
+    def kept(self) -> QuantizationChoice:
+        """Return the options that leave the blocks' matrices as they were trained."""
+        return dataclasses.replace(
+            self,
+            formats=dataclasses.replace(self.formats, common=True),
+            weights=dataclasses.replace(self.weights, keep=True),
+            rotate=False,
+        )
+
 
 def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array, bits: int) -> int:
     """Return the fraction bits that hold the stream of every block, with headroom."""
@@ -61,7 +71,7 @@ def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array
 
     def watch(name: str, layer: int, value: Array) -> Array:
         nonlocal peak
-        if name in ("residual", "out") and layer >= 0:
+        if name in ("residual", "out", "mlp_residual", "mlp_out") and layer >= 0:
             peak = max(peak, float(np.abs(value).max()))
         return value
 
@@ -132,6 +142,8 @@ def quantize_network(
     advance : told which block is being quantized
     sensitivity : of every block of ``parameters``; None if that is not known
     """
+    if parameters.ternary and scheme.ternary:
+        choice = choice.kept()
     if choice.rotate:
         rotation = random_rotation(parameters.shape.d_model, choice.seed)
         parameters = rotate_residual(parameters, rotation)
@@ -143,14 +155,14 @@ def quantize_network(
     embedding = _embedding(parameters.embedding, scheme.embedding_bits, residual_fraction)
     shift = residual_fraction - embedding.fraction_bits
     residual: Integers = (embedding.weight << shift[:, None])[inputs]  # b l d
-    layers = []
+    layers, mlps = [], list[MLPDraft]()
     for index, own in enumerate(parameters.layers):
         advance(f"block {index}")
         layer = own
         values = blocks.advance()
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
-        if not choice.rotate:
+        if not (choice.rotate or choice.weights.keep):
             layer, samples["norm"] = smooth_norm(
                 layer, samples["norm"], scheme.projection_input_bits
             )
@@ -176,6 +188,17 @@ def quantize_network(
         )
         draft, residual = quantizer.quantize(layer, formats)
         layers.append(draft)
+        if parameters.mlps is not None:
+            mlp, residual = quantize_mlp(
+                parameters.mlps[index],
+                choose_mlp_formats(values.whole, scheme, choice.formats, depth),
+                scheme,
+                choice.weights,
+                residual,
+                residual_fraction,
+                values.whole,
+            )
+            mlps.append(mlp)
     advance("head")
     final_fraction, head, logit_fraction = _head(
         parameters, scheme, choice, blocks, residual, residual_fraction
@@ -185,6 +208,7 @@ def quantize_network(
         scheme=scheme,
         reference=parameters,
         layers=tuple(layers),
+        mlps=None if parameters.mlps is None else tuple(mlps),
         embedding=embedding,
         residual_fraction=residual_fraction,
         final_norm_weight=parameters.final_norm_weight,

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.operations import hadamard
-from model.network_parameters import LayerParameters, NetworkParameters
+from model.network_parameters import LayerParameters, MLPParameters, NetworkParameters
 
 __all__ = ["hadamard_columns", "random_rotation", "rotate_residual"]
 
@@ -58,8 +58,17 @@ def rotate_residual(parameters: NetworkParameters, rotation: Array) -> NetworkPa
             out_proj=rotation.T @ own.out_proj,
         )
 
+    def mlp(own: MLPParameters) -> MLPParameters:
+        return MLPParameters(
+            norm_weight=np.ones_like(own.norm_weight),
+            gate=(own.gate * own.norm_weight) @ rotation,
+            up=(own.up * own.norm_weight) @ rotation,
+            down=rotation.T @ own.down,
+        )
+
     return dataclasses.replace(
         parameters,
+        mlps=None if parameters.mlps is None else tuple(mlp(own) for own in parameters.mlps),
         embedding=parameters.embedding @ rotation,
         layers=tuple(layer(own) for own in parameters.layers),
         final_norm_weight=np.ones_like(parameters.final_norm_weight),

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from golden.errors import InputError
 from golden.fixed_point import to_real
 from golden.layer import Layer, Linear
 from golden.operations import hadamard
@@ -228,6 +229,11 @@ class SimulatedProgram:
         tables: UnitTables | None = None,
         watch: Watch | None = None,
     ) -> None:
+        if program.mlps is not None:
+            raise InputError(
+                "the program has MLPs, which the simulation of scan inputs leaves out; simulate a "
+                "network without"
+            )
         self.program = program
         widths = widths or ScanWidths.of(program.scheme)
         self._tables = tables or UnitTables.of(program)

@@ -9,12 +9,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from golden.configuration import SCHEMES
 from golden.errors import InputError
+from golden.executor import Executor
 from model.bit_linear import BitLinear, round_rates, round_token, weight_of
 from model.checkpoint import checkpoint_bytes, load_checkpoint
 from model.configuration import MambaConfiguration, preset
+from model.float_simulation import FloatNetwork
 from model.mamba import MambaLanguageModel
 from model.network_parameters import extract_parameters
+from model.quantized_network import QuantizedNetwork
+from model.quantizer import QuantizationChoice, quantize_network
+from model.simulated_program import SimulatedProgram
+from model.text_windows import inputs_of
 
 SHAPE = MambaConfiguration(
     vocab_size=31, d_model=8, n_layer=2, d_state=3, dt_rank=2, d_intermediate=12
@@ -166,6 +173,54 @@ def test_an_unknown_scale_is_refused():
         dataclasses.replace(SHAPE, ternary="half")
 
 
-def test_an_mlp_is_not_dropped_by_the_quantizer():
-    with pytest.raises(InputError, match="has an MLP behind each mixer"):
-        extract_parameters(model_of())
+TEXT = np.random.default_rng(5).integers(0, 31, (4, 96))
+
+
+def quantized(model, scheme):
+    """Return float network, program, and the deviation of its logits from the float ones."""
+    parameters = extract_parameters(model)
+    program = quantize_network(parameters, SCHEMES[scheme], TEXT, QuantizationChoice()).build()
+    exact = FloatNetwork(parameters).forward(inputs_of(TEXT))
+    logits = np.ldexp(Executor(program).forward(inputs_of(TEXT))[0].astype(float),
+                      -program.logit_fraction)  # fmt: skip
+    return parameters, program, float(np.std(logits - exact) / np.std(exact))
+
+
+def test_the_float_twin_in_numpy_has_the_mlp():
+    model = model_of()
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(TEXT)).numpy()
+    found = FloatNetwork(extract_parameters(model)).forward(TEXT)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scheme", "bound"), [("w8a8", 0.1), ("w4a8", 0.4)])
+def test_an_mlp_becomes_integers(scheme, bound):
+    """Bounds are three times what the schemes cost without training."""
+    _, program, deviation = quantized(model_of(), scheme)
+    assert program.mlps is not None
+    assert deviation < bound
+
+
+def test_a_network_trained_with_ternary_weights_keeps_them():
+    model = model_of("power-of-two")
+    parameters, program, deviation = quantized(model, "ternary")
+    assert deviation < 0.1
+    for own, layer in zip(parameters.layers, program.layers, strict=True):
+        for name in ("in_proj", "x_proj", "dt_proj", "out_proj"):
+            linear = getattr(layer, name)
+            real = np.ldexp(linear.weight.astype(float), -linear.fraction_bits[:, None])
+            np.testing.assert_array_equal(real, getattr(own, name))
+    for own, mlp in zip(parameters.mlps, program.mlps, strict=True):
+        for name in ("gate", "up", "down"):
+            linear = getattr(mlp, name)
+            real = np.ldexp(linear.weight.astype(float), -linear.fraction_bits[:, None])
+            np.testing.assert_array_equal(real, getattr(own, name))
+
+
+def test_what_lacks_mlps_refuses_them():
+    program = quantized(model_of(), "w8a8")[1]
+    with pytest.raises(InputError, match="language models without an MLP can be trained"):
+        QuantizedNetwork(program)
+    with pytest.raises(InputError, match="has MLPs, which the simulation of scan inputs"):
+        SimulatedProgram(program)
