@@ -152,7 +152,8 @@ class BeatSequencer(wiring.Component):
         length = max(length, self._hop)
         valid = [Signal(name=f"valid_{age}") for age in range(length)]
         tags = [Signal(self._layout, name=f"tag_{age}") for age in range(length)]
-        slot, turn = Signal(index_bits(self._slots)), Signal(index_bits(self._turns))
+        slot = Signal(index_bits(self._slots))
+        turn = Signal(index_bits(self._turns))
         again, old = valid[self._hop - 1], tags[self._hop - 1]
         with m.If(boundary):
             for age in range(1, length):

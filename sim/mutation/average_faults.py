@@ -13,7 +13,7 @@ AVERAGE_FAULTS = (
     replaced(_AVERAGE, "difference", "v", "old average missing", "the average is its input"),
     replaced(_AVERAGE, "product_part_1", "13'h0", "lambda is zero", "nothing is kept"),
     replaced(_AVERAGE, "aligned_3", "aligned_1", "input early", "v of two channels further on"),
-    replaced(_AVERAGE, "fresh_7", "1'h0", "frames not separate", "a frame begins with the last"),
+    replaced(_AVERAGE, "fresh_6", "1'h0", "frames not separate", "a frame begins with the last"),
     replaced(_AVERAGE, "write_address_8", "write_address_6", "average misplaced", "two early"),
     kept(_AVERAGE, "base", "first layer's averages", "all layers share their averages"),
     kept(_AVERAGE, "gate", "gate stays", "every channel has the first gate"),
