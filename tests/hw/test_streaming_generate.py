@@ -122,7 +122,7 @@ def test_resources_are_those_of_the_structure(artifact, tmp_path):
     # L E words, a channel's whole state each, whatever multiplies.
     state = 2 * 9 * 4 * find_scheme("w4a8").state_bits
     text = (tmp_path / "lut" / "rtl" / "frames_w4a8_engine_scan_state.v").read_text()
-    width, depth = re.search(r"reg \[(\d+):0\] words \[(\d+):0\];", text).groups()
+    width, depth = re.search(r"reg \[(\d+):0\] words_0_0 \[(\d+):0\];", text).groups()
     assert (int(width) + 1) * (int(depth) + 1) == state
 
 
