@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from golden import vectors
+from golden import vector_files, vectors
 from golden.artifact import load_program
 from golden.builtin import FOLDER
 from golden.configuration import PRESETS, SCHEMES
@@ -50,7 +50,7 @@ def assert_equal_values(own: dict, golden: dict) -> None:
 @every_instructions
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.safetensors")), ids=lambda p: p.stem)
 def test_every_committed_vector(path, instructions):
-    stored = vectors.load_vectors(path.with_suffix("") / vectors.FILE_NAME, path)
+    stored = vector_files.load_vectors(path.with_suffix("") / vector_files.FILE_NAME, path)
     executor = Executor(load_program(path), instructions=instructions)
     contexts = [executor.context() for _ in range(stored.state.shape[1])]
     ended = [False] * len(contexts)
