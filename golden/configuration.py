@@ -29,6 +29,10 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
 }
 _OPTIONAL = ("rotation_bits", "projection_bits")
 
+HEAD_TRITS = 6
+"""Balanced ternary digits of a weight of the head in ternary schemes: lanes that add, subtract or
+skip take one digit a cycle."""
+
 _SIZE_LIMIT = 1 << 20
 _TOKENS_LIMIT = 1 << 12
 

@@ -11,6 +11,9 @@ from amaranth.lib.wiring import In, Out
 OPERANDS = ("weight_base", "last_column", "last_group", "last_position", "last_row", "row_base")
 """Operands of an instruction; the ``last_`` ones are counts less one."""
 
+DIGITS = "last_digit"
+"""Operand of arrays whose elements may come in several digits: their number less one."""
+
 STEERING = ("source", "bank", "destination")
 """Operands that are passed on in step with the elements (source, bank) or rows (destination)."""
 
@@ -30,13 +33,15 @@ class ArrayController(wiring.Component):
     Parameters
     ----------
     lanes : P
-    limits : largest value of every operand, and of ``weight_address`` and ``row_address``
+    limits : largest value of every operand, and of ``weight_address`` and ``row_address``; with
+        :data:`DIGITS` an element is addressed for each of its digits, the counts are of digits
     row_latency : cycles from a group's last element to its first row, 2 to 8
 
     Members
     -------
     start : in, with the operands
     element : out, the element addressed
+    first_digit : out, whether it is for the element's first digit, where there are digits
     element_valid, first, last : out, whether there was one a cycle ago, its place in the group
     weight_address : out, that of its weights, also a cycle behind
     source, bank : out, the instruction's, in step with ``element``
@@ -52,8 +57,9 @@ class ArrayController(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                **{name: In(self._widths[name]) for name in OPERANDS},
+                **{name: In(self._widths[name]) for name in self.operands},
                 **{f"{name}_operand": In(self._widths[name]) for name in STEERING},
+                **({"first_digit": Out(1)} if DIGITS in self._widths else {}),
                 "element": Out(self._widths["last_column"]),
                 "element_valid": Out(1),
                 "first": Out(1),
@@ -66,6 +72,11 @@ class ArrayController(wiring.Component):
             }
         )
 
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """Names of the operands of an instruction."""
+        return (*OPERANDS, DIGITS) if DIGITS in self._widths else OPERANDS
+
     def elaborate(self, platform: object) -> Module:
         del platform
         m = Module()
@@ -75,7 +86,6 @@ class ArrayController(wiring.Component):
         own = {name: Signal(self._widths[name], name=f"own_{name}") for name in copied}
         busy, position = Signal(), Signal(self._widths["last_position"])
         group, first_group = Signal(self._widths["last_group"]), Signal()
-        m.d.comb += self.element.eq(position)
         # Registered, since they steer much: all that follows is a cycle behind the element.
         penultimate = Signal.like(position)
         inside, restarts, final_group = Signal(), Signal(), Signal()
@@ -110,8 +120,26 @@ class ArrayController(wiring.Component):
             m.d.sync += self.weight_address.eq(own["weight_base"])
         with m.Elif(self.element_valid):
             m.d.sync += self.weight_address.eq(self.weight_address + 1)
+        self._address_elements(m, position, self.start | restarts)
         self._announce_rows(m, started, self.last, self.last & first_group)
         return m
+
+    def _address_elements(self, m: Module, position: Signal, restarts: Value) -> None:
+        """Address an element at every position, or as often as it has digits."""
+        if DIGITS not in self._widths:
+            m.d.comb += self.element.eq(position)
+            return
+        last_digit, digit = Signal(self._widths[DIGITS]), Signal(self._widths[DIGITS])
+        element = Signal.like(self.element, name="own_element")
+        m.d.comb += [self.element.eq(element), self.first_digit.eq(digit == 0)]
+        with m.If(digit == last_digit):
+            m.d.sync += [digit.eq(0), element.eq(element + 1)]
+        with m.Else():
+            m.d.sync += digit.eq(digit + 1)
+        with m.If(restarts):
+            m.d.sync += [digit.eq(0), element.eq(0)]
+        with m.If(self.start):
+            m.d.sync += last_digit.eq(getattr(self, DIGITS))
 
     def _announce_rows(self, m: Module, started: Value, group_done: Value, begins: Value) -> None:
         """Count the rows of a finished group out, ``row_latency`` cycles after its last element.

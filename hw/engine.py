@@ -6,10 +6,11 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.configuration import HEAD_TRITS
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation_stage import ActivationStage
-from hw.array_controller import OPERANDS, STEERING
+from hw.array_controller import STEERING
 from hw.convolution import CausalConvolution
 from hw.embedding import Embedding
 from hw.event_table import Event, EventTable
@@ -148,6 +149,7 @@ class Engine(wiring.Component):
             scan_duration=scan.duration,
             rotation=0 if self._rotation is None else self._rotation.latency,
             gated_product=0 if self._gate is None else self._gate.latency,
+            head_digits=HEAD_TRITS if self._program.scheme.ternary else 1,
             recurrence=scan.hazard_depth,
             logits=0,
             token=OutputStage.token_latency,
@@ -265,7 +267,7 @@ class Engine(wiring.Component):
         schedule, projection = self.schedule, self._projection
         array = self._table(m, "array", sequencer, [projection.event(i) for i in schedule.array])
         m.d.comb += projection.start.eq(array.start)
-        for name in OPERANDS:
+        for name in projection.operands:
             m.d.comb += getattr(projection, name).eq(getattr(array, name))
         for name in STEERING:
             m.d.comb += getattr(projection, f"{name}_operand").eq(getattr(array, name))

@@ -6,7 +6,7 @@ that a schedule can be computed for shapes far too large to simulate.
 
 from __future__ import annotations
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import HEAD_TRITS, NetworkShape, Scheme
 from golden.operations import hadamard
 from hw.lanes import Lanes
 from hw.schedule import Latencies
@@ -22,7 +22,7 @@ RECIPROCAL_ROOT = 9
 STATE_READ, STATE_WRITE = 3, 1
 """A state memory: from an address to its word, and from a word to its block."""
 ARRAY = 9
-"""Address, weight memory (3), choice, product (2), sum, shadow."""
+"""Address, weight memory (3), choice, product (2, of ternary weights 1), sum, shadow."""
 ROTATION_LAYER = 1 + MEMORY + REQUANTIZER
 """From the first use of a rotation's layer to its row 0."""
 
@@ -79,9 +79,10 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         gated_norm=9 + RECIPROCAL_ROOT if heads else 0,
         rotation=_rotation(shape, scheme),
         gated_product=0 if shape.mlp is None else BUFFER + 1 + REQUANTIZER,
+        head_digits=HEAD_TRITS if scheme.ternary else 1,
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
         recurrence=10,
         logits=0,
         token=2,
-        row=ARRAY + REQUANTIZER + 1,
+        row=ARRAY - scheme.ternary + REQUANTIZER + 1,
     )

@@ -22,11 +22,6 @@ from hw.multiplier import (
 )
 
 
-def mac_latency(*, pipelined: bool) -> int:
-    """Return the cycles from a group's last element to its first sum: product, sum, shadow."""
-    return (PIPELINED_PRODUCT if pipelined else 1) + 2
-
-
 @dataclass(frozen=True)
 class LaneProduct:
     """A lane's product: ``value``, and one more if ``carry`` is set."""
@@ -41,6 +36,26 @@ class LaneProduct:
         # A bit below both addends makes the carry: 1 + 1 reaches the bit above, 1 + 0 does not.
         raised = Cat(Const(1, 1), total).as_signed() + Cat(self.carry, self.value).as_signed()
         return raised[1:].as_signed()
+
+
+def ternary_product(m: Module, x: Value, trit: Value, *, name: str) -> LaneProduct:
+    """Return ``x`` times a weight of -1, 0 or 1, one cycle later, without a multiplier.
+
+    The weight's two's complement has its sign above and whether it is not zero below: x is
+    inverted or not, passed or not, and the adder behind takes the sign as its carry.
+    """
+    value = Signal(x.shape(), name=name, reset_less=True)
+    carry = Signal(name=f"{name}_carry", reset_less=True)
+    m.d.sync += [
+        value.eq(Mux(trit[0], x ^ trit[1].replicate(len(x)), 0)),
+        carry.eq(trit[1]),
+    ]
+    return LaneProduct(value, carry)
+
+
+def mac_latency(*, pipelined: bool) -> int:
+    """Return the cycles from a group's last element to its first sum: product, sum, shadow."""
+    return (PIPELINED_PRODUCT if pipelined else 1) + 2
 
 
 class MacArray(wiring.Component):
@@ -58,6 +73,7 @@ class MacArray(wiring.Component):
     accumulator_bits : signed sum width, proved sufficient by the generator
     multipliers : what multiplies
     pipelined : give the products two cycles
+    ternary : weights are -1, 0 or 1 in two bits: lanes add, subtract or skip
 
     Members
     -------
@@ -82,7 +98,10 @@ class MacArray(wiring.Component):
         accumulator_bits: int,
         multipliers: Multipliers = Multipliers.DSP,
         pipelined: bool = False,
+        ternary: bool = False,
     ) -> None:
+        if ternary and (weight_bits != 2 or pipelined):
+            raise ValueError("ternary weights take two bits and products of one cycle")
         if lanes < 1:
             raise ValueError(f"mac lanes = {lanes} is below 1; give at least one lane")
         if accumulator_bits < weight_bits + input_bits:
@@ -92,7 +111,7 @@ class MacArray(wiring.Component):
             )
         self._lanes, self._weight_bits = lanes, weight_bits
         self._accumulator_bits, self._multipliers = accumulator_bits, multipliers
-        self._pipelined = pipelined
+        self._pipelined, self._ternary = pipelined, ternary
         super().__init__(
             {
                 "enable": In(1),
@@ -144,6 +163,11 @@ class MacArray(wiring.Component):
             self.weights.word_select(lane, self._weight_bits).as_signed()
             for lane in range(self._lanes)
         ]
+        if self._ternary:
+            return [
+                ternary_product(m, self.x, weight, name=f"product_{lane}")
+                for lane, weight in enumerate(weights)
+            ]
         products: list[LaneProduct] = []
         if self._multipliers.packs(self._weight_bits, len(self.x), cycles):
             for lane in range(0, self._lanes - 1, 2):

@@ -36,6 +36,10 @@ FACTOR_BITS = 18
 """Bits of a factor of the hardware multiplier."""
 
 
+CHOICE_BITS = 2
+"""Widest factor, that of ternary weights, which no hardware multiplier is spent on."""
+
+
 class Multipliers(StrEnum):
     """How products are built; value and cycle are the same for all.
 
@@ -49,7 +53,12 @@ class Multipliers(StrEnum):
     MIX = "mix"
 
     def in_logic(self, factor_bits: int, cycles: int) -> bool:
-        """Return whether a product of ``cycles`` with so narrow a factor is made of logic."""
+        """Return whether a product of ``cycles`` with so narrow a factor is made of logic.
+
+        Of two bits it always is: that is a choice and an addition.
+        """
+        if factor_bits <= CHOICE_BITS:
+            return True
         if self is Multipliers.MIX:
             return factor_bits <= NARROW_BITS[cycles]
         return self is Multipliers.LUT

@@ -9,12 +9,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.configuration import HEAD_TRITS
 from golden.fixed_point import Integers
 from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
-from hw.array_controller import LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
+from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
 from hw.event_table import Event
 from hw.mac_array import MacArray, mac_latency
@@ -23,6 +24,7 @@ from hw.pipeline import delayed
 from hw.requantizer import ShiftRequantizer
 from hw.schedule import ArrayInstruction
 from hw.shift_plan import ShiftPlan
+from hw.trits import balanced_trits
 from hw.vector_buffer import VectorBuffer
 
 DESTINATIONS = ("x", "z", "projected", "out", "logits", "dt")
@@ -142,14 +144,16 @@ class Projection(wiring.Component):
         self.products: dict[tuple[str, int], Product] = {}
         self._words: tuple[list[int], list[int]] = ([], [])
         shifts: list[Integers] = []
-        self._one_bank = scheme.weight_bits == scheme.embedding_bits
+        self._ternary = scheme.ternary
+        self._one_bank = self._ternary or scheme.weight_bits == scheme.embedding_bits
         row_base = 0
         for name, layer, weight, shift in _matrices(program):
             bank = HEAD if name == "head" and not self._one_bank else BODY
-            bits = scheme.embedding_bits if name == "head" else scheme.weight_bits
+            bits = scheme.embedding_bits if bank == HEAD else scheme.weight_bits
             base = len(self._words[bank])
             self.products[name, layer] = Product(weight, shift, bank, base, row_base)
-            self._words[bank].extend(lane_words(weight, lanes, bits))
+            stored = balanced_trits(weight) if name == "head" and self._ternary else weight
+            self._words[bank].extend(lane_words(stored, lanes, bits))
             shifts.append(shift)
             row_base += len(shift)
         self._shifts = ShiftPlan.covering(shifts)
@@ -158,7 +162,7 @@ class Projection(wiring.Component):
         inputs = scheme.projection_input_bits
         # The norm's buffer also serves the head.
         self._input_bits = max(inputs, scheme.activation_bits)
-        self.accumulator_bits = self._lane_weight_bits + self._input_bits
+        self.accumulator_bits = self._lane_weight_bits + self._element_bits
         for (name, _layer), product in self.products.items():
             bits = scheme.activation_bits if name == "head" else inputs
             bound = accumulator_bound(product.weight, bits)
@@ -173,7 +177,7 @@ class Projection(wiring.Component):
             del self._sources["u"]  # no matrix reads it
         self._destinations = DESTINATIONS + (() if shape.mlp is None else MLP_DESTINATIONS)
         members: dict[str, In | Out] = {"start": In(1)}
-        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
+        for name in (*self.operands, *(f"{name}_operand" for name in STEERING)):
             members[name] = In(self.limits[name.removesuffix("_operand")].bit_length() or 1)
         for name, (depth, bits) in self._sources.items():
             members |= {
@@ -193,21 +197,43 @@ class Projection(wiring.Component):
         super().__init__(members)
 
     @property
+    def operands(self) -> tuple[str, ...]:
+        """Names of the operands of an instruction, besides the steering ones."""
+        return (*OPERANDS, DIGITS) if self._ternary else OPERANDS
+
+    @property
+    def _element_bits(self) -> int:
+        """Width of what is broadcast: elements, of ternary arrays up to 81 times as large."""
+        factor = 3 ** (HEAD_TRITS - 1) if self._ternary else 1
+        return self._input_bits + (factor - 1).bit_length()
+
+    @property
     def _lane_weight_bits(self) -> int:
+        if self._ternary:
+            return self._program.scheme.weight_bits
         return max(self._program.scheme.weight_bits, self._program.scheme.embedding_bits)
 
     @property
     def row_latency(self) -> int:
         """Cycles from a group's last element's address to its first row, minus that of lane 0."""
-        return OPERAND_LATENCY + mac_latency(pipelined=True) + ShiftRequantizer.latency + 1
+        return (
+            OPERAND_LATENCY
+            + mac_latency(pipelined=not self._ternary)
+            + ShiftRequantizer.latency
+            + 1
+        )
 
     @property
     def limits(self) -> dict[str, int]:
         """Largest value of every operand of the microcode and of the array's addresses."""
-        columns = max(product.weight.shape[1] for product in self.products.values())
+        columns = max(
+            product.weight.shape[1] * self._digits(name)
+            for (name, _), product in self.products.items()
+        )
         rows = max(product.weight.shape[0] for product in self.products.values())
         addresses = max(len(words) for words in self._words)
-        return {
+        digits = {DIGITS: HEAD_TRITS - 1} if self._ternary else {}
+        return digits | {
             "weight_base": addresses,
             "weight_address": addresses,
             "last_column": columns - 1,
@@ -221,15 +247,20 @@ class Projection(wiring.Component):
             "destination": len(self._destinations) - 1,
         }
 
+    def _digits(self, name: str) -> int:
+        return HEAD_TRITS if name == "head" and self._ternary else 1
+
     def event(self, instruction: ArrayInstruction) -> Event:
         """Return the microcode entry of a scheduled instruction."""
         product = self.products[instruction.name, instruction.layer]
         source, destination = _STEERING_OF[instruction.name]
+        digits = {DIGITS: instruction.digits - 1} if self._ternary else {}
         return Event(
             instruction.start,
-            {
+            digits
+            | {
                 "weight_base": product.base,
-                "last_column": instruction.columns - 1,
+                "last_column": instruction.steps - 1,
                 "last_group": instruction.groups - 1,
                 "last_position": instruction.interval - 1,
                 "last_row": instruction.rows - 1,
@@ -246,10 +277,11 @@ class Projection(wiring.Component):
         m.submodules.array = array = MacArray(
             lanes=self._lanes,
             weight_bits=self._lane_weight_bits,
-            input_bits=self._input_bits,
+            input_bits=self._element_bits,
             accumulator_bits=self.accumulator_bits,
             multipliers=self._plan.multipliers,
-            pipelined=True,
+            pipelined=not self._ternary,
+            ternary=self._ternary,
         )
         m.submodules.controller = controller = ArrayController(
             lanes=self._lanes,
@@ -257,7 +289,7 @@ class Projection(wiring.Component):
             row_latency=OPERAND_LATENCY + array.latency - ParameterMemory.latency,
         )
         m.d.comb += controller.start.eq(self.start)
-        for name in (*OPERANDS, *(f"{name}_operand" for name in STEERING)):
+        for name in (*self.operands, *(f"{name}_operand" for name in STEERING)):
             m.d.comb += getattr(controller, name).eq(getattr(self, name))
         self._read_operands(m, controller, array)
         self._requantize(m, controller, array)
@@ -286,6 +318,12 @@ class Projection(wiring.Component):
             chosen = Mux(source == number, element, chosen)
         word = Signal.like(array.weights, name="weight_word", reset_less=True)
         m.d.sync += word.eq(weights)
+        if self._ternary:
+            # An element's digits count 1, 3, 9, ... times the element.
+            fresh = delayed(m, controller.first_digit, VectorBuffer.latency, name="first_digit")
+            scaled = Signal.like(array.x, name="scaled", reset_less=True)
+            chosen = Mux(fresh, chosen, scaled + (scaled << 1))
+            m.d.sync += scaled.eq(chosen)
         wait = OPERAND_LATENCY - 1  # behind the element, as the controller's flags are
         m.d.comb += [
             array.enable.eq(delayed(m, controller.element_valid, wait, name="enable")),

@@ -86,6 +86,16 @@ def test_every_class_of_rotations_equals_golden(d_inner):
     check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
 
 
+@pytest.mark.parametrize(("vocabulary", "mac"), [(9, 4), (23, 8)])
+def test_ternary_lanes_take_the_head_digit_by_digit(vocabulary, mac):
+    shape = NetworkShape(
+        vocabulary=vocabulary, d_model=8, d_inner=16, d_state=4, d_conv=3, dt_rank=2, n_layer=1,
+        mlp=11,
+    )  # fmt: skip
+    program = random_program(shape, SCHEMES["ternary"], seed=mac)
+    check(program, Lanes(mac=mac, scan=2), stall_seed=None, seed=1)
+
+
 def test_reset_in_the_middle_of_a_token_leaves_nothing_of_it():
     shape = NetworkShape(
         vocabulary=11, d_model=8, d_inner=8, d_state=2, d_conv=2, dt_rank=1, n_layer=2

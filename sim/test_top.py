@@ -59,7 +59,7 @@ SHAPE = NetworkShape(
 CASES = {
     "micro-w8a8": (find_preset("micro"), "w8a8", None),
     "micro-w4a5-se": (find_preset("micro"), "w4a5-se", Lanes(mac=8, scan=2)),
-    "odd-w4a8-mlp": (replace(SHAPE, mlp=10), "w4a8", Lanes(mac=4, scan=3)),
+    "odd-ternary-mlp": (replace(SHAPE, mlp=10), "ternary", Lanes(mac=4, scan=3)),
     "heads-w8a8": (replace(SHAPE, dt_rank=0, heads=HeadShape(size=5, groups=2)), "w8a8", None),
     "odd-w4a4-h": (SHAPE, "w4a4-h", Lanes(mac=4, scan=3)),
 }

@@ -23,6 +23,9 @@ _STAGES = {
     "z": ("#9ecae9", "in_proj, z rows"),
     "scan": ("#b279a2", "scan"),
     "out": ("#54a24b", "out_proj"),
+    "mlp_z": ("#d6a5c9", "MLP, z rows"),
+    "mlp_up": ("#ffbf79", "MLP, up rows"),
+    "mlp_out": ("#88d27a", "MLP, down"),
     "hidden": ("#9d755d", "hidden layer"),
     "head": ("#eeca3b", "head"),
 }

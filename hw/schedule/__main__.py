@@ -49,7 +49,11 @@ def report(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, Any]:
     schedule = build_schedule(shape, lanes, latencies(shape, scheme, lanes))
     single = schedule.latency + SINGLE_STREAM_TURNAROUND
     rows = shape.in_projected + shape.d_inner  # out_proj has as many weights as E rows
-    weights = shape.n_layer * (rows * shape.d_model + shape.projected * shape.d_inner)
+    weights = shape.n_layer * (
+        rows * shape.d_model
+        + shape.projected * shape.d_inner
+        + 3 * shape.d_model * (shape.mlp or 0)
+    )
     return {
         "scheme": scheme.name,
         "mac_lanes": lanes.mac,

@@ -27,7 +27,8 @@ BLOCK_BITS = 18 * 1024
 
 def memory_bits(shape: NetworkShape, scheme: Scheme) -> int:
     """Return the bits of weights, embedding, head, decay rates and state, the large memories."""
-    block = (3 * shape.d_model + shape.projected) * shape.d_inner * scheme.weight_bits
+    inner = (3 * shape.d_model + shape.projected) * shape.d_inner
+    block = (inner + 3 * shape.d_model * (shape.mlp or 0)) * scheme.weight_bits
     # Rates and dt_proj's weights of the scan, and the state itself.
     states = shape.d_inner * shape.d_state * (20 + scheme.state_bits)
     ends = 2 * shape.vocabulary * shape.d_model * scheme.embedding_bits
@@ -42,6 +43,7 @@ def terms(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, dict[s
     """
     address = float(np.log2(shape.n_layer * shape.d_inner * shape.d_model))
     lane = {"array_lanes": float(lanes.mac), "scan_lanes": float(lanes.scan)}
+    multiplying = lane | ({"array_lanes": 0.0} if scheme.ternary else {})
     logic = {
         "engine": 1.0,
         "address_bits": address,
@@ -51,7 +53,7 @@ def terms(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, dict[s
     return {
         "TRELLIS_COMB": logic,
         "TRELLIS_FF": dict(logic),
-        "MULT18X18D": {"engine": 1.0, **lane},
+        "MULT18X18D": {"engine": 1.0, **multiplying},
         "DP16KD": {"engine": 1.0, "blocks": memory_bits(shape, scheme) / BLOCK_BITS},
     }
 

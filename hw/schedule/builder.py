@@ -49,6 +49,7 @@ class Latencies:
     scan_duration : start to the earliest next start
     rotation : last gated value to the first rotated one; 0 if the scheme does not rotate
     gated_product : an MLP's up to its gated value; 0 if there are no MLPs
+    head_digits : cycles that an element of the head takes, a cycle a digit of its weights
     recurrence : read of a state to its next possible read
     logits : head row to logit
     token : last logit to the arg-max
@@ -76,6 +77,7 @@ class Latencies:
     scan_duration: int
     rotation: int
     gated_product: int
+    head_digits: int
     recurrence: int
     logits: int
     token: int
@@ -92,6 +94,7 @@ class ArrayInstruction:
     layer : block index, or the number of layers for the head
     start : cycle of the start pulse
     columns, rows : K and the rows computed
+    digits : cycles an element takes
     groups, interval : G and the cycles a group takes
     """
 
@@ -102,6 +105,12 @@ class ArrayInstruction:
     rows: int
     groups: int
     interval: int
+    digits: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Return the cycles in which a group takes elements."""
+        return self.columns * self.digits
 
     @property
     def end(self) -> int:
@@ -116,7 +125,7 @@ class ArrayInstruction:
     def row_cycles(self, lanes: int, row_latency: int) -> Cycles:
         """Return the cycle in which each row leaves the requantizer, (rows,)."""
         row = np.arange(self.rows)
-        base = self.start + self.columns + row_latency
+        base = self.start + self.steps + row_latency
         return base + row // lanes * self.interval + row % lanes
 
 
@@ -167,21 +176,24 @@ class _Builder:
         self.probes.setdefault(name, []).append(cycles)
         return cycles
 
-    def instruct(self, name: str, layer: int, columns: int, rows: int, ready: Cycles) -> Cycles:
+    def instruct(
+        self, name: str, layer: int, columns: int, rows: int, ready: Cycles, digits: int = 1
+    ) -> Cycles:
         """Add an instruction whose element k is written in cycle ``ready[k]``; return row cycles.
 
         Elements are addressed from start + 1 on, one a cycle, so the start waits for the latest
         of them; rows drain one a cycle, so a group takes at least as long as its rows.
         """
         drained = min(self.lanes.mac, rows)
-        interval = max(columns, drained, LEAST_INTERVAL)
-        start = int(np.max(ready - np.arange(columns)))
+        steps = columns * digits
+        interval = max(steps, drained, LEAST_INTERVAL)
+        start = int(np.max(ready - np.arange(columns) * digits))
         if self.array:
             before = self.array[-1]
             start = max(start, before.end)
-            tail = before.columns + (before.groups - 1) * before.interval
+            tail = before.steps + (before.groups - 1) * before.interval
             last_rows = before.rows - (before.groups - 1) * self.lanes.mac
-            start = max(start, before.start + tail + last_rows - columns)
+            start = max(start, before.start + tail + last_rows - steps)
         instruction = ArrayInstruction(
             name=name,
             layer=layer,
@@ -190,6 +202,7 @@ class _Builder:
             rows=rows,
             groups=-(-rows // self.lanes.mac),
             interval=interval,
+            digits=digits,
         )
         self.array.append(instruction)
         return instruction.row_cycles(self.lanes.mac, self.latencies.row)
@@ -325,7 +338,9 @@ def build_schedule(shape: NetworkShape, lanes: Lanes, latencies: Latencies) -> S
             builder.check_residual(last, int(out[0]))
             last = int(out[-1])
     norm = builder.probe("norm", last + latencies.norm + element)
-    head = builder.instruct("head", shape.n_layer, shape.d_model, shape.vocabulary, norm)
+    head = builder.instruct(
+        "head", shape.n_layer, shape.d_model, shape.vocabulary, norm, latencies.head_digits
+    )
     logits = builder.probe("logits", head + latencies.logits)
     token = builder.probe("token", logits[-1:] + latencies.token)
     probes = {name: np.concatenate(parts) for name, parts in builder.probes.items()}
@@ -352,7 +367,7 @@ def _interval(builder: _Builder, last_residual: int) -> int:
         # ... whose rows must leave after the head's.
         head.start
         + (head.groups - 1) * head.interval
-        + head.columns
+        + head.steps
         + (head.rows - (head.groups - 1) * builder.lanes.mac)
         - first.columns
         - first.start,

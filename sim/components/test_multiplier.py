@@ -60,7 +60,8 @@ def test_mix_takes_logic_for_the_narrow_products_only():
     assert Multipliers.MIX.in_logic(8, PIPELINED_PRODUCT)
     assert not Multipliers.MIX.in_logic(9, PIPELINED_PRODUCT)
     assert Multipliers.LUT.in_logic(18, 1)
-    assert not Multipliers.DSP.in_logic(1, PIPELINED_PRODUCT)
+    assert Multipliers.DSP.in_logic(2, PIPELINED_PRODUCT)
+    assert not Multipliers.DSP.in_logic(3, PIPELINED_PRODUCT)
 
 
 class Pair(wiring.Component):
