@@ -53,7 +53,7 @@ def test_verilator_passes(original):
 def test_icarus_passes(original):
     code, lines = run(original, "iverilog")
     assert (code, len(lines)) == (0, 1), lines
-    assert lines[0].endswith("200 cycles a frame")
+    assert lines[0].endswith("192 cycles a frame")
 
 
 def damage_image(design):
@@ -88,8 +88,8 @@ def damage_handshake(design):
 
 
 def damage_interval(design):
-    change_text(design / "tb" / "tb.v", "FRAME_INTERVAL = 200", "FRAME_INTERVAL = 199")
-    return "FAIL frame 1: 200 cycles after the one before it, expected 199"
+    change_text(design / "tb" / "tb.v", "FRAME_INTERVAL = 192", "FRAME_INTERVAL = 191")
+    return "FAIL frame 1: 192 cycles after the one before it, expected 191"
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ ARRAY_FAULTS = (
         name="last column early",
         unit=_CONTROLLER,
         kind="a row's last element is taken as the one before it",
-        pattern=r"= (?P<site>element) == own_last_column;",
-        faulty="element + 1'h1",
+        pattern=r"= (?P<site>position) == own_last_column;",
+        faulty="position + 1'h1",
     ),
     Fault(
         name="weights of the last instruction",
