@@ -26,7 +26,8 @@ import typer
 
 from bench.measurement import FOLDER, PRESET, SCHEME, Figure, write_report
 from golden import command
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 
 PREFILLS = ((1, 512), (16, 256))
 DECODED = 200

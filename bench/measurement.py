@@ -12,9 +12,10 @@ from typing import Any
 
 from golden import command
 from golden.builtin import builtin_path, load_builtin
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
 from golden.program import Program
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 
 PRESET, SCHEME = "bytelm", "w8a8"
 FOLDER = Path("build/bench")

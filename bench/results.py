@@ -25,8 +25,9 @@ from bench.measurement import FOLDER
 from bench.run import BENCHMARKS
 from golden import command
 from golden.builtin import TRAINED_SCHEMES
-from golden.configuration import find_preset, find_scheme
 from golden.errors import InputError
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 from hw.lanes import default_lanes
 from hw.latencies import latencies
 from hw.manifest import SINGLE_STREAM_TURNAROUND

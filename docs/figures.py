@@ -16,9 +16,10 @@ from typing import Annotated
 import typer
 
 from golden import command
-from golden.configuration import find_preset, find_scheme
 from golden.errors import InputError
+from golden.presets import find_preset
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from hw.engine import probe_widths
 from hw.lanes import default_lanes
 from hw.latencies import latencies

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import typer
 
 from golden import command
-from golden.configuration import DualScale
 from golden.errors import InputError
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point, to_real
 from golden.operations import dual_scale
@@ -42,6 +41,7 @@ from golden.piecewise import (
     LinearTable,
 )
 from golden.random_program import standard_tables
+from golden.scheme import DualScale
 
 BEGIN = "<!-- accuracy: begin, written by python -m golden.accuracy --update -->"
 END = "<!-- accuracy: end -->"

@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from golden.average import AverageLayer
 from golden.command import atomic_write
-from golden.configuration import DualScale, NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.fixed_point import Integers, bits_for
 from golden.layer import (
@@ -41,6 +41,7 @@ from golden.program import (
     Tables,
     TokenEmbedding,
 )
+from golden.scheme import DualScale, Scheme
 from golden.validation import validate
 
 MAGIC = "scanwright-integer-program"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import Integers
 from golden.layer import Block, BlockShifts, Linear, checked_shifts, common_shifts
 from golden.piecewise import ACTIVATION_INPUT_FRACTION
+from golden.scheme import Scheme
 
 
 @dataclass(frozen=True, kw_only=True)

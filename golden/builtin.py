@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from golden.artifact import load_program
-from golden.configuration import SCHEMES, Scheme, find_preset
 from golden.errors import InputError
+from golden.presets import find_preset
 from golden.program import Program
 from golden.random_program import random_program
+from golden.scheme import SCHEMES, Scheme
 
 FOLDER = Path(__file__).parent / "artifacts"
 RANDOM_PRESETS = ("micro", "micro-mamba2")

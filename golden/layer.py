@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.fixed_point import Integers
 from golden.operations.normalization import NORMALIZED_FRACTION
@@ -20,6 +20,7 @@ from golden.piecewise import (
     ACTIVATION_OUTPUT_FRACTION,
     EXPONENT_FRACTION,
 )
+from golden.scheme import Scheme
 
 SHIFT_LIMITS = (-12, 31)
 """Smallest and largest requantizing shift that the hardware accepts; negative is to the left."""

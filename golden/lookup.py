@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import DualScale
 from golden.fixed_point import IntegerLike, Integers, requantize
 from golden.operations import dual_scale
 from golden.operations.activation import silu, softplus
 from golden.operations.exponent import decay
 from golden.operations.moving_average import average_decay
 from golden.piecewise import ACTIVATION_INPUT_BITS, EXPONENT_BITS, LinearTable
+from golden.scheme import DualScale
 
 Lookup = npt.NDArray[np.float32]
 """Integers below ``2**24``, which float32 holds exactly, ready for floating-point products."""

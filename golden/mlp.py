@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, requantize
 from golden.layer import Linear, checked_shift, norm_shift
 from golden.operations.activation import silu
@@ -21,6 +20,7 @@ from golden.piecewise import (
     ACTIVATION_INPUT_FRACTION,
     ACTIVATION_OUTPUT_FRACTION,
 )
+from golden.scheme import Scheme
 
 if TYPE_CHECKING:
     from golden.program import Tables

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from golden.average import AverageLayer, AverageShifts
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.fixed_point import Integers
 from golden.layer import (
@@ -30,6 +30,7 @@ from golden.piecewise import (
     ACTIVATION_OUTPUT_FRACTION,
     LinearTable,
 )
+from golden.scheme import Scheme
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from golden.average import AverageLayer
-from golden.configuration import FrameShape, NetworkShape, Scheme
+from golden.configuration import FrameShape, NetworkShape
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
 from golden.layer import (
     BlockFormats,
@@ -42,6 +42,7 @@ from golden.program import (
     Tables,
     TokenEmbedding,
 )
+from golden.scheme import Scheme
 from golden.validation import validate
 
 _LARGEST_RATE = 16.0

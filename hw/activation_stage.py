@@ -7,10 +7,10 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import Scheme
 from golden.fixed_point import Integers
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
+from golden.scheme import Scheme
 from hw.activation import EvenActivation
 from hw.clamp import clamped
 from hw.dual_scale import DualScaleEncoder

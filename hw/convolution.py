@@ -9,12 +9,12 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, bits_for
 from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
+from golden.scheme import Scheme
 from hw.contexts import check_contexts, interleaved
 from hw.multiplier import registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields

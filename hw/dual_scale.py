@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import DualScale
+from golden.scheme import DualScale
 from hw.pipeline import PlannedRequantizer
 from hw.shift_plan import ShiftPlan
 

@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import HEAD_TRITS
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
+from golden.scheme import HEAD_TRITS
 from hw.activation_stage import ActivationStage
 from hw.array_controller import STEERING
 from hw.convolution import CausalConvolution

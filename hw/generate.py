@@ -13,8 +13,8 @@ from rich.console import Console
 
 from golden import command, vectors
 from golden.builtin import load_builtin
-from golden.configuration import find_scheme
 from golden.program import Program
+from golden.scheme import find_scheme
 from hw.design_files import IMAGE_FOLDER, top_name, write_golden, write_sources
 from hw.lanes import Lanes, chosen_lanes
 from hw.manifest import build_manifest, file_digests

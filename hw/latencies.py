@@ -6,8 +6,9 @@ that a schedule can be computed for shapes far too large to simulate.
 
 from __future__ import annotations
 
-from golden.configuration import HEAD_TRITS, NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.operations import hadamard
+from golden.scheme import HEAD_TRITS, Scheme
 from hw.lanes import Lanes
 from hw.schedule import Latencies
 

@@ -9,12 +9,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import HEAD_TRITS
 from golden.fixed_point import Integers
 from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
+from golden.scheme import HEAD_TRITS
 from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
 from hw.event_table import Event

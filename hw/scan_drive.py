@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import Scheme
+from golden.scheme import Scheme
 from hw.dual_scale import DualScaleDecoder
 from hw.multiplier import Multipliers, pipelined_product
 from hw.pipeline import index_bits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.configuration import HEAD_TRITS
 from golden.fixed_point import Integers
+from golden.scheme import HEAD_TRITS
 
 __all__ = ["balanced_trits"]
 
@@ -13,7 +13,7 @@ __all__ = ["balanced_trits"]
 def balanced_trits(weight: Integers) -> Integers:
     """Return the digits -1, 0, 1 of ``weight`` (rows, columns), the lowest first.
 
-    ``weight = sum_t trits[..., t] 3**t`` over :data:`golden.configuration.HEAD_TRITS` digits; the
+    ``weight = sum_t trits[..., t] 3**t`` over :data:`golden.scheme.HEAD_TRITS` digits; the
     result is (rows, columns trits), the digits of a column beside each other.
 
     Raises

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from golden import command
-from golden.configuration import SCHEMES
 from golden.errors import InputError
+from golden.scheme import SCHEMES
 
 application = typer.Typer(add_completion=False)
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"

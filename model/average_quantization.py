@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.average import AverageLayer
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, integer_range, to_fixed_point, to_real
 from golden.layer import BlockFormats, Linear
 from golden.piecewise import ACTIVATION_INPUT_FRACTION
 from golden.program import Program
 from golden.reference import ReferenceBlocks
+from golden.scheme import Scheme
 from golden.state import State
 from model.calibration import thin
 from model.formats import dual_scale_fractions, split_channels

@@ -15,8 +15,8 @@ from rich.table import Table
 from golden import command
 from golden.artifact import load_program
 from golden.builtin import FRAME_SCHEMES, builtin_path, trained_schemes
-from golden.configuration import is_frame_preset
 from golden.errors import InputError
+from golden.presets import is_frame_preset
 from golden.program import Program
 from model.accuracy_page import update_page
 from model.float_simulation import FloatNetwork

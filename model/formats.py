@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import DualScale, Scheme
 from golden.fixed_point import Integers, fraction_bits_for, integer_range
 from golden.layer import SHIFT_LIMITS, LayerFormats
 from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_FRACTION, ACTIVATION_OUTPUT_FRACTION
+from golden.scheme import DualScale, Scheme
 from model.network_parameters import LayerParameters
 from model.observers import fraction_by_error, fraction_by_range
 from model.range_observers import layer_alpha, make_observer

@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from golden.artifact import save_program
-from golden.configuration import Scheme
 from golden.errors import InputError
+from golden.scheme import Scheme
 from model.frame_parameters import extract_frame_parameters
 from model.frame_quantizer import quantize_frames
 from model.quantizer import QuantizationChoice

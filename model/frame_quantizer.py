@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import Scheme
 from golden.fixed_point import (
     Integers,
     fraction_bits_for,
@@ -30,6 +29,7 @@ from golden.operations.normalization import NORMALIZED_FRACTION, epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.program import FeatureEmbedding, PooledHead, Program
 from golden.random_program import standard_tables
+from golden.scheme import Scheme
 from golden.validation import validate
 from model.calibration import BlockValues
 from model.float_simulation import FloatNetwork, FloatState

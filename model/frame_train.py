@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from golden.command import atomic_write
-from golden.configuration import find_preset
 from golden.errors import InputError
+from golden.presets import find_preset
 from model.frame_training import FrameTrainer, FrameTrainingOptions, predict
 from model.frames import frame_checkpoint_bytes
 from model.radar import RadarData, mean_absolute_error, read_radar, root_mean_square_error

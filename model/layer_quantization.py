@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.compiled import CompiledBlocks
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import Integers, integer_range, requantize, to_real
 from golden.layer import LayerFormats
 from golden.operations.linear import accumulate
 from golden.program import Program
+from golden.scheme import Scheme
 from golden.state import State
 from model.network_parameters import LayerParameters
 from model.program_builder import LayerDraft, block_program

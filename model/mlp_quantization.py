@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, to_real
 from golden.mlp import MLPFormats, MLPShifts, gated_mlp
 from golden.operations.normalization import epsilon_integer
 from golden.random_program import standard_tables
+from golden.scheme import Scheme
 from model.calibration import thin
 from model.formats import FormatChoice
 from model.layer_quantization import WeightChoice, fitted

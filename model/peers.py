@@ -26,8 +26,8 @@ from rich.table import Table
 from golden import command
 from golden.artifact import load_program
 from golden.builtin import builtin_path
-from golden.configuration import Scheme, find_scheme
 from golden.fixed_point import integer_range
+from golden.scheme import Scheme, find_scheme
 from model.document_statistics import Difference, PairedBootstrap
 from model.float_simulation import FloatNetwork
 from model.layer_quantization import WeightChoice

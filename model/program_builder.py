@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point
 from golden.layer import HeadSelection, Layer, LayerFormats, Linear, ProjectedSelection, Selection
 from golden.mlp import GatedMLP, MLPFormats
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program, TokenEmbedding
 from golden.random_program import standard_tables
+from golden.scheme import Scheme
 from golden.validation import validate
 from model.network_parameters import LayerParameters, MLPParameters, NetworkParameters
 from model.weight_rounding import RoundedRows

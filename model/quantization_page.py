@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from golden import command
-from golden.configuration import DualScale
 from golden.errors import InputError
+from golden.scheme import DualScale
 from model.mode_report import interval_text
 
 application = typer.Typer(add_completion=False)

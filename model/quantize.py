@@ -16,9 +16,10 @@ from rich.table import Table
 
 from golden import command
 from golden.artifact import save_program
-from golden.configuration import DualScale, Scheme, find_scheme, is_frame_preset
 from golden.errors import InputError
+from golden.presets import is_frame_preset
 from golden.program import Program
+from golden.scheme import DualScale, Scheme, find_scheme
 from model.formats import FormatChoice
 from model.frame_quantize import CALIBRATION_FRAMES, write_frame_program
 from model.layer_widths import read_layer_widths
@@ -157,7 +158,7 @@ def _hybrid(
 
 @application.command()
 def quantize(
-    scheme: Annotated[str, typer.Option(help="a name of golden.configuration.SCHEMES")],
+    scheme: Annotated[str, typer.Option(help="a name of golden.scheme.SCHEMES")],
     out: Annotated[Path, typer.Option(help="artifact to write")],
     preset: Annotated[str, typer.Option(help="network, or a name for --checkpoint")] = "bytelm",
     checkpoint: Annotated[Path | None, typer.Option(help="float network, any naming")] = None,

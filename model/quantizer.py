@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, fraction_bits_for, integer_range, to_real
 from golden.operations.normalization import epsilon_integer, rms_norm
 from golden.random_program import standard_tables
+from golden.scheme import Scheme
 from model.calibration import FloatBlocks, thin
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice, choose_formats, split_channels

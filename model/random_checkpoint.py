@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from golden import command
-from golden.configuration import find_preset
+from golden.presets import find_preset
 from model.checkpoint import checkpoint_bytes
 from model.network_parameters import random_network
 

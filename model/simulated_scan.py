@@ -14,11 +14,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from golden.configuration import Scheme
 from golden.fixed_point import to_real
 from golden.layer import Layer
 from golden.piecewise import EXPONENT_BITS, EXPONENT_FRACTION
 from golden.program import Program
+from golden.scheme import Scheme
 from model.unit_tables import UnitTables, look_up
 
 __all__ = ["RoundingWatch", "ScanWidths", "SimulatedScan"]

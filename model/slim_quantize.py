@@ -11,8 +11,8 @@ import numpy.typing as npt
 from rich.console import Console
 
 from golden.artifact import save_program
-from golden.configuration import Scheme
 from golden.errors import InputError
+from golden.scheme import Scheme
 from model.positioning.dataset import Windows, read_dataset
 from model.quantizer import QuantizationChoice
 from model.slim_checkpoint import load_slim_checkpoint

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.average import AverageLayer
-from golden.configuration import Scheme
 from golden.fixed_point import Integers, fraction_bits_for, integer_range, to_fixed_point, to_real
 from golden.frames import embed, features_of, patches
 from golden.layer import Linear
 from golden.program import FeatureEmbedding, Program, RowProjection
 from golden.random_program import standard_tables
 from golden.reference import final_norm
+from golden.scheme import Scheme
 from golden.validation import validate
 from model.average_quantization import AverageQuantizer
 from model.calibration import thin

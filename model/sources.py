@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from golden.configuration import find_preset
 from golden.errors import InputError
+from golden.presets import find_preset
 from model.checkpoint import load_checkpoint
 from model.corpus import Corpus, read_corpus
 from model.frames import FrameNetwork, load_frame_checkpoint

@@ -20,9 +20,9 @@ from rich.table import Table
 from golden import command
 from golden.artifact import load_program
 from golden.builtin import builtin_path
-from golden.configuration import find_scheme
 from golden.errors import InputError
 from golden.program import Program
+from golden.scheme import find_scheme
 from model.simulated_program import SimulatedProgram
 from model.simulated_scan import RoundingWatch
 from model.sources import find_tokens

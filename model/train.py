@@ -28,8 +28,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from golden.command import atomic_write, run
-from golden.configuration import is_frame_preset
 from golden.errors import InputError
+from golden.presets import is_frame_preset
 from model.checkpoint import checkpoint_bytes
 from model.configuration import MambaConfiguration, preset
 from model.corpus import read_corpus

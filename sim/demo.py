@@ -14,11 +14,11 @@ from rich.console import Console
 
 from golden import command, vectors
 from golden.builtin import load_builtin
-from golden.configuration import find_scheme
 from golden.errors import InputError
 from golden.executor import Executor, State
 from golden.program import Program
 from golden.sampling import Sampler
+from golden.scheme import find_scheme
 from hw.generate import Generated, write_design
 from hw.lanes import default_lanes
 from sim.compiled_design import PROGRESS

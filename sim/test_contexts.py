@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from golden import vectors
-from golden.configuration import HeadShape, NetworkShape, find_scheme
+from golden.configuration import HeadShape, NetworkShape
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from hw.generate import write_design
 from hw.lanes import Lanes
 from hw.manifest import cycles_generating

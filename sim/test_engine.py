@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, HeadShape, NetworkShape
+from golden.configuration import HeadShape, NetworkShape
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from golden.vectors import random_stimulus, trace
 from hw.engine import Engine
 from hw.lanes import Lanes, divisors

@@ -9,8 +9,9 @@ import subprocess
 
 import pytest
 
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.vectors import random_stimulus
 from hw.generate import write_design
 from hw.lanes import default_lanes

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.state import State
 from golden.vectors import trace
 from hw.lanes import Lanes

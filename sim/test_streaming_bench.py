@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from golden.configuration import FrameShape, NetworkShape, find_scheme
+from golden.configuration import FrameShape, NetworkShape
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.vectors import random_stimulus
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, AverageShape, FrameShape, NetworkShape, PatchShape
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from golden.vectors import random_stimulus, trace
 from hw.lanes import divisors
 from hw.multiplier import Multipliers

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from golden.builtin import load_builtin
-from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape, find_scheme
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.vectors import random_stimulus, trace
 from hw.multiplier import Multipliers
 from hw.streaming.choice import choose_streaming

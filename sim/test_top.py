@@ -9,8 +9,10 @@ import pytest
 from golden import vectors
 from golden.artifact import load_program
 from golden.builtin import builtin_path
-from golden.configuration import HeadShape, NetworkShape, find_preset, find_scheme
+from golden.configuration import HeadShape, NetworkShape
+from golden.presets import find_preset
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from hw.generate import write_design
 from hw.lanes import Lanes, default_lanes
 from hw.manifest import SINGLE_STREAM_TURNAROUND

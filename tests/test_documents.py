@@ -8,7 +8,8 @@ import pytest
 
 from golden.artifact import load_program
 from golden.builtin import QAT_SCHEMES, TRAINED_SCHEMES, builtin_path
-from golden.configuration import SCHEMES, find_preset
+from golden.presets import find_preset
+from golden.scheme import SCHEMES
 from model.positioning.report import page_text
 
 

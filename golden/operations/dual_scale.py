@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.configuration import DualScale
 from golden.fixed_point import IntegerLike, Integers, round_half_even_shift
+from golden.scheme import DualScale
 
 
 def encode(

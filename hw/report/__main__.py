@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from golden import command
 from golden.builtin import load_builtin
-from golden.configuration import find_scheme
 from golden.errors import InputError
+from golden.scheme import find_scheme
 from hw.multiplier import Multipliers
 from hw.report import flow
 from hw.report.console import show

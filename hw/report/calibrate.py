@@ -16,7 +16,8 @@ from rich.progress import track
 
 from golden import command
 from golden.builtin import load_builtin
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 from hw.lanes import Lanes
 from hw.report import flow
 from hw.report.components import totals

@@ -15,8 +15,10 @@ from rich.progress import track
 from rich.table import Table
 
 from golden import command
-from golden.configuration import NetworkShape, Scheme, find_preset, find_scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
+from golden.presets import find_preset
+from golden.scheme import Scheme, find_scheme
 from hw.lanes import Lanes, chosen_lanes
 from hw.latencies import latencies
 from hw.manifest import SINGLE_STREAM_TURNAROUND, cycles_generating

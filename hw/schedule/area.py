@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
+from golden.scheme import Scheme
 from hw.lanes import Lanes
 
 CALIBRATION = Path(__file__).with_name("area.json")

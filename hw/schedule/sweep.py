@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
+from golden.scheme import Scheme
 from hw.lanes import Lanes, divisors
 from hw.latencies import latencies
 from hw.schedule.area import estimate

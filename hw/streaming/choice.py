@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
+from golden.scheme import Scheme
 from hw.streaming.block_plan import BeatTooShortError
 from hw.streaming.latencies import streaming_latencies
 from hw.streaming.matrix_stage import StageTiming

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
+from golden.scheme import Scheme
 from hw.lanes import Lanes
 from hw.latencies import (
     ACTIVATION,

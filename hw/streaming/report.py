@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from golden.configuration import Scheme
+from golden.scheme import Scheme
 from hw.streaming.manifest import prediction
 from hw.streaming.plan import StreamingPlan
 

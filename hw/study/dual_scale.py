@@ -7,9 +7,9 @@ from amaranth.hdl import Module, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.configuration import DualScale
 from golden.fixed_point import bits_for
 from golden.program import Program
+from golden.scheme import DualScale
 from hw.dual_scale import DualScaleEncoder, stored_word
 from hw.scan_lane import ScanLane
 from hw.shift_plan import ShiftPlan

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component
 
 from golden import command
 from golden.builtin import load_builtin
-from golden.configuration import DualScale, find_scheme
+from golden.scheme import DualScale, find_scheme
 from hw.dual_scale import DualScaleDecoder
 from hw.report import flow
 from hw.report.targets import Target

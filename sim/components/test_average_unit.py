@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from golden.configuration import SCHEMES, AverageShape, FrameShape, NetworkShape
+from golden.configuration import AverageShape, FrameShape, NetworkShape
 from golden.fixed_point import requantize, saturate
 from golden.operations import dual_scale
 from golden.operations.moving_average import average_decay, average_step
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from hw.average_unit import AverageUnit
 from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan

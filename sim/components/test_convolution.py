@@ -8,11 +8,12 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import integer_range, requantize
 from golden.layer import Linear
 from golden.operations.linear import causal_convolution
 from golden.random_program import random_program
+from golden.scheme import Scheme
 from hw.convolution import CausalConvolution
 from hw.parameter_memory import MemoryPlan, pack_fields
 

@@ -6,8 +6,8 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import DualScale
 from golden.operations import dual_scale as golden
+from golden.scheme import DualScale
 from hw.dual_scale import DualScaleDecoder, DualScaleEncoder
 from hw.shift_plan import ShiftPlan
 from sim.components.pipes import run_combinational, run_pipe

@@ -8,11 +8,12 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.fixed_point import integer_range, requantize
 from golden.operations.hadamard import block_matrix, transform
 from golden.random_program import random_program
+from golden.scheme import SCHEMES, Scheme
 from hw.hadamard import BlockTransform, HadamardRotation, StreamingButterfly
 from hw.latencies import ROTATION_LAYER
 from hw.parameter_memory import MemoryPlan

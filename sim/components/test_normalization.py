@@ -8,12 +8,13 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import saturate
 from golden.layer import SHIFT_LIMITS
 from golden.operations.normalization import epsilon_integer, reciprocal_root, rms_norm
 from golden.piecewise import LinearTable, reciprocal_table
 from golden.random_program import random_program
+from golden.scheme import Scheme
 from hw.normalization import ResidualNorm
 from hw.parameter_memory import MemoryPlan
 from hw.reciprocal_root import ReciprocalRoot

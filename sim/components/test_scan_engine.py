@@ -8,7 +8,7 @@ from amaranth.back import verilog
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, DualScale, NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor, State
 from golden.fixed_point import requantize
@@ -19,6 +19,7 @@ from golden.operations.scan import scan_step
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from golden.random_program import random_program
+from golden.scheme import SCHEMES, DualScale, Scheme
 from hw.lanes import divisors
 from hw.parameter_memory import MemoryPlan
 from hw.scan_engine import ScanEngine

@@ -9,7 +9,7 @@ from unittest import mock
 from amaranth.hdl import UnusedElaboratable
 
 from golden.builtin import RANDOM_PRESETS, TRAINED_SCHEMES, load_builtin
-from golden.configuration import SCHEMES
+from golden.scheme import SCHEMES
 from hw.lanes import default_lanes
 from hw.parameter_memory import MemoryPlan
 from hw.requantizer import ShiftRequantizer

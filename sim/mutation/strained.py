@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden import vectors
-from golden.configuration import HeadShape, NetworkShape, find_scheme
+from golden.configuration import HeadShape, NetworkShape
 from golden.layer import Layer, Linear
 from golden.program import Program, TokenEmbedding
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.validation import validate
 from hw.lanes import Lanes
 from hw.schedule import Schedule

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from golden import vectors
-from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape, find_scheme
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape
 from golden.errors import InputError
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design
 from sim.cosimulation import Difference

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from golden.configuration import NetworkShape, Scheme
+from golden.configuration import NetworkShape
 from golden.fixed_point import fraction_bits_for, to_fixed_point, to_real
 from golden.layer import SHIFT_LIMITS, HeadSelection, Layer, Linear, ProjectedSelection
 from golden.program import Program
 from golden.random_program import random_program
+from golden.scheme import Scheme
 from golden.validation import validate
 from tests.golden import float_network
 

@@ -18,10 +18,11 @@ from golden.artifact import (
     save_program,
     to_bytes,
 )
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
 from golden.executor import Executor
+from golden.presets import PRESETS
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 
 MICRO = random_program(PRESETS["micro"], SCHEMES["w4a5-se"])
 DATA = to_bytes(MICRO)

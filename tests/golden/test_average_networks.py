@@ -8,19 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden.artifact import from_bytes, to_bytes
-from golden.configuration import (
-    SCHEMES,
-    AverageShape,
-    FrameShape,
-    NetworkShape,
-    PatchShape,
-)
+from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchShape
 from golden.errors import InputError
 from golden.fixed_point import to_real
 from golden.frames import FrameExecutor
 from golden.operations.linear import centred_convolution
 from golden.operations.moving_average import average_decay, average_step, moving_average
 from golden.random_program import random_program, standard_tables
+from golden.scheme import SCHEMES
 from golden.vectors import random_stimulus, trace
 
 

@@ -4,16 +4,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from golden.configuration import (
-    PRESETS,
-    SCHEMES,
-    FrameShape,
-    HeadShape,
-    NetworkShape,
-    find_preset,
-    find_scheme,
-)
+from golden.configuration import FrameShape, HeadShape, NetworkShape
 from golden.errors import InputError
+from golden.presets import PRESETS, find_preset
+from golden.scheme import SCHEMES, find_scheme
 
 MICRO = asdict(PRESETS["micro"])
 FRAME = asdict(PRESETS["mars"].frame)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.configuration import DualScale
 from golden.errors import InputError
 from golden.operations.dual_scale import decode, encode, pack, unpack
+from golden.scheme import DualScale
 
 SCALES = st.builds(DualScale, code_bits=st.integers(2, 8), ratio_log2=st.integers(0, 4))
 

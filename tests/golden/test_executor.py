@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from golden import kernels
 from golden.compiled import POSITIONS
-from golden.configuration import PRESETS, SCHEMES, DualScale, HeadShape, NetworkShape, Scheme
+from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.fixed_point import to_real
 from golden.operations.normalization import reciprocal_root
+from golden.presets import PRESETS
 from golden.random_program import random_program, standard_tables
 from golden.reference import ReferenceExecutor
+from golden.scheme import SCHEMES, DualScale, Scheme
 from golden.state import State
 from tests.golden import float_network
 from tests.golden.calibrated import calibrated_program

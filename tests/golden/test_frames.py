@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from golden import command, vector_files, vectors
 from golden.artifact import from_bytes, to_bytes
-from golden.configuration import PRESETS, SCHEMES, FrameShape, NetworkShape
+from golden.configuration import FrameShape, NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.fixed_point import to_real
 from golden.frames import FrameExecutor, features_of
+from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.regenerate import application
+from golden.scheme import SCHEMES
 from golden.validation import validate
 from tests.golden import float_network
 from tests.golden.calibrated import calibrated_frame_program

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
+from golden.presets import PRESETS
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from golden.validation import validate
 
 PROGRAM = random_program(PRESETS["micro"], SCHEMES["w8a8"])

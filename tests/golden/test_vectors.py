@@ -11,12 +11,13 @@ import pytest
 
 from golden import command, vector_files, vectors
 from golden.artifact import load_program, to_bytes
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.operations.scan import scan_step
+from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.regenerate import application
+from golden.scheme import SCHEMES
 from golden.state import State
 
 COMMITTED = Path(__file__).parents[1] / "vectors"

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from golden.artifact import load_program, save_program
-from golden.configuration import NetworkShape, find_scheme
+from golden.configuration import NetworkShape
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.vector_files import load_vectors
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from golden.builtin import load_builtin
 from golden.command import run
-from golden.configuration import find_preset, find_scheme
 from golden.errors import InputError
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 from hw.engine import Engine
 from hw.lanes import default_lanes
 from hw.parameter_memory import MemoryPlan

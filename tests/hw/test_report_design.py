@@ -3,8 +3,8 @@
 import pytest
 
 from golden.builtin import load_builtin
-from golden.configuration import find_scheme
 from golden.errors import InputError
+from golden.scheme import find_scheme
 from hw.multiplier import Multipliers
 from hw.report.design import build
 

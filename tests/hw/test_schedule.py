@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, HeadShape, NetworkShape, find_preset, find_scheme
+from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
+from golden.presets import find_preset
 from golden.random_program import random_program
+from golden.scheme import SCHEMES, find_scheme
 from hw.engine import Engine
 from hw.lanes import Lanes, default_lanes, divisors
 from hw.latencies import latencies

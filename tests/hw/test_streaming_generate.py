@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from golden.artifact import load_program, save_program
-from golden.configuration import FrameShape, NetworkShape, find_scheme
+from golden.configuration import FrameShape, NetworkShape
 from golden.random_program import random_program
+from golden.scheme import find_scheme
 from golden.vector_files import load_vectors
 from golden.vectors import random_stimulus
 from hw.multiplier import Multipliers

@@ -3,8 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import SCHEMES, AverageShape, FrameShape, NetworkShape
+from golden.configuration import AverageShape, FrameShape, NetworkShape
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from hw.activation_stage import ActivationStage
 from hw.average_unit import AverageUnit
 from hw.convolution import CausalConvolution

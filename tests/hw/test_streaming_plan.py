@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.configuration import FrameShape, NetworkShape, find_preset, find_scheme
+from golden.configuration import FrameShape, NetworkShape
 from golden.errors import InputError
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 from hw.lanes import divisors
 from hw.streaming.choice import choose_streaming
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from golden.command import run
-from golden.configuration import find_preset, find_scheme
+from golden.presets import find_preset
+from golden.scheme import find_scheme
 from hw.lanes import Lanes
 from hw.latencies import latencies
 from hw.report.calibrate import FITTED, HELD_OUT, calibrated

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from golden.configuration import HEAD_TRITS
+from golden.scheme import HEAD_TRITS
 from hw.trits import balanced_trits
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from golden.configuration import SCHEMES
 from golden.errors import InputError
 from golden.executor import Executor
+from golden.scheme import SCHEMES
 from model.bit_linear import BitLinear, round_rates, round_token, weight_of
 from model.checkpoint import checkpoint_bytes, load_checkpoint
 from model.configuration import MambaConfiguration, preset

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from golden import command
-from golden.configuration import find_preset
 from golden.errors import InputError
+from golden.presets import find_preset
 from model import generate_text, load_checkpoint, random_checkpoint
 from model.checkpoint import checkpoint_bytes
 from model.configuration import MambaConfiguration

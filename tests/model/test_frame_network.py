@@ -9,8 +9,9 @@ import torch
 
 from golden.artifact import file_digest, load_program
 from golden.builtin import FRAME_SCHEMES, builtin_path, load_builtin
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
+from golden.presets import PRESETS
+from golden.scheme import SCHEMES
 from model import evaluate, quantize, train
 from model.float_simulation import FloatNetwork, FloatState
 from model.frame_evaluate import integer_outputs

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from golden.artifact import save_program
-from golden.configuration import SCHEMES, NetworkShape
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from model import piecewise_scales as command
 from model.channel_clusters import HEADS, cluster, piecewise_scales
 from tests.model.commands import run

@@ -13,9 +13,10 @@ import torch
 
 from golden.artifact import from_bytes, load_program, to_bytes
 from golden.builtin import TRAINED_SCHEMES
-from golden.configuration import SCHEMES, HeadShape, NetworkShape, Scheme
+from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
+from golden.scheme import SCHEMES, Scheme
 from golden.validation import validate
 from model.checkpoint import checkpoint_bytes
 from model.float_simulation import FloatNetwork

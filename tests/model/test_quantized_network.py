@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from golden.artifact import load_program, save_program
-from golden.configuration import SCHEMES, NetworkShape, find_preset
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.operations.dual_scale import decode, unpack
 from golden.operations.scan import scan_step
+from golden.presets import find_preset
 from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
+from golden.scheme import SCHEMES
 from model import qat
 from model.checkpoint import checkpoint_bytes, load_checkpoint
 from model.network_parameters import random_network

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from golden.configuration import PRESETS, FrameShape
+from golden.configuration import FrameShape
 from golden.errors import InputError
+from golden.presets import PRESETS
 from model.radar import (
     CENTRE,
     mean_absolute_error,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from golden.artifact import save_program
-from golden.configuration import SCHEMES, NetworkShape
+from golden.configuration import NetworkShape
 from golden.piecewise import EXPONENT_SEGMENTS_LOG2
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from model import scan_study
 from model.document_statistics import Difference
 from model.simulated_program import SimulatedProgram

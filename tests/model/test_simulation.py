@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from golden.artifact import save_program
-from golden.configuration import SCHEMES, DualScale, NetworkShape
+from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.operations import dual_scale
 from golden.random_program import random_program
+from golden.scheme import SCHEMES, DualScale
 from model import evaluate as evaluation
 from model.checkpoint import checkpoint_bytes
 from model.document_statistics import PairedBootstrap, document_numbers

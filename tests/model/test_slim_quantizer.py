@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from golden.artifact import load_program, to_bytes
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
 from golden.fixed_point import to_real
 from golden.frames import FrameExecutor, features_of
 from golden.operations.normalization import NORM_EPSILON
+from golden.presets import PRESETS
+from golden.scheme import SCHEMES
 from model.positioning.__main__ import application as positioning
 from model.positioning.dataset import read_dataset
 from model.quantize import application

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from golden.artifact import save_program
-from golden.configuration import SCHEMES, NetworkShape
+from golden.configuration import NetworkShape
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from model import statistics
 from model.simulated_program import SimulatedProgram
 from model.statistics import TensorStatistics

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from golden import vector_files, vectors
 from golden.artifact import load_program
 from golden.builtin import FOLDER
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
 from golden.executor import Executor as GoldenExecutor
 from golden.frames import FrameExecutor as GoldenFrameExecutor
+from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
+from golden.scheme import SCHEMES
 from golden.state import State
 from native.executor import Executor, FrameExecutor, available_instructions
 from tests.golden.test_average_networks import average_shapes

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from golden.artifact import MAGIC, VERSION, _digest, to_bytes
-from golden.configuration import PRESETS, SCHEMES
 from golden.errors import InputError
+from golden.presets import PRESETS
 from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from native._core import Program
 from native.executor import Executor, FrameExecutor
 
