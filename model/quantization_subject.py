@@ -15,6 +15,7 @@ from golden.errors import InputError
 from golden.program import Program
 from golden.reference import ReferenceExecutor
 from model.checkpoint import checkpoint_bytes, load_checkpoint
+from model.configuration import MambaConfiguration
 from model.mamba import MambaLanguageModel, ScanName
 from model.quantized_network import QuantizedNetwork
 from model.ternary_peer import rounded, with_ternary_weights
@@ -42,7 +43,8 @@ class Subject(Protocol):
 
 def float_network(model: MambaLanguageModel, device: str) -> MambaLanguageModel:
     """Return a copy of a float network with the scan that suits the device."""
-    scan: ScanName = "triton" if device == "cuda" else "parallel"
+    own = isinstance(model.configuration, MambaConfiguration)  # the kernel is Mamba-1's
+    scan: ScanName = "triton" if own and device == "cuda" else "parallel"
     network = MambaLanguageModel(model.configuration, scan=scan)
     network.load_state_dict(model.state_dict())
     return network.eval().to(device)

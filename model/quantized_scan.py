@@ -38,7 +38,7 @@ class ScanScales:
     golden : the integer constants; its skip is not read, it is trained
     delta, b, c : scales (integers a unit) of scalars' formats
     u, state, y : scales of a channel (e,)
-    rate : integers of the rates (e, n)
+    rate : integers of the rates (e, n), or (e, 1) where all states of a channel decay alike
     decay_table : golden's decay of every argument, (2**16,)
     argument, update, output : factors that drop bits: scalar, (e,), (e,)
     """
@@ -60,6 +60,12 @@ class ScanScales:
     def natural(self) -> float:
         """What an integer of delta times one of the rate adds to the decay's natural logarithm."""
         return self.argument * 2.0**-EXPONENT_FRACTION * math.log(2.0)
+
+    def decay(self, delta: Tensor, rate: Tensor) -> Tensor:
+        """Return golden's decays of real ``delta`` times integer ``rate``, in delta's dtype."""
+        argument = (delta.double() * self.delta * rate * self.argument).round()
+        factor = self.decay_table[argument.clamp(max=len(self.decay_table) - 1).long()]
+        return factor.to(delta) * 2.0**-self.golden.decay_bits
 
     @classmethod
     def of(cls, golden: ScanConstants, formats: LayerFormats, device: torch.device) -> ScanScales:
@@ -94,13 +100,14 @@ def _golden_forward(
         return values.double().round().long().cpu().numpy()
 
     batch, length, channels = u.shape
-    state = np.zeros((batch, channels, b.shape[2]), np.int64)
+    state, width = np.zeros((batch, channels, b.shape[3]), np.int64), channels // b.shape[2]
     d, x, b_map, c_map = (integers(values) for values in (delta, u, b, c))
     own = ScanConstants(**{**vars(scales.golden), "skip": integers(skip)})
     y = np.empty((batch, length, channels), np.int64)
     states = np.empty((batch, length, *state.shape[1:]), np.int32)
     for t in range(length):
-        y[:, t], state = scan_step(state, d[:, t], x[:, t], b_map[:, t], c_map[:, t], own)
+        b_wide, c_wide = (np.repeat(value[:, t], width, axis=1) for value in (b_map, c_map))
+        y[:, t], state = scan_step(state, d[:, t], x[:, t], b_wide, c_wide, own)
         states[:, t] = state
     return torch.from_numpy(y).to(u), torch.from_numpy(states).to(u.device)
 
@@ -118,24 +125,26 @@ def _plain_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of delta, u, B and C in real units, the skip's share of u left out."""
     history = states.to(gradient) / scales.state[:, None].to(gradient)  # b l e n
-    factor = scales.decay_table.to(gradient) * 2.0**-scales.golden.decay_bits
     natural = (scales.rate * (scales.natural * scales.delta)).to(gradient)  # e n
     flow = torch.zeros_like(history[:, 0])  # b e n
     du, ddelta, db, dc = (torch.empty_like(value) for value in (u, delta, b, c))
+    groups, width = b.shape[2], u.shape[2] // b.shape[2]
+
+    def grouped(values: Tensor) -> Tensor:
+        return values.unflatten(1, (groups, width)).sum(2)  # b g n
+
     for t in reversed(range(delta.shape[1])):
         own = delta[:, t, :, None]  # b e 1
-        index = (own.double() * scales.delta * scales.rate * scales.argument).round()
-        decay = factor[index.clamp(max=len(factor) - 1).long()]  # b e n
+        b_map, c_map = (values[:, t].repeat_interleave(width, dim=1) for values in (b, c))  # b e n
         before = history[:, t - 1] if t else torch.zeros_like(flow)
-        flow = flow + gradient[:, t, :, None] * c[:, t, None]
+        flow = flow + gradient[:, t, :, None] * c_map
         flow = _inward(flow, states[:, t], scales.golden.state_bits)
-        dc[:, t] = (gradient[:, t, :, None] * history[:, t]).sum(1)
-        db[:, t] = (flow * own * u[:, t, :, None]).sum(1)
-        through = (flow * b[:, t, None]).sum(-1)  # b e
-        kept = flow * decay
-        ddelta[:, t] = through * u[:, t] - (kept * before * natural).sum(-1)
+        dc[:, t] = grouped(gradient[:, t, :, None] * history[:, t])
+        db[:, t] = grouped(flow * own * u[:, t, :, None])
+        through = (flow * b_map).sum(-1)  # b e
+        flow = flow * scales.decay(own, scales.rate)
+        ddelta[:, t] = through * u[:, t] - (flow * before * natural).sum(-1)
         du[:, t] = through * delta[:, t]
-        flow = kept
     return ddelta, du, db, dc
 
 
@@ -165,8 +174,8 @@ def quantized_scan(
 ) -> Tensor:
     """Return y (b, l, e), rounded as the program's scan_output, from a zero state.
 
-    ``delta``, ``u`` (b, l, e), ``b``, ``c`` (b, l, n) and ``skip`` (e,) are real values that their
-    formats hold exactly.
+    ``delta``, ``u`` (b, l, e), ``b``, ``c`` (b, l, g, n) and ``skip`` (e,) are real values that
+    their formats hold exactly; g divides e.
     """
     if u.is_cuda:
         from model.quantized_scan_triton import quantized_scan as fused

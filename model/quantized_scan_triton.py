@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["quantized_scan"]
 
-_CHANNELS = 8  # channels of one program
+_CHANNELS, _STATES = 8, 256  # largest numbers of channels and of states of one program
 _ROUND = tl.constexpr(6755399441055744.0)  # 1.5 * 2**52: adding it rounds half to even
 _ARGUMENTS = tl.constexpr(65535.0)
 
@@ -39,7 +39,7 @@ def _narrow(x, limit):
 
 @triton.jit
 def _factor(delta, rate, table, argument_scale):
-    """Return the decays [BLOCK, N] that ``delta`` (BLOCK,), real or integer, looks up."""
+    """Return the decays [BLOCK, RATES] that ``delta`` (BLOCK,), real or integer, looks up."""
     argument = _rounded(delta[:, None] * rate * argument_scale)
     return tl.load(table + tl.minimum(argument, _ARGUMENTS).to(tl.int32))
 
@@ -47,11 +47,11 @@ def _factor(delta, rate, table, argument_scale):
 @triton.jit
 def _scan(
     delta, u, input_map, output_map, skip, rate, table, u_scale, update_scale, output_scale, y_step,
-    y, states, length, inner, delta_scale, input_scale, output_map_scale, argument_scale,
+    y, states, length, inner, groups, delta_scale, input_scale, output_map_scale, argument_scale,
     decay_scale, update_limit, state_limit, output_limit,
-    N: tl.constexpr, BLOCK: tl.constexpr,
+    N: tl.constexpr, RATES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Real delta, u (b, l, e), maps (b, l, n) -> real y (b, l, e), integer states (b, l, e, n).
+    """Real delta, u (b, l, e), maps (b, l, g, n) -> real y (b, l, e), integer states (b, l, e, n).
 
     What the next step reads is asked for before this step computes, and delta, which the decay is
     looked up by, one step earlier still: otherwise every step waits for the memory twice.
@@ -60,7 +60,8 @@ def _scan(
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, N)
     tile = e[:, None] * N + n[None, :]
-    r = tl.load(rate + tile)
+    group = tl.program_id(0) * BLOCK * groups // inner
+    r = tl.load(rate + e[:, None] * RATES + tl.arange(0, RATES)[None, :])
     s, up = tl.load(skip + e), tl.load(update_scale + e)
     out, finer, coarse = tl.load(output_scale + e), tl.load(u_scale + e), tl.load(y_step + e)
     state = tl.zeros([BLOCK, N], tl.float64)
@@ -69,15 +70,15 @@ def _scan(
     d = tl.load(delta + first * inner + e).to(tl.float64) * delta_scale
     later = tl.load(delta + tl.minimum(first + 1, last) * inner + e).to(tl.float64) * delta_scale
     x = tl.load(u + first * inner + e)
-    b = tl.load(input_map + first * N + n)
-    c = tl.load(output_map + first * N + n)
+    b = tl.load(input_map + (first * groups + group) * N + n)
+    c = tl.load(output_map + (first * groups + group) * N + n)
     factor = _factor(d, r, table, argument_scale)
     for time in range(length):
         row = first + time
         following = tl.minimum(row + 1, last)
         x_next = tl.load(u + following * inner + e)
-        b_next = tl.load(input_map + following * N + n)
-        c_next = tl.load(output_map + following * N + n)
+        b_next = tl.load(input_map + (following * groups + group) * N + n)
+        c_next = tl.load(output_map + (following * groups + group) * N + n)
         factor_next = _factor(later, r, table, argument_scale)
         latest = tl.load(delta + tl.minimum(row + 2, last) * inner + e)
         x_integer = x.to(tl.float64) * finer
@@ -96,8 +97,8 @@ def _scan(
 @triton.jit
 def _gradients(
     gradient, states, delta, u, input_map, output_map, rate, table, state_step,
-    ddelta, du, dinput, doutput, length, inner, argument_scale, natural, decay_step, state_limit,
-    N: tl.constexpr, BLOCK: tl.constexpr,
+    ddelta, du, dinput, doutput, length, inner, groups, argument_scale, natural, decay_step,
+    state_limit, N: tl.constexpr, RATES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the real recurrence, newest step first; maps' ones are partial, (k, b, l, n).
 
@@ -109,7 +110,8 @@ def _gradients(
     e = block * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, N)
     tile = e[:, None] * N + n[None, :]
-    r = tl.load(rate + tile)
+    group = block * BLOCK * groups // inner
+    r = tl.load(rate + e[:, None] * RATES + tl.arange(0, RATES)[None, :])
     speed = r.to(tl.float32) * natural
     step = tl.load(state_step + e).to(tl.float32)[:, None]
     flow = tl.zeros([BLOCK, N], tl.float32)
@@ -120,8 +122,8 @@ def _gradients(
     d = tl.load(delta + last * inner + e)
     later = tl.load(delta + tl.maximum(last - 1, first) * inner + e)
     x = tl.load(u + last * inner + e)
-    b = tl.load(input_map + last * N + n)
-    c = tl.load(output_map + last * N + n)
+    b = tl.load(input_map + (last * groups + group) * N + n)
+    c = tl.load(output_map + (last * groups + group) * N + n)
     g = tl.load(gradient + last * inner + e)
     factor = _factor(d.to(tl.float64), r, table, argument_scale)
     for count in range(length):
@@ -129,8 +131,8 @@ def _gradients(
         following = tl.maximum(row - 1, first)
         before = tl.load(states + following * inner * N + tile)
         x_next = tl.load(u + following * inner + e)
-        b_next = tl.load(input_map + following * N + n)
-        c_next = tl.load(output_map + following * N + n)
+        b_next = tl.load(input_map + (following * groups + group) * N + n)
+        c_next = tl.load(output_map + (following * groups + group) * N + n)
         g_next = tl.load(gradient + following * inner + e)
         factor_next = _factor(later.to(tl.float64), r, table, argument_scale)
         latest = tl.load(delta + tl.maximum(row - 2, first) * inner + e)
@@ -160,22 +162,23 @@ def _forward(
     update_limit: float, state_limit: float, output_limit: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return real y (b, l, e) and integer states (b, l, e, n)."""
-    (batch, length, inner), n = u.shape, input_map.shape[2]
+    (batch, length, inner), (groups, n) = u.shape, input_map.shape[2:]
+    channels = _channels(n)
     y = torch.empty_like(u)
     states = torch.empty(batch, length, inner, n, dtype=torch.int32, device=u.device)
     own_skip = skip.double() * output_map_scale * state_scale / u_scale
-    _scan[(inner // _CHANNELS, batch)](
+    _scan[(inner // channels, batch)](
         delta, u, input_map, output_map, own_skip, rate, table, u_scale, update, output,
-        1.0 / y_scale, y, states, length, inner, delta_scale, input_scale, output_map_scale,
-        argument, decay_step, update_limit, state_limit, output_limit,
-        N=n, BLOCK=_CHANNELS, num_warps=1,
+        1.0 / y_scale, y, states, length, inner, groups, delta_scale, input_scale,
+        output_map_scale, argument, decay_step, update_limit, state_limit, output_limit,
+        N=n, RATES=rate.shape[1], BLOCK=channels, num_warps=1,
     )  # fmt: skip
     return y, states
 
 
 @_forward.register_fake
 def _(delta, u, input_map, *_):
-    states = u.new_empty(*u.shape, input_map.shape[2], dtype=torch.int32)
+    states = u.new_empty(*u.shape, input_map.shape[3], dtype=torch.int32)
     return torch.empty_like(u), states
 
 
@@ -187,19 +190,23 @@ def _backward(
     state_limit: float, output_limit: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of delta, u, B, C and the skip in real units."""
-    (batch, length, inner), n = u.shape, input_map.shape[2]
-    blocks, limit = inner // _CHANNELS, (output_limit / y_scale).to(y)
+    (batch, length, inner), (groups, n) = u.shape, input_map.shape[2:]
+    channels, limit = _channels(n), (output_limit / y_scale).to(y)
+    blocks = inner // channels
     outward = ((y >= limit) & (gradient < 0)) | ((y <= -limit - 1.0 / y_scale) & (gradient > 0))
     gradient = gradient.masked_fill(outward, 0.0)
     ddelta, du = torch.empty_like(u), torch.empty_like(u)
     dinput, doutput = u.new_empty(2, blocks, batch, length, n)
     _gradients[(blocks, batch)](
         gradient, states, delta, u, input_map, output_map, rate, table, 1.0 / state_scale,
-        ddelta, du, dinput, doutput, length, inner, argument * delta_scale, natural * delta_scale,
-        decay_step, state_limit, N=n, BLOCK=_CHANNELS, num_warps=1,
+        ddelta, du, dinput, doutput, length, inner, groups, argument * delta_scale,
+        natural * delta_scale, decay_step, state_limit,
+        N=n, RATES=rate.shape[1], BLOCK=channels, num_warps=1,
     )  # fmt: skip
     du += gradient * skip
-    return ddelta, du, dinput.sum(0), doutput.sum(0), (gradient * u).sum((0, 1))
+    maps = (part.unflatten(0, (groups, -1)).sum(1) for part in (dinput, doutput))  # g b l n
+    db, dc = (part.permute(1, 2, 0, 3).contiguous() for part in maps)
+    return ddelta, du, db, dc, (gradient * u).sum((0, 1))
 
 
 @_backward.register_fake
@@ -224,6 +231,11 @@ def _differentiate(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | Non
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
+def _channels(states: int) -> int:
+    """Return the channels of one program, a power of two."""
+    return max(1, min(_CHANNELS, _STATES // states))
+
+
 def _limit(bits: int) -> float:
     return float(integer_range(bits)[1])
 
@@ -236,13 +248,15 @@ def quantized_scan(
     Raises
     ------
     InputError
-        If the number of channels is no multiple of 8 or that of states no power of two.
+        If the channels of a group are no multiple of a program's, at most 8, or the number of
+        states is no power of two.
     """
-    inner, n, own = u.shape[2], b.shape[2], scales.golden
-    if inner % _CHANNELS or n & (n - 1):
+    (groups, n), own = b.shape[2:], scales.golden
+    width = u.shape[2] // groups
+    if n & (n - 1) or width % _channels(n):
         raise InputError(
-            f"d_inner is {inner} and d_state {n}; on a GPU the scan needs a multiple of "
-            f"{_CHANNELS} and a power of two, train on the CPU"
+            f"d_state is {n} and {width} channels share B and C; on a GPU the scan needs a power "
+            f"of two and a multiple of {_channels(n)}, train on the CPU"
         )
     y, _ = _forward(
         delta.contiguous(), u.contiguous(), b.contiguous(), c.contiguous(), skip, scales.rate,

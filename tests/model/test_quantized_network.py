@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from golden.artifact import load_program, save_program
-from golden.configuration import NetworkShape
+from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.operations.dual_scale import decode, unpack
 from golden.operations.scan import scan_step
@@ -32,6 +32,13 @@ from tests.model.commands import run as run_command
 SHAPE = NetworkShape(
     vocabulary=48, d_model=12, d_inner=20, d_state=4, d_conv=3, dt_rank=2, n_layer=2
 )
+SHAPES = {
+    "mamba": SHAPE,
+    "mlp": dataclasses.replace(SHAPE, mlp=18),
+    "heads": dataclasses.replace(SHAPE, dt_rank=0, heads=HeadShape(size=5)),
+    "groups": dataclasses.replace(SHAPE, dt_rank=0, heads=HeadShape(size=5, groups=2)),
+    "heads of one": dataclasses.replace(SHAPE, dt_rank=0, heads=HeadShape(size=1, groups=4)),
+}
 
 
 def fractions(program):
@@ -40,8 +47,8 @@ def fractions(program):
     found["residual", -1] = program.residual_fraction
     for index, layer in enumerate(program.layers):
         own, shape = layer.formats, program.shape
-        gated = own.gated + own.gated_channel
         counts = (shape.dt_rank, shape.d_state, shape.d_state)
+        behind = own.gated + own.gated_channel
         found |= {
             ("norm", index): own.norm,
             ("x", index): own.x,
@@ -49,12 +56,26 @@ def fractions(program):
             ("u", index): own.u + own.u_channel,
             ("scan_u", index): own.scan_u,
             ("gate", index): own.gate,
+            ("dt", index): 12,
             ("projected", index): np.repeat([own.dt, own.b, own.c], counts),
             ("delta", index): own.delta,
+            ("decay", index): program.scheme.decay_bits,
             ("scan_output", index): own.scan_output,
-            ("gated", index): gated if own.rotation is None else own.rotation,
-            ("rotated", index): gated,
+            ("gated", index): own.before_rotation,
+            ("normed", index): own.before_rotation,
+            ("rotated", index): behind,
             ("residual", index): program.residual_fraction,
+        }
+        if shape.heads is not None:
+            found["gated", index] = layer.head_selection.product
+    for index, mlp in enumerate(program.mlps or ()):
+        own = mlp.formats
+        found |= {
+            ("mlp_norm", index): own.norm,
+            ("mlp_gate", index): own.gate,
+            ("up", index): own.up,
+            ("mlp_gated", index): own.gated + own.gated_channel,
+            ("mlp_residual", index): program.residual_fraction,
         }
     return found
 
@@ -76,10 +97,11 @@ def golden_values(program, tokens):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_every_value_is_goldens_integer_times_its_scale(name, seed):
-    program = random_program(SHAPE, SCHEMES[name], seed=seed)
-    tokens = np.random.default_rng(seed).integers(0, SHAPE.vocabulary, (2, 40))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_value_is_goldens_integer_times_its_scale(name, shape):
+    seed = list(SHAPES).index(shape)
+    program = random_program(SHAPES[shape], SCHEMES[name], seed=seed)
+    tokens = np.random.default_rng(seed).integers(0, SHAPE.vocabulary, (2, 24))
     wanted, found = golden_values(program, tokens), {}
     network = QuantizedNetwork(program)
     network(
@@ -91,15 +113,15 @@ def test_every_value_is_goldens_integer_times_its_scale(name, seed):
         assert np.array_equal(found[key], values), key
 
 
-@pytest.mark.parametrize("preset", ["micro-mamba2", "mars"])
-def test_other_kinds_of_networks_are_refused(preset):
-    program = random_program(find_preset(preset), SCHEMES["w8a8"], seed=0)
-    with pytest.raises(InputError, match="only Mamba-1 language models"):
+def test_frame_networks_are_refused():
+    program = random_program(find_preset("mars"), SCHEMES["w8a8"], seed=0)
+    with pytest.raises(InputError, match="only language models are trained as programs here"):
         QuantizedNetwork(program)
 
 
-def test_training_moves_the_integers_and_lowers_the_loss():
-    program = random_program(SHAPE, SCHEMES["w4a5-se"], seed=2)
+@pytest.mark.parametrize("shape", ["mamba", "mlp", "groups"])
+def test_training_moves_the_integers_and_lowers_the_loss(shape):
+    program = random_program(SHAPES[shape], SCHEMES["w4a5-se"], seed=2)
     tokens = torch.from_numpy(np.random.default_rng(3).integers(0, SHAPE.vocabulary, (2, 24)))
     network = QuantizedNetwork(program)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
@@ -132,6 +154,7 @@ def states_of(scales, inputs):
         (value * scale).long().numpy()
         for value, scale in ((delta, scales.delta), (u, scales.u), (b, scales.b), (c, scales.c))
     ]
+    integers[2:] = (np.repeat(value, 20 // value.shape[2], axis=2) for value in integers[2:])
     state, states = np.zeros((2, 20, 4), np.int64), []
     for t in range(delta.shape[1]):
         _, state = scan_step(state, *(value[:, t] for value in integers), constants)
@@ -156,8 +179,9 @@ def test_a_saturated_value_only_comes_back():
     assert values.grad.tolist() == [0.0, -1.0, 2.0, 1.0, 0.0]
 
 
-def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values():
-    program = random_program(SHAPE, SCHEMES["w8a8"], seed=4)
+@pytest.mark.parametrize("shape", ["mamba", "groups"])
+def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values(shape):
+    program = random_program(SHAPES[shape], SCHEMES["w8a8"], seed=4)
     formats, constants = program.layers[0].formats, program.scan_constants(0)
     scales = ScanScales.of(constants, formats, torch.device("cpu"))
     random = np.random.default_rng(5)
@@ -168,13 +192,15 @@ def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values
 
     delta = draw((2, 9, 20), 0, 4096, formats.delta)
     u = draw((2, 9, 20), -128, 128, formats.scan_u)
-    b, c = (draw((2, 9, 4), -128, 128, fraction) for fraction in (formats.b, formats.c))
+    maps = (2, 9, program.shape.groups, 4)
+    b, c = (draw(maps, -128, 128, fraction) for fraction in (formats.b, formats.c))
     skip = draw((20,), -2000, 2000, formats.c + formats.state - formats.scan_u)
     inputs = (delta, u, b, c, skip)
     weight = torch.from_numpy(random.normal(size=(2, 9, 20)))
     y = quantized_scan(scales, *inputs)
     found = torch.autograd.grad((y * weight).sum(), inputs)
 
+    wide_b, wide_c = (v.repeat_interleave(20 // v.shape[2], dim=2) for v in (b, c))  # b l e n
     rate = scales.rate * scales.natural * scales.delta
     state, states = torch.zeros(2, 20, 4, dtype=torch.float64), states_of(scales, inputs)
     total = 0.0
@@ -187,10 +213,10 @@ def test_the_scans_gradient_is_that_of_the_real_recurrence_at_the_rounded_values
             smooth * (exact * 2.0**-constants.decay_bits / smooth).detach(),
             exact * 2.0**-constants.decay_bits,
         )
-        drive = (delta[:, t] * u[:, t])[..., None] * b[:, t, None]
+        drive = (delta[:, t] * u[:, t])[..., None] * wide_b[:, t]
         state = exact_with_gradient_of(decay * state + drive, states[:, t])
         hold(state, states[:, t] * scales.state[:, None], constants.state_bits)
-        out = (state * c[:, t, None]).sum(-1) + skip * u[:, t]
+        out = (state * wide_c[:, t]).sum(-1) + skip * u[:, t]
         out = exact_with_gradient_of(out, y[:, t].detach())
         hold(out, y[:, t].detach() * scales.y, constants.output_bits)
         total = total + (out * weight[:, t]).sum()
@@ -239,11 +265,12 @@ def test_a_gradient_far_above_its_usual_size_is_scaled_down_and_a_broken_one_dro
 
 
 @pytest.fixture
-def command(tmp_path, capsys):
+def command(tmp_path, capsys, request):
     """Return what runs the training command on a small random network, and its files."""
+    shape = SHAPES[getattr(request, "param", "mamba")]
     checkpoint, start = tmp_path / "net.safetensors", tmp_path / "start.safetensors"
-    checkpoint.write_bytes(checkpoint_bytes(random_network(SHAPE, seed=3)))
-    save_program(random_program(SHAPE, SCHEMES["w4a8-h"], seed=3), start)
+    checkpoint.write_bytes(checkpoint_bytes(random_network(shape, seed=3)))
+    save_program(random_program(shape, SCHEMES["w4a8-h"], seed=3), start)
 
     def run(*arguments):
         common = ("--preset", "own", "--checkpoint", checkpoint, "--artifact", start)
@@ -273,6 +300,16 @@ def test_command_keeps_the_best_program_and_goes_on(command, tmp_path):
     done = command("--steps", 5, "--out", long, "--resume")
     assert done.returncode == 2
     assert "started from something else" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["mlp", "groups"], indirect=True)
+def test_command_trains_other_families(command, tmp_path):
+    done = command("--steps", 2, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    trained = load_program(tmp_path / "out" / "start.safetensors")
+    start = load_program(tmp_path / "start.safetensors")
+    assert trained.shape == start.shape
+    assert trained.provenance["source"] == "model.qat"
 
 
 def test_command_trains_a_float_control(command, tmp_path):
