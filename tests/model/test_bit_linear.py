@@ -18,7 +18,6 @@ from model.configuration import MambaConfiguration, preset
 from model.float_simulation import FloatNetwork
 from model.mamba import MambaLanguageModel
 from model.network_parameters import extract_parameters
-from model.quantized_network import QuantizedNetwork
 from model.quantizer import QuantizationChoice, quantize_network
 from model.simulated_program import SimulatedProgram
 from model.text_windows import inputs_of
@@ -218,9 +217,7 @@ def test_a_network_trained_with_ternary_weights_keeps_them():
             np.testing.assert_array_equal(real, getattr(own, name))
 
 
-def test_what_lacks_mlps_refuses_them():
+def test_the_simulation_of_modes_refuses_mlps():
     program = quantized(model_of(), "w8a8")[1]
-    with pytest.raises(InputError, match="language models without an MLP can be trained"):
-        QuantizedNetwork(program)
     with pytest.raises(InputError, match="has MLPs, which the simulation of scan inputs"):
         SimulatedProgram(program)
