@@ -264,7 +264,10 @@ def _token_embedding(
     shape: NetworkShape, scheme: Scheme, residual_fraction: int, seed: int
 ) -> TokenEmbedding:
     rows = np.random.default_rng(seed + 1).normal(0.0, 1.0, (shape.vocabulary, shape.d_model))
-    table, fraction = quantize_rows(rows, scheme.embedding_bits)
+    # No row is finer than the residual stream that it is shifted into.
+    finest = fraction_bits_for(np.abs(rows).max(axis=1), scheme.embedding_bits)
+    fraction = np.minimum(finest, residual_fraction)
+    table = to_fixed_point(rows, fraction[:, None], scheme.embedding_bits)
     return TokenEmbedding(table=table, shift=residual_fraction - fraction)
 
 
@@ -318,12 +321,12 @@ def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Progra
         mlps = tuple(draw.mlp(shape.mlp) for _ in range(shape.n_layer))
     final_norm_weight, final_fraction = draw.norm_weight(shape.d_model)
     if frame is not None and frame.hidden is not None:
-        hidden = draw.linear(frame.hidden, shape.d_model, scheme.embedding_bits, gain=1.5)
+        hidden = draw.linear(frame.hidden, shape.d_model, scheme.head_weight_bits, gain=1.5)
         pooled = PooledHead(
             hidden=_biased(hidden, final_norm_fraction, biases, 0.5),
             hidden_fraction=scheme.activation_bits - 3,
         )
-    head = draw.linear(shape.vocabulary, shape.head_inputs, scheme.embedding_bits)
+    head = draw.linear(shape.vocabulary, shape.head_inputs, scheme.head_weight_bits)
     if frame is not None:
         inputs = final_norm_fraction if pooled is None else pooled.hidden_fraction
         head = _biased(head, inputs, biases, 0.5)

@@ -10,7 +10,8 @@ from golden.fixed_point import integer_range
 
 _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "weight_bits": (2, 8),
-    "embedding_bits": (4, 8),
+    "embedding_bits": (4, 16),
+    "head_bits": (4, 16),
     "feature_bits": (8, 16),
     "convolution_weight_bits": (4, 8),
     "activation_bits": (4, 16),
@@ -27,11 +28,7 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "logit_bits": (8, 20),
     "rotation_bits": (8, 18),
 }
-_OPTIONAL = ("rotation_bits", "projection_bits")
-
-HEAD_TRITS = 6
-"""Balanced ternary digits of a weight of the head in ternary schemes: lanes that add, subtract or
-skip take one digit a cycle."""
+_OPTIONAL = ("head_bits", "rotation_bits", "projection_bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +86,9 @@ class Scheme:
     """Widths in bits of every kind of number in a program; exponents belong to the program.
 
     ``dual_scale`` is None when the scan reads plain integers.
+    ``embedding_bits`` is the width of the embedding's rows, or of the matrices in front of a frame
+    network's blocks; ``head_bits`` that of the head's weights, if it is another. Both up to 16, at
+    which they are as good as not quantized.
     ``feature_bits`` is the width of a frame network's input features; language models ignore it.
     ``decay_bits`` counts fractional bits: the decay ``exp(delta A)`` lies in 0..2**decay_bits.
     ``rotation_bits`` is the width of the gated values that a Hadamard transform rotates before they
@@ -117,6 +117,7 @@ class Scheme:
     dual_scale: DualScale | None = None
     rotation_bits: int | None = None
     projection_bits: int | None = None
+    head_bits: int | None = None
     ternary: bool = False
 
     def __post_init__(self) -> None:
@@ -139,6 +140,22 @@ class Scheme:
     def weight_range(self) -> tuple[int, int]:
         """Least and largest weight of the blocks' matrices."""
         return (-1, 1) if self.ternary else integer_range(self.weight_bits)
+
+    @property
+    def head_weight_bits(self) -> int:
+        """Width of the weights of the head, and of a frame network's hidden layer before it."""
+        return self.embedding_bits if self.head_bits is None else self.head_bits
+
+    @property
+    def head_trits(self) -> int:
+        """Balanced ternary digits of a weight of the head in ternary schemes.
+
+        Lanes that add, subtract or skip take one digit a cycle; 6 of them reach beyond 8 bits.
+        """
+        digits = 1
+        while (3**digits - 1) // 2 < 1 << (self.head_weight_bits - 1):
+            digits += 1
+        return digits
 
     @property
     def projection_input_bits(self) -> int:

@@ -121,7 +121,7 @@ def _check_frame(program: Program, frame: FrameShape) -> None:
         )
     if program.head.bias is None or (pooled is not None and pooled.hidden.bias is None):
         raise InputError("a frame network lacks the bias of hidden or head; store zeros instead")
-    bits, inputs = scheme.embedding_bits, scheme.activation_bits
+    bits, inputs = scheme.head_weight_bits, scheme.activation_bits
     _check_features_front(program, frame)
     if pooled is not None and frame.hidden is not None:
         _check_linear("hidden", pooled.hidden, (frame.hidden, shape.d_model), bits, inputs)
@@ -139,7 +139,7 @@ def _check_language_model(program: Program) -> None:
         )
     _check_tokens_front(program)
     sizes = (shape.vocabulary, shape.d_model)
-    _check_linear("head", program.head, sizes, scheme.embedding_bits, scheme.activation_bits)
+    _check_linear("head", program.head, sizes, scheme.head_weight_bits, scheme.activation_bits)
 
 
 def _check_ternary(program: Program, matrices: dict[str, Linear], name: str) -> None:

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
-from golden.scheme import HEAD_TRITS
 from hw.activation_stage import ActivationStage
 from hw.array_controller import STEERING
 from hw.convolution import CausalConvolution
@@ -149,7 +148,7 @@ class Engine(wiring.Component):
             scan_duration=scan.duration,
             rotation=0 if self._rotation is None else self._rotation.latency,
             gated_product=0 if self._gate is None else self._gate.latency,
-            head_digits=HEAD_TRITS if self._program.scheme.ternary else 1,
+            head_digits=self._program.scheme.head_trits if self._program.scheme.ternary else 1,
             recurrence=scan.hazard_depth,
             logits=0,
             token=OutputStage.token_latency,

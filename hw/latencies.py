@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from golden.configuration import NetworkShape
 from golden.operations import hadamard
-from golden.scheme import HEAD_TRITS, Scheme
+from golden.scheme import Scheme
 from hw.lanes import Lanes
 from hw.schedule import Latencies
 
@@ -80,7 +80,7 @@ def latencies(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> Latencies:
         gated_norm=9 + RECIPROCAL_ROOT if heads else 0,
         rotation=_rotation(shape, scheme),
         gated_product=0 if shape.mlp is None else BUFFER + 1 + REQUANTIZER,
-        head_digits=HEAD_TRITS if scheme.ternary else 1,
+        head_digits=scheme.head_trits if scheme.ternary else 1,
         scan_duration=scan + (shape.d_inner - 1) * steps + 1,
         recurrence=10,
         logits=0,

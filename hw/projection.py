@@ -14,7 +14,6 @@ from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
-from golden.scheme import HEAD_TRITS
 from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
 from hw.event_table import Event
@@ -145,14 +144,16 @@ class Projection(wiring.Component):
         self._words: tuple[list[int], list[int]] = ([], [])
         shifts: list[Integers] = []
         self._ternary = scheme.ternary
-        self._one_bank = self._ternary or scheme.weight_bits == scheme.embedding_bits
+        self._one_bank = self._ternary or scheme.weight_bits == scheme.head_weight_bits
         row_base = 0
         for name, layer, weight, shift in _matrices(program):
             bank = HEAD if name == "head" and not self._one_bank else BODY
-            bits = scheme.embedding_bits if bank == HEAD else scheme.weight_bits
+            bits = scheme.head_weight_bits if bank == HEAD else scheme.weight_bits
             base = len(self._words[bank])
             self.products[name, layer] = Product(weight, shift, bank, base, row_base)
-            stored = balanced_trits(weight) if name == "head" and self._ternary else weight
+            stored = weight
+            if name == "head" and self._ternary:
+                stored = balanced_trits(weight, scheme.head_trits)
             self._words[bank].extend(lane_words(stored, lanes, bits))
             shifts.append(shift)
             row_base += len(shift)
@@ -203,15 +204,15 @@ class Projection(wiring.Component):
 
     @property
     def _element_bits(self) -> int:
-        """Width of what is broadcast: elements, of ternary arrays up to 81 times as large."""
-        factor = 3 ** (HEAD_TRITS - 1) if self._ternary else 1
+        """Width of what is broadcast: elements, of ternary arrays times powers of three."""
+        factor = 3 ** (self._program.scheme.head_trits - 1) if self._ternary else 1
         return self._input_bits + (factor - 1).bit_length()
 
     @property
     def _lane_weight_bits(self) -> int:
         if self._ternary:
             return self._program.scheme.weight_bits
-        return max(self._program.scheme.weight_bits, self._program.scheme.embedding_bits)
+        return max(self._program.scheme.weight_bits, self._program.scheme.head_weight_bits)
 
     @property
     def row_latency(self) -> int:
@@ -232,7 +233,7 @@ class Projection(wiring.Component):
         )
         rows = max(product.weight.shape[0] for product in self.products.values())
         addresses = max(len(words) for words in self._words)
-        digits = {DIGITS: HEAD_TRITS - 1} if self._ternary else {}
+        digits = {DIGITS: self._digits("head") - 1} if self._ternary else {}
         return digits | {
             "weight_base": addresses,
             "weight_address": addresses,
@@ -248,7 +249,7 @@ class Projection(wiring.Component):
         }
 
     def _digits(self, name: str) -> int:
-        return HEAD_TRITS if name == "head" and self._ternary else 1
+        return self._program.scheme.head_trits if name == "head" and self._ternary else 1
 
     def event(self, instruction: ArrayInstruction) -> Event:
         """Return the microcode entry of a scheduled instruction."""
@@ -339,7 +340,7 @@ class Projection(wiring.Component):
         banks = []
         for name, bits, words in (
             ("weights", scheme.weight_bits, self._words[BODY]),
-            ("head_weights", scheme.embedding_bits, self._words[HEAD]),
+            ("head_weights", scheme.head_weight_bits, self._words[HEAD]),
         ):
             if not words:
                 continue

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from golden.fixed_point import Integers
-from golden.scheme import HEAD_TRITS
 
 __all__ = ["balanced_trits"]
 
 
-def balanced_trits(weight: Integers) -> Integers:
+def balanced_trits(weight: Integers, count: int) -> Integers:
     """Return the digits -1, 0, 1 of ``weight`` (rows, columns), the lowest first.
 
-    ``weight = sum_t trits[..., t] 3**t`` over :data:`golden.scheme.HEAD_TRITS` digits; the
-    result is (rows, columns trits), the digits of a column beside each other.
+    ``weight = sum_t trits[..., t] 3**t`` over ``count`` digits; the result is (rows,
+    columns count), the digits of a column beside each other.
 
     Raises
     ------
@@ -22,11 +21,11 @@ def balanced_trits(weight: Integers) -> Integers:
         If a weight has more digits.
     """
     rest, digits = np.asarray(weight), []
-    for _ in range(HEAD_TRITS):
+    for _ in range(count):
         digit = (rest + 1) % 3 - 1
         digits.append(digit)
         rest = (rest - digit) // 3
     if np.any(rest):
-        limit = (3**HEAD_TRITS - 1) // 2
-        raise ValueError(f"weights beyond {limit} have more than {HEAD_TRITS} ternary digits")
+        limit = (3**count - 1) // 2
+        raise ValueError(f"weights beyond {limit} have more than {count} ternary digits")
     return np.stack(digits, axis=-1).reshape(len(weight), -1)

@@ -211,7 +211,7 @@ class FrameQuantizer:
 
     def _biased(self, weight: Array, inputs: Integers, fraction: int, wanted: Array) -> Linear:
         """Fit weight (rows, columns) and bias to map integer inputs to wanted (frames, rows)."""
-        limits = integer_range(self._scheme.embedding_bits)
+        limits = integer_range(self._scheme.head_weight_bits)
         real = to_real(inputs, fraction)
         return fit_biased(weight, real, wanted, limits, fraction, self._choice.weights)
 

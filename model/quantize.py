@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -142,6 +142,12 @@ def _with_ratio(scheme: Scheme, ratio: float | None) -> Scheme:
     return dataclasses.replace(scheme, dual_scale=dual)
 
 
+def _with_widths(scheme: Scheme, **widths: int | None) -> Scheme:
+    """Return ``scheme`` with those of its widths that a user gave."""
+    given: dict[str, Any] = {name: bits for name, bits in widths.items() if bits is not None}
+    return dataclasses.replace(scheme, **given)
+
+
 def _hybrid(
     scheme: Scheme, choice: QuantizationChoice, path: Path | None, layers: int
 ) -> tuple[Scheme, QuantizationChoice]:
@@ -185,6 +191,10 @@ def quantize(
     ratio: Annotated[
         float | None, typer.Option(help="dual scale: coarse over fine step, a power of two")
     ] = None,
+    embedding_bits: Annotated[
+        int | None, typer.Option(help="of embedding and head, 8; 16 leaves them as they are")
+    ] = None,
+    head_bits: Annotated[int | None, typer.Option(help="of the head alone, 4 to 16")] = None,
     layers: Annotated[
         Path | None, typer.Option(help="hybrid: JSON file of layer numbers and weight bits")
     ] = None,
@@ -198,6 +208,7 @@ def quantize(
     The same arguments on the same machine write the same bytes.
     """
     found = _with_ratio(find_scheme(scheme), ratio)
+    found = _with_widths(found, embedding_bits=embedding_bits, head_bits=head_bits)
     choice = QuantizationChoice(
         formats=FormatChoice(
             observer=_checked("observer", observer, OBSERVERS),

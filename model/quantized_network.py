@@ -66,7 +66,7 @@ class QuantizedNetwork(nn.Module):
             program, program.final_norm_weight, program.final_norm_weight_fraction,
             fraction=program.final_norm_fraction, bits=scheme.activation_bits,
         )  # fmt: skip
-        self.head = stored_matrix(program.head, scheme.embedding_bits)
+        self.head = stored_matrix(program.head, scheme.head_weight_bits)
 
     @property
     def _blocks(self) -> Iterator[QuantizedLayer]:

@@ -230,7 +230,7 @@ class QuantizedSlim(nn.Module):
             scheme.activation_bits,
             program.final_norm_fraction,
         )
-        self.head = _Matrix(program.head, bits, program.final_norm_fraction)
+        self.head = _Matrix(program.head, scheme.head_weight_bits, program.final_norm_fraction)
         scale = _power(front.fraction + front.channel)
         self.register_buffer("feature_scale", scale, persistent=False)
 

@@ -250,7 +250,7 @@ def _head(
         logits = values["logits"].reshape(len(norm), -1)
         head = refit(head, moments, norm.T @ logits, strength)
     rounded = round_rows(
-        head, integer_range(scheme.embedding_bits), moments, compensate=choice.weights.compensate
+        head, integer_range(scheme.head_weight_bits), moments, compensate=choice.weights.compensate
     )
     peak = _HEADROOM * float(np.abs(values["logits"]).max())
     return fraction, rounded, int(np.clip(fraction_bits_for(peak, scheme.logit_bits), 0, 14))

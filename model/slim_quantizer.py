@@ -171,7 +171,7 @@ class SlimQuantizer:
             self._own.head,
             norm.reshape(len(norm), -1),
             self._values.outputs,
-            integer_range(self._scheme.embedding_bits),
+            integer_range(self._scheme.head_weight_bits),
             program.final_norm_fraction,
             self._choice.weights,
         )

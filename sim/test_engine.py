@@ -1,5 +1,7 @@
 """Whole engines of drawn shapes, schemes and lanes in Amaranth's simulator against golden."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +43,8 @@ def engines(draw, mamba2):
         heads=draw(head_shapes(d_inner)) if mamba2 else None,
     )
     scan = draw(st.sampled_from(divisors(shape.d_state)))
+    ends = draw(st.sampled_from([{}, {"embedding_bits": 16}, {"head_bits": 4}, {"head_bits": 16}]))
+    scheme = replace(scheme, **ends)
     program = random_program(shape, scheme, seed=draw(st.integers(0, 1000)))
     return program, Lanes(mac=mac, scan=scan, contexts=draw(st.sampled_from([1, 2, 4])))
 
@@ -87,13 +91,28 @@ def test_every_class_of_rotations_equals_golden(d_inner):
     check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
 
 
-@pytest.mark.parametrize(("vocabulary", "mac"), [(9, 4), (23, 8)])
-def test_ternary_lanes_take_the_head_digit_by_digit(vocabulary, mac):
+@pytest.mark.parametrize("scheme", ["w4a8", "w4a4-h"])
+def test_embedding_and_head_of_16_bits_equal_golden(scheme):
+    shape = NetworkShape(
+        vocabulary=11, d_model=8, d_inner=8, d_state=2, d_conv=2, dt_rank=1, n_layer=1
+    )
+    wide = replace(SCHEMES[scheme], embedding_bits=16)
+    program = random_program(shape, wide, seed=5)
+    assert abs(program.head.weight).max() >= 1 << 14
+    assert abs(program.front.table).max() >= 1 << 11
+    check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "mac", "head_bits"), [(9, 4, None), (23, 8, None), (9, 4, 16), (9, 4, 4)]
+)
+def test_ternary_lanes_take_the_head_digit_by_digit(vocabulary, mac, head_bits):
     shape = NetworkShape(
         vocabulary=vocabulary, d_model=8, d_inner=16, d_state=4, d_conv=3, dt_rank=2, n_layer=1,
         mlp=11,
     )  # fmt: skip
-    program = random_program(shape, SCHEMES["ternary"], seed=mac)
+    scheme = replace(SCHEMES["ternary"], head_bits=head_bits)
+    program = random_program(shape, scheme, seed=mac)
     check(program, Lanes(mac=mac, scan=2), stall_seed=None, seed=1)
 
 

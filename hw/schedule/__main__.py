@@ -70,7 +70,7 @@ def report(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, Any]:
         "products_per_token": schedule.products,
         "weight_bits_per_cycle": lanes.mac * scheme.weight_bits,
         "weight_bits_per_token": weights * scheme.weight_bits
-        + shape.vocabulary * shape.d_model * scheme.embedding_bits,
+        + shape.vocabulary * shape.d_model * scheme.head_weight_bits,
         "stages": stages(schedule),
     }
 

@@ -32,7 +32,7 @@ def memory_bits(shape: NetworkShape, scheme: Scheme) -> int:
     block = (inner + 3 * shape.d_model * (shape.mlp or 0)) * scheme.weight_bits
     # Rates and dt_proj's weights of the scan, and the state itself.
     states = shape.d_inner * shape.d_state * (20 + scheme.state_bits)
-    ends = 2 * shape.vocabulary * shape.d_model * scheme.embedding_bits
+    ends = shape.vocabulary * shape.d_model * (scheme.embedding_bits + scheme.head_weight_bits)
     return shape.n_layer * (block + states) + ends
 
 

@@ -13,6 +13,11 @@ namespace {
 constexpr double single_exact = 1 << 24;
 constexpr int byte_offset = 128;
 
+bool holds_bytes(const Matrix& matrix) {
+    return std::all_of(matrix.weight.begin(), matrix.weight.end(),
+                       [](std::int32_t weight) { return INT8_MIN <= weight && weight <= INT8_MAX; });
+}
+
 // Reused from call to call by each thread, so that a step allocates nothing.
 template <typename T>
 T* thread_scratch(std::size_t count) {
@@ -78,7 +83,10 @@ void Requantizer::run(const Kernels& kernels, const Rows32& values, std::size_t 
 
 LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t first,
                              std::size_t count)
-    : rows_(count), columns_(matrix.columns), bytes_(input_bits <= 8), start_(padded(count), 0) {
+    : rows_(count),
+      columns_(matrix.columns),
+      bytes_(input_bits <= 8 && holds_bytes(matrix)),
+      start_(padded(count), 0) {
     for (std::size_t row = 0; row < count; ++row) {
         const std::int32_t* weight = matrix.weight.data() + (first + row) * columns_;
         std::int64_t sum = 0, magnitude = 0;

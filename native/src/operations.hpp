@@ -58,7 +58,7 @@ private:
     Limits limits_{};
 };
 
-// A matrix-vector product in int32, for inputs of any width up to 16 bits.
+// A matrix-vector product in int32, for inputs and weights of any width up to 16 bits.
 class LinearProduct {
 public:
     LinearProduct() = default;

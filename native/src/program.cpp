@@ -95,11 +95,11 @@ Scheme read_scheme(const Json& content) {
                    "convolution_weight_bits", "activation_bits", "residual_bits",
                    "norm_weight_bits", "decay_rate_bits", "delta_bits", "decay_bits", "state_bits",
                    "skip_bits", "scan_output_bits", "gate_bits", "logit_bits", "dual_scale",
-                   "rotation_bits", "projection_bits", "ternary"});
+                   "rotation_bits", "projection_bits", "head_bits", "ternary"});
     Scheme scheme;
     scheme.name = content.at("name").text();
     scheme.weight_bits = integer_within(content, "weight_bits", 2, 8);
-    scheme.embedding_bits = integer_within(content, "embedding_bits", 4, 8);
+    scheme.embedding_bits = integer_within(content, "embedding_bits", 4, 16);
     scheme.feature_bits = integer_within(content, "feature_bits", 8, 16);
     scheme.convolution_weight_bits = integer_within(content, "convolution_weight_bits", 4, 8);
     scheme.activation_bits = integer_within(content, "activation_bits", 4, 16);
@@ -120,6 +120,9 @@ Scheme read_scheme(const Json& content) {
     }
     if (content.has("rotation_bits")) {
         scheme.rotation_bits = integer_within(content, "rotation_bits", 8, 18);
+    }
+    if (content.has("head_bits")) {
+        scheme.head_bits = integer_within(content, "head_bits", 4, 16);
     }
     if (content.has("projection_bits")) {
         scheme.projection_bits = integer_within(content, "projection_bits", 4, 16);
@@ -193,7 +196,7 @@ int read_ends(const Reader& reader, const Json& content, Network& network) {
                     "artifact with model.quantize");
     }
     network.head = reader.matrix("head", shape.vocabulary, shape.head_inputs(),
-                                 scheme.embedding_bits, scheme.activation_bits, frames);
+                                 scheme.head_weight_bits(), scheme.activation_bits, frames);
     if (!frames) {
         read_tokens_front(reader, network);
         return norm_fraction;
@@ -202,7 +205,7 @@ int read_ends(const Reader& reader, const Json& content, Network& network) {
     if (shape.hidden == 0) return norm_fraction;
     PooledHead pooled;
     pooled.hidden = reader.matrix("pooled.hidden", shape.hidden, shape.d_model,
-                                  scheme.embedding_bits, scheme.activation_bits, true);
+                                  scheme.head_weight_bits(), scheme.activation_bits, true);
     pooled.hidden_shift = checked_shifts("hidden", shape.hidden, [&](std::size_t i) {
         return pooled.hidden.fraction_bits[i] + norm_fraction - activation_input_fraction;
     });

@@ -54,9 +54,11 @@ struct Scheme {
     int gate_bits = 0, logit_bits = 0;
     std::optional<DualScale> dual_scale;
     std::optional<int> rotation_bits;
+    std::optional<int> head_bits;        // of the head's weights, if not embedding_bits
     std::optional<int> projection_bits;  // what in_proj, x_proj and out_proj read, if not the same
     bool ternary = false;                // the blocks' matrices hold -1, 0 and 1
 
+    int head_weight_bits() const { return head_bits.value_or(embedding_bits); }
     int projection_input_bits() const { return projection_bits.value_or(activation_bits); }
     int scan_input_bits() const { return dual_scale ? dual_scale->value_bits() : activation_bits; }
     int gated_bits() const { return rotation_bits.value_or(projection_input_bits()); }

@@ -258,6 +258,7 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         (("--scheme", "w8a8", "--ratio", "4"), "scheme w8a8 has none"),
         (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
         (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
+        (("--scheme", "w8a8", "--embedding-bits", "20"), "embedding_bits = 20 of scheme w8a8 is"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
         (("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"), "no layer file none"),
     ],
@@ -294,6 +295,17 @@ def test_a_layer_file_narrows_only_its_layers(parameters, tokens):
     ]
     assert highest[0] <= 4
     assert highest[1] > 64
+
+
+def test_embedding_and_head_keep_the_precision_that_is_asked_for(parameters, tokens):
+    usual = quantize_network(parameters, SCHEMES["w4a8"], tokens, QuantizationChoice()).build()
+    scheme = dataclasses.replace(SCHEMES["w4a8"], embedding_bits=16, head_bits=12)
+    program = quantize_network(parameters, scheme, tokens, QuantizationChoice()).build()
+    assert 1 << 10 <= np.abs(program.head.weight).max() < 1 << 11
+    assert np.all(usual.front.shift >= program.front.shift)
+    assert np.abs(program.front.table).max() >= 1 << 7
+    assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
+    assert "head_bits" not in to_bytes(usual).decode("latin1")
 
 
 def test_nan_weights_are_refused(tmp_path):
