@@ -19,12 +19,11 @@ import typer
 
 from bench.results import load
 from golden import command
+from golden.document import Marks, markdown_table, publish
 from golden.errors import InputError
-from hw.report.document import markdown_table, renewed
 
 FIGURES = Path(__file__).parent / "peer.json"
-BEGIN = "<!-- peer: begin, written by python -m bench.peer --update -->"
-END = "<!-- peer: end -->"
+MARKS = Marks("peer", "python -m bench.peer --update")
 PEER_CELLS = {"TRELLIS_COMB": 39_794, "TRELLIS_FF": 57_790, "MULT18X18D": 45, "DP16KD": 22}
 PEER: dict[str, Any] = {
     "cycles_per_frame": 18_592,
@@ -163,8 +162,8 @@ def main(
         bool, typer.Option("--collect", help="first keep the reports' figures")
     ] = False,
     figures: Annotated[Path, typer.Option(help="where they are kept")] = FIGURES,
-    update: Annotated[Path | None, typer.Option(help="document to rewrite")] = None,
-    check: Annotated[Path | None, typer.Option(help="document to compare")] = None,
+    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
+    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
 ) -> None:
     """Print our figures beside the peer's, and put them into a document or compare it with one."""
     if collecting != bool(reports):
@@ -173,11 +172,7 @@ def main(
         content = json.dumps({"designs": collect(reports)}, indent=1, sort_keys=True) + "\n"
         command.atomic_write(figures, content.encode())
     text = table(load(figures, "run: python -m bench.peer --collect REPORT...")["designs"])
-    typer.echo(text)
-    if update is not None:
-        command.atomic_write(update, renewed(update, BEGIN, END, text).encode())
-    if check is not None and renewed(check, BEGIN, END, text) != check.read_text():
-        raise InputError(f"{check} is not current; run: python -m bench.peer --update {check}")
+    publish(MARKS, text, update=update or (), check=check or ())
 
 
 if __name__ == "__main__":

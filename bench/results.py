@@ -25,6 +25,7 @@ from bench.measurement import FOLDER
 from bench.run import BENCHMARKS
 from golden import command
 from golden.builtin import TRAINED_SCHEMES
+from golden.document import Marks, publish
 from golden.errors import InputError
 from golden.presets import find_preset
 from golden.scheme import find_scheme
@@ -36,8 +37,7 @@ from hw.schedule import build_schedule
 RESULTS = Path(__file__).parent / "results.json"
 ACCURACY = Path("docs/accuracy.json")
 TRAINING = Path("model/checkpoints/bytelm.training.json")
-BEGIN = "<!-- results: begin, written by python -m bench.results --update -->"
-END = "<!-- results: end -->"
+MARKS = Marks("results", "python -m bench.results --update")
 FLOAT_TARGET = 1.51
 LOSS_TARGETS = {
     "w8a8": 1.0, "w4a8": 4.5, "w4a5-se": 6.0,
@@ -199,17 +199,6 @@ def table(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
     return "\n".join([*lines, "", f"Speeds: {where}, {weights} weights, `make bench`."])
 
 
-def renewed(document: Path, text: str) -> str:
-    """Return ``document`` with its marked section replaced by ``text``."""
-    before, begin, rest = document.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(
-            f"{document} lacks the lines {BEGIN!r} and {END!r}; add them where the table belongs"
-        )
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
-
-
 @application.command()
 def main(
     *,
@@ -218,8 +207,8 @@ def main(
     ] = False,
     accuracy: Annotated[Path, typer.Option(help="accuracy report")] = ACCURACY,
     partial: Annotated[bool, typer.Option(help="do without the accuracy report")] = False,
-    update: Annotated[Path | None, typer.Option(help="document to rewrite")] = None,
-    check: Annotated[Path | None, typer.Option(help="document to compare")] = None,
+    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
+    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
 ) -> None:
     """Print the table of results, and put it into a document or compare it with one."""
     if collecting:
@@ -228,11 +217,7 @@ def main(
     results = load(RESULTS, "run: make bench, then python -m bench.results --collect")
     report = None if partial else load(accuracy, "run: python -m model.evaluate, or give --partial")
     text = table(results, report)
-    typer.echo(text)
-    if update is not None:
-        command.atomic_write(update, renewed(update, text).encode())
-    if check is not None and renewed(check, text) != check.read_text():
-        raise InputError(f"{check} is not current; run: python -m bench.results --update {check}")
+    publish(MARKS, text, update=update or (), check=check or ())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from golden import command
+from golden.document import Marks, markdown_table
 from golden.errors import InputError
 from golden.presets import find_preset
 from golden.random_program import random_program
@@ -30,8 +31,7 @@ from hw.verilog import emit
 
 FOLDER = Path(__file__).parent
 PRESET, SCHEME = "bytelm", "w8a8"
-BEGIN = "<!-- timeline: begin, written by python -m docs.figures --update -->"
-END = "<!-- timeline: end -->"
+MARKS = Marks("timeline", "python -m docs.figures --update")
 
 STYLE = """\
     svg { color-scheme: light dark; font: 14px sans-serif; }
@@ -334,21 +334,10 @@ def timeline(schedule: Schedule) -> str:
 
 def timeline_table(schedule: Schedule) -> str:
     """Return the first block as a table."""
-    lines = ["| cycles | unit | work |", "|---|---|---|"]
-    lines += [
-        f"| {begin:,} to {end:,} | {unit} | {work} |"
-        for unit, work, begin, end in first_block(schedule)
+    rows = [
+        [f"{begin:,} to {end:,}", unit, work] for unit, work, begin, end in first_block(schedule)
     ]
-    return "\n".join(lines)
-
-
-def renewed(document: Path, text: str) -> str:
-    """Return ``document`` with its marked section replaced."""
-    before, begin, rest = document.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{document} lacks the lines {BEGIN!r} and {END!r}; add them")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+    return markdown_table(["cycles", "unit", "work"], rows)
 
 
 @application.command()
@@ -366,7 +355,7 @@ def main(
         FOLDER / "timeline.svg": timeline(schedule),
     }
     if update is not None:
-        files[update] = renewed(update, timeline_table(schedule))
+        files[update] = MARKS.renewed(update, timeline_table(schedule))
     else:
         typer.echo(timeline_table(schedule))
     for path, text in files.items():

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import typer
 
 from golden import command
-from golden.errors import InputError
+from golden.document import Marks, markdown_table
 from golden.fixed_point import Integers, fraction_bits_for, to_fixed_point, to_real
 from golden.operations import dual_scale
 from golden.operations.activation import silu, softplus
@@ -43,8 +43,7 @@ from golden.piecewise import (
 from golden.random_program import standard_tables
 from golden.scheme import DualScale
 
-BEGIN = "<!-- accuracy: begin, written by python -m golden.accuracy --update -->"
-END = "<!-- accuracy: end -->"
+MARKS = Marks("accuracy", "python -m golden.accuracy --update")
 ACTIVATION_BOUND = 2e-4
 EXPONENT_BOUND = 1.2e-4
 DECAY_BITS = (8, 12, 16)
@@ -210,21 +209,11 @@ def measure() -> list[Measurement]:
 
 def to_markdown(results: list[Measurement]) -> str:
     """Return the table of the document; three digits, so that any libm gives the same text."""
-    lines = ["| unit | inputs | largest error | bound | counted in |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row.unit} | {row.inputs} | {row.error:.3g} | {row.bound:.3g} | {row.scale} |"
-        for row in results
+    columns = ["unit", "inputs", "largest error", "bound", "counted in"]
+    rows = [
+        [row.unit, row.inputs, f"{row.error:.3g}", f"{row.bound:.3g}", row.scale] for row in results
     ]
-    return "\n".join(lines)
-
-
-def update(document: str, table: str, path: Path) -> str:
-    """Return ``document`` with the marked section replaced; ``path`` names it in errors."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path} lacks the lines {BEGIN!r} and {END!r}; add them where it belongs")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    return markdown_table(columns, rows)
 
 
 @application.command()
@@ -240,8 +229,7 @@ def main(
     else:
         typer.echo(to_markdown(results))
     if document is not None:
-        renewed = update(document.read_text(), to_markdown(results), document)
-        command.atomic_write(document, renewed.encode())
+        command.atomic_write(document, MARKS.renewed(document, to_markdown(results)).encode())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from model.positioning.report import page_text
     "command",
     [
         ("bench.results", "--check", "README.md"),
+        ("bench.peer", "--check", "README.md"),
         ("docs.figures", "--check"),
     ],
     ids=" ".join,

@@ -29,7 +29,7 @@ application = typer.Typer(add_completion=False)
 def measure(
     folder: Path, design: Design, target: Target, seeds: int, frequency: float
 ) -> dict[str, Any]:
-    """Synthesize and, for an ECP5, place and route; return the report's contents.
+    """Synthesize and, for an ECP5, pack, place and route; return the report's contents.
 
     Raises
     ------
@@ -82,15 +82,17 @@ def report(
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
-    seeds: Annotated[int, typer.Option(help="placements, seeds 1 to this; ECP5 only")] = 5,
+    seeds: Annotated[
+        int, typer.Option(help="placements, seeds 1 to this; ECP5 only; 0 packs and does not route")
+    ] = 5,
     frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
 ) -> None:
     """Synthesize a design, place and route it, and report area and clock by component.
 
     Steps whose inputs did not change are not run again.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds {seeds} is below 1; give at least one")
+    if seeds < 0:
+        raise InputError(f"--seeds {seeds} is negative; give how many, or 0 for no routing")
     if not frequency > 0:
         raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
     chosen = parse_target(target)

@@ -14,8 +14,8 @@ from rich.progress import track
 from rich.table import Table
 
 from golden import command
+from golden.document import Marks, markdown_table
 from golden.errors import InputError
-from hw.report.document import markdown_table, renewed
 from hw.report.targets import LIBERTY, parse_target
 from hw.report.tools import YOSYS, package_version
 from hw.study.measurement import dual_scale_parts, measure, selectors
@@ -25,8 +25,7 @@ TARGETS = {"dequantizing MUX": 50.0, "pack and unpack": 20.0}
 """NAND2-equivalents a lane, from the source documents."""
 SHARE_TARGET = 0.05
 
-BEGIN = "<!-- scale study: begin, written by python -m hw.study --update -->"
-END = "<!-- scale study: end -->"
+MARKS = Marks("scale study", "python -m hw.study --update")
 
 application = typer.Typer(add_completion=False)
 
@@ -127,7 +126,7 @@ def run(
         text = json.dumps(found, indent=1, ensure_ascii=False)
         command.atomic_write(out / "study.json", (text + "\n").encode())
     if update is not None:
-        command.atomic_write(update, renewed(update, BEGIN, END, markdown(found)).encode())
+        command.atomic_write(update, MARKS.renewed(update, markdown(found)).encode())
     for title, columns, rows in tables(found):
         table = Table(title=title)
         for number, column in enumerate(columns):

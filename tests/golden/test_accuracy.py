@@ -18,17 +18,17 @@ def run(*words: object) -> object:
 
 def test_the_committed_table_is_what_the_command_prints(capsys):
     assert run() == 0
-    _, _, rest = DOCUMENT.read_text().partition(accuracy.BEGIN)
-    table, end, _ = rest.partition(accuracy.END)
+    _, _, rest = DOCUMENT.read_text().partition(accuracy.MARKS.begin)
+    table, end, _ = rest.partition(accuracy.MARKS.end)
     assert end, f"{DOCUMENT} lacks its markers"
     assert table.strip() == capsys.readouterr().out.strip()
 
 
 def test_update_rewrites_the_marked_section_only(tmp_path):
     document = tmp_path / "numerics.md"
-    before, _, rest = DOCUMENT.read_text().partition(accuracy.BEGIN)
-    after = rest.partition(accuracy.END)[2]
-    document.write_text(f"{before}{accuracy.BEGIN}\nstale\n{accuracy.END}{after}")
+    before, _, rest = DOCUMENT.read_text().partition(accuracy.MARKS.begin)
+    after = rest.partition(accuracy.MARKS.end)[2]
+    document.write_text(f"{before}{accuracy.MARKS.begin}\nstale\n{accuracy.MARKS.end}{after}")
     assert run("--update", document) == 0
     assert document.read_text() == DOCUMENT.read_text()
 

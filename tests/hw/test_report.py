@@ -211,7 +211,7 @@ def test_unknown_targets_and_missing_libraries_are_refused(text):
 
 
 @pytest.mark.parametrize(
-    "words", [["--target", "ice40"], ["--seeds", "0"], ["--frequency", "0"], ["--mac-lanes", "7"]]
+    "words", [["--target", "ice40"], ["--seeds", "-1"], ["--frequency", "0"], ["--mac-lanes", "7"]]
 )
 def test_the_command_ends_with_2_and_one_line(words, tmp_path, capsys):
     out = str(tmp_path / "out")
