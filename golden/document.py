@@ -43,7 +43,17 @@ class Marks:
         InputError
             If the document lacks the lines.
         """
-        before, found_begin, rest = document.read_text().partition(self.begin)
+        return self.replaced(document.read_text(), text, document)
+
+    def replaced(self, content: str, text: str, document: Path) -> str:
+        """Return ``content`` with what stands between the marks replaced.
+
+        Raises
+        ------
+        InputError
+            If it lacks the lines; ``document`` names it there.
+        """
+        before, found_begin, rest = content.partition(self.begin)
         _, found_end, after = rest.partition(self.end)
         if not found_begin or not found_end:
             raise InputError(

@@ -1,107 +1,237 @@
-"""Fills the tables of the accuracy page: ``python -m model.accuracy_page --update FILE``."""
+"""The tables of the accuracy page and of the README, from the records of what was measured."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from golden import command
+from golden.builtin import QAT_SCHEMES, trained_schemes
+from golden.document import markdown_table
 from golden.errors import InputError
-from golden.scheme import SCHEMES
+from golden.presets import find_preset
+from model.accuracy_plan import COMPARED, OTHERS, SEEDS
+from model.accuracy_plot import Bar
+from model.accuracy_records import Row, read_record
+from model.accuracy_rows import WINDOWS, FloatRow, ProgramRow, QuantizedRow
+from model.accuracy_studies import PLANTED, PeersRow, StagesRow, VariantRow
+from model.accuracy_targets import ANY_SCALE, PLAIN, POWERS_OF_TWO, TRAINED
+from model.mode_report import interval_text
+from model.outlier_study import VARIANTS
+from model.peers import SCHEMES as PEER_SCHEMES
+from model.quantization_report import block_stage
 
-application = typer.Typer(add_completion=False)
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-TARGETS = {
-    "w8a8": 1.0, "w4a8": 4.5, "w4a5-se": 6.0,
-    "w8a8-h": 0.25, "w4a8-h": 1.7, "w4a5-se-h": 2.7, "w4a4-h": 8.0,
-}  # fmt: skip
-"""Largest loss in percent that post-training quantization was asked to stay below."""
-STAGED = ("w8a8", "w4a8", "w4a5-se")
-"""Schemes whose stages the page shows."""
+__all__ = ["AccuracyFigures", "block_losses", "page_tables", "readme_table", "result_bars"]
 
-
-def _load(path: Path, remedy: str) -> Any:
-    if not path.is_file():
-        raise InputError(f"no file {path}; write it with: {remedy}")
-    return json.loads(path.read_text())
+_SEEDS = [f"seed {seed}" for seed in SEEDS]
 
 
-def _place(scheme: str) -> tuple[int, str]:
-    """Return a key that sorts schemes as they are defined; others come last."""
-    known = list(SCHEMES)
-    return (known.index(scheme) if scheme in known else len(known), scheme)
+class AccuracyFigures:
+    """Losses from the records.
 
-
-def _summary(report: dict[str, Any]) -> list[str]:
-    origin = (
-        f"Held-out text: {report['tokens']:,} bytes of {report['data']}, windows of "
-        f"{report['window']:,} bytes, the state reset at each."
-    )
-    lines = [
-        origin,
-        "",
-        "| program | bits per byte | loss | target |",
-        "|---|---|---|---|",
-        f"| float | {report['float']:.4f} | | |",
-    ]
-    for scheme, bits in sorted(report["schemes"].items(), key=lambda item: _place(item[0])):
-        target = f"at most +{TARGETS[scheme]} %" if scheme in TARGETS else ""
-        loss = f"{report['loss_percent'][scheme]:+.2f} %"
-        lines.append(f"| {scheme} | {bits:.4f} | {loss} | {target} |")
-    return lines
-
-
-def _stages(reports: dict[str, list[dict[str, Any]]]) -> list[str]:
-    names = [loss["stage"] for loss in next(iter(reports.values())) if loss["stage"] != "float"]
-    losses = {
-        scheme: {loss["stage"]: loss["loss_percent"] for loss in report}
-        for scheme, report in reports.items()
-    }
-    lines = [f"| stage alone | {' | '.join(reports)} |", "|---|" + "---|" * len(reports)]
-    lines += [
-        f"| {name} | " + " | ".join(f"{losses[scheme][name]:+.2f} %" for scheme in reports) + " |"
-        for name in names
-    ]
-    return lines
-
-
-def update_page(update: Path, accuracy: Path) -> None:
-    """Rewrite the tables of ``update`` between the markers from the reports beside ``accuracy``.
-
-    Raises
-    ------
-    InputError
-        If a report or a marker is missing.
+    Parameters
+    ----------
+    folder : where the records are
+    trained : reports of :mod:`model.qat` by name and training seed
     """
-    report = _load(accuracy, "python -m model.evaluate --out docs/accuracy.json")
-    stages = {
-        scheme: _load(
-            accuracy.with_name(f"stages-{scheme}.json"),
-            f"python -m model.quantize --scheme {scheme} --out FILE --report FILE.json",
-        )
-        for scheme in STAGED
+
+    def __init__(self, folder: Path, trained: Mapping[tuple[str, int], Any]) -> None:
+        self._folder, self._trained = folder, trained
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """Return the record of a row."""
+        return read_record(self._folder, row.name)
+
+    def bits(self, row: Row, window: int = WINDOWS[0]) -> float:
+        """Return the bits a byte costs where the state is reset after ``window`` bytes."""
+        return float(self.record(row)["bits"][str(window)])
+
+    def loss(self, row: Row, exact: FloatRow, window: int = WINDOWS[0]) -> float:
+        """Return the loss in percent of the float network ``exact`` on the same text.
+
+        Raises
+        ------
+        InputError
+            If the records are not of the same network and text.
+        """
+        own, other = self.record(row), self.record(exact)
+        for name in ("checkpoint_sha256", "data_sha256", "tokens"):
+            if own[name] != other[name]:
+                raise InputError(
+                    f"the records {row.name} and {exact.name} differ in {name}; "
+                    "delete the older one and measure anew"
+                )
+        return 100.0 * (self.bits(row, window) / self.bits(exact, window) - 1.0)
+
+    def quantized(self, scheme: str, seed: int) -> float:
+        """Return the loss of a scheme with powers of two."""
+        row = QuantizedRow(scheme=scheme, seed=seed) if seed else ProgramRow(program=scheme)
+        return self.loss(row, FloatRow(seed=seed))
+
+    def any_scale(self, scheme: str, seed: int) -> float:
+        """Return the loss of a scheme with real scales."""
+        row = QuantizedRow(scheme=scheme, seed=seed, any_scale=True)
+        return self.loss(row, FloatRow(seed=seed))
+
+    def trained(self, scheme: str, seed: int) -> float:
+        """Return the loss of a trained program: golden's own of seed 0, else its exact twin's."""
+        if not seed:
+            return self.loss(ProgramRow(program=f"{scheme}-qat"), FloatRow())
+        held_out = self._trained[scheme, seed]["held_out"]
+        return 100.0 * (float(held_out["trained"]) / float(held_out["float"]) - 1.0)
+
+
+def _percent(loss: float) -> str:
+    return f"{loss:+.2f} %"
+
+
+def _verdict(worst: float, target: float) -> str:
+    return f"{target:g} %: {'met' if worst <= target else 'missed'}"
+
+
+WAYS: tuple[tuple[str, Callable[[AccuracyFigures, str, int], float], Mapping[str, float]], ...] = (
+    ("powers of two", AccuracyFigures.quantized, POWERS_OF_TWO),
+    ("any scale", AccuracyFigures.any_scale, ANY_SCALE),
+    ("trained", AccuracyFigures.trained, TRAINED),
+)
+"""Ways to make a program: what they are called, their losses and targets."""
+
+
+def worst(figures: AccuracyFigures, way: Callable[..., float], scheme: str) -> float:
+    """Return the loss of the worse training seed."""
+    return max(way(figures, scheme, seed) for seed in SEEDS)
+
+
+def _results(figures: AccuracyFigures) -> str:
+    rows = []
+    for scheme in COMPARED:
+        row = [scheme]
+        for _, way, targets in WAYS:
+            row += [_percent(way(figures, scheme, seed)) for seed in SEEDS]
+            row.append(_verdict(worst(figures, way, scheme), targets[scheme]))
+        rows.append(row)
+    header = [cell for name, *_ in WAYS for cell in (*(f"{name}, {s}" for s in _SEEDS), "at most")]
+    return markdown_table(["scheme", *header], rows)
+
+
+def _programs(figures: AccuracyFigures) -> str:
+    exact = FloatRow()
+    record = figures.record(exact)
+    rows = [
+        ["float", *(f"{figures.bits(exact, window):.4f}" for window in WINDOWS), "", "", "", ""]
+    ]
+    names = (*trained_schemes("bytelm"), *(f"{scheme}-qat" for scheme in QAT_SCHEMES))
+    for name in names:
+        row = ProgramRow(program=name)
+        target = {**PLAIN, **POWERS_OF_TWO, **{f"{own}-qat": at for own, at in TRAINED.items()}}
+        rows.append([
+            name,
+            *(f"{figures.bits(row, window):.4f}" for window in WINDOWS),
+            *(_percent(figures.loss(row, exact, window)) for window in WINDOWS),
+            f"at most +{target[name]:g} %" if name in target else "",
+        ])  # fmt: skip
+    windows = [f"{window:,}" for window in WINDOWS]
+    header = [*(f"bits a byte, {own}" for own in windows), *(f"loss, {own}" for own in windows)]
+    origin = f"Held-out text: {record['tokens']:,} bytes of {record['data']}."
+    return f"{origin}\n\n{markdown_table(['program', *header, 'target'], rows)}"
+
+
+def _stages(figures: AccuracyFigures) -> dict[str, dict[str, float]]:
+    """Return the loss of every stage alone by scheme."""
+    return {
+        scheme: {
+            loss["stage"]: loss["loss_percent"]
+            for loss in figures.record(StagesRow(scheme))["stages"]
+            if loss["stage"] != "float"
+        }
+        for scheme in COMPARED
     }
-    text = update.read_text()
-    if BEGIN not in text or END not in text:
-        raise InputError(f"{update} lacks the line {BEGIN} or {END}; add both")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    body = "\n".join([BEGIN, *_summary(report), "", *_stages(stages), END])
-    command.atomic_write(update, (head + body + tail).encode())
 
 
-@application.command()
-def page(
-    update: Annotated[Path, typer.Option(help="Markdown file with the markers")],
-    accuracy: Annotated[Path, typer.Option(help="report of model.evaluate")] = Path(
-        "docs/accuracy.json"
-    ),
-) -> None:
-    """Rewrite the tables between the markers from the reports beside ``accuracy``."""
-    update_page(update, accuracy)
+def _stage_table(figures: AccuracyFigures) -> str:
+    losses = _stages(figures)
+    names = list(losses[COMPARED[0]])
+    rows = [[name, *(_percent(own[name]) for own in losses.values())] for name in names]
+    return markdown_table(["stage alone", *losses], rows)
 
 
-if __name__ == "__main__":
-    command.run(application)
+def _peers(figures: AccuracyFigures, outliers: int) -> str:
+    found = {
+        scheme: {
+            own["method"]: interval_text(own)
+            for own in figures.record(PeersRow(scheme, outliers))["methods"]
+        }
+        for scheme in PEER_SCHEMES
+    }
+    methods = list(found[PEER_SCHEMES[0]])
+    rows = [[method, *(own[method] for own in found.values())] for method in methods]
+    return markdown_table(["method", *found], rows)
+
+
+def _variants(figures: AccuracyFigures) -> str:
+    rows, question = [], ""
+    for variant in VARIANTS:
+        own = [figures.record(VariantRow(variant, planted)) for planted in (False, True)]
+        first = "" if variant.question == question else variant.question
+        question = variant.question
+        rows.append([first, variant.text, *(interval_text(record) for record in own)])
+    return markdown_table(["of", "how", "as trained", "with outlier channels"], rows)
+
+
+def _others(figures: AccuracyFigures) -> str:
+    rows = []
+    for preset in OTHERS:
+        exact = FloatRow(preset=preset)
+        rows.append([preset, "float", f"{figures.bits(exact):.4f}", ""])
+        for scheme in trained_schemes(preset):
+            row = ProgramRow(preset=preset, program=scheme)
+            loss = _percent(figures.loss(row, exact))
+            rows.append([preset, scheme, f"{figures.bits(row):.4f}", loss])
+    return markdown_table(["network", "program", "bits a byte", "loss"], rows)
+
+
+def page_tables(figures: AccuracyFigures) -> dict[str, str]:
+    """Return every table of the accuracy page by the name of its markers."""
+    return {
+        "results": _results(figures),
+        "programs": _programs(figures),
+        "stages": _stage_table(figures),
+        "peers": _peers(figures, 0),
+        "peers with outliers": _peers(figures, PLANTED),
+        "variants": _variants(figures),
+        "other networks": _others(figures),
+    }
+
+
+def readme_table(figures: AccuracyFigures) -> str:
+    """Return the README's table: quantized and trained, the worse seed counts."""
+    rows = [["float", f"{figures.bits(FloatRow()):.4f}", "", "", "", "", ""]]
+    for scheme in COMPARED:
+        row = [scheme]
+        for (_, way, targets), suffix in ((WAYS[0], ""), (WAYS[2], "-qat")):
+            bits = figures.bits(ProgramRow(program=scheme + suffix))
+            loss = _percent(worst(figures, way, scheme))
+            row += [f"{bits:.4f}", loss, f"≤ +{targets[scheme]:g} %"]
+        rows.append(row)
+    header = ["`bytelm`"]
+    for name in ("quantized", "trained on"):
+        header += [f"{name}: bits a byte", "loss, worse of two seeds", "target"]
+    return markdown_table(header, rows)
+
+
+def result_bars(figures: AccuracyFigures) -> dict[str, dict[str, Bar]]:
+    """Return the bars of the picture of the results, by scheme and way."""
+    return {
+        scheme: {
+            name: Bar(loss=worst(figures, way, scheme), target=targets[scheme])
+            for name, way, targets in WAYS
+        }
+        for scheme in COMPARED
+    }
+
+
+def block_losses(figures: AccuracyFigures) -> tuple[dict[str, list[float]], list[str]]:
+    """Return the losses of embedding, blocks and head alone by scheme, and their labels."""
+    blocks = (block_stage(index) for index in range(find_preset("bytelm").n_layer))
+    parts = ["embedding", *blocks, "head"]
+    return {name: [own[part] for part in parts] for name, own in _stages(figures).items()}, parts

@@ -18,7 +18,7 @@ from golden.builtin import FRAME_SCHEMES, builtin_path, trained_schemes
 from golden.errors import InputError
 from golden.presets import is_frame_preset
 from golden.program import Program
-from model.accuracy_page import update_page
+from model.accuracy_table import make_table
 from model.float_simulation import FloatNetwork
 from model.frame_evaluate import frame_report, print_frame_report
 from model.mode_report import mode_report, print_modes
@@ -29,7 +29,6 @@ from model.sources import find_network, find_tokens
 from model.text_windows import WINDOW, cut_windows, float_bits, integer_bits
 
 application = typer.Typer(add_completion=False)
-TABLE_PAGE, TABLE_REPORT = Path("docs/accuracy.md"), Path("docs/accuracy.json")
 
 
 def _measure(
@@ -151,9 +150,16 @@ def evaluate(
     code_bits: Annotated[int, typer.Option(help="research-se: width of a code")] = 4,
     quantile: Annotated[float, typer.Option(help="research-se: .99, .995 or .999")] = 0.99,
     margin: Annotated[float, typer.Option(help="research-se: flag beyond this share")] = 1.0,
+    second_checkpoint: Annotated[
+        Path | None, typer.Option(help="--table: float network of training seed 1")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="--table: measure this record, leave the pages")
+    ] = None,
     *,
     table: Annotated[
-        bool, typer.Option("--table", help="rewrite docs/accuracy.json and the page's tables")
+        bool,
+        typer.Option("--table", help="measure what is not yet; rewrite the pages"),
     ] = False,
     per_channel: Annotated[
         bool, typer.Option("--per-channel", help="research-se: one fine step a channel")
@@ -172,11 +178,16 @@ def evaluate(
             f"preset {preset} is measured in metres; use python -m model.positioning evaluate "
             "--data FOLDER --checkpoint FILE --artifact FILE"
         )
-    if table and (preset != "bytelm" or artifact or modes or size or window != WINDOW):
-        raise InputError(
-            "--table measures all built-in programs of bytelm on all held-out text; "
-            "leave --preset, --artifact, --modes, --bytes and --window out"
-        )
+    if table:
+        if preset != "bytelm" or artifact or checkpoint or modes or size or window != WINDOW:
+            raise InputError(
+                "--table measures all built-in programs on all held-out text; leave --preset, "
+                "--artifact, --checkpoint, --modes, --bytes and --window out"
+            )
+        make_table(corpus_file, second_checkpoint, only or [])
+        return
+    if second_checkpoint or only:
+        raise InputError("--second-checkpoint and --only are for --table; give it as well")
     if is_frame_preset(preset):
         if modes is not None or size is not None:
             raise InputError("--modes and --bytes are for language models; leave them out for mars")
@@ -207,9 +218,6 @@ def evaluate(
         program = _same_shape(network, _baseline(preset, artifact))
         report = mode_report(program, network, tokens, chosen, choice, size=size, seed=seed)
     report |= {**source.description, **tokens.description}
-    if table:
-        _write(report, TABLE_REPORT, lambda _report: None, as_json=False)
-        update_page(TABLE_PAGE, TABLE_REPORT)
     _write(report, out, _print if modes is None else print_modes, as_json=as_json)
 
 

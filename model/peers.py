@@ -28,7 +28,7 @@ from golden.artifact import load_program
 from golden.builtin import builtin_path
 from golden.fixed_point import integer_range
 from golden.scheme import Scheme, find_scheme
-from model.document_statistics import Difference, PairedBootstrap
+from model.document_statistics import PairedBootstrap
 from model.float_simulation import FloatNetwork
 from model.layer_quantization import WeightChoice
 from model.mode_report import interval_text, token_groups
@@ -37,8 +37,8 @@ from model.outliers import plant_outliers
 from model.quantizer import QuantizationChoice, quantize_network
 from model.range_observers import RangeObserver, make_observer
 from model.rotation import hadamard_columns
-from model.sensitivity import LayerSensitivity, measure_sensitivity
-from model.sources import find_network, find_tokens
+from model.sensitivity import measure_sensitivity
+from model.sources import FloatSource, TokenSource, find_network, find_tokens
 from model.text_windows import (
     WINDOW,
     Start,
@@ -57,6 +57,13 @@ _TENSORS = {"norm": "in_proj", "u": "x_proj", "dt": "dt_proj", "gated": "out_pro
 """Inputs of matrices, and whose."""
 _STORED = (*_TENSORS, "scan_u", "b", "c")
 _CALIBRATION_WINDOW = 1024
+GROUPS = (32,)
+"""Columns that share a real scale of ours."""
+SCHEMES = ("w8a8-h", "w4a8-h")
+"""Widths to compare at; every activation of a peer has the same."""
+SIZE, CALIBRATION_BYTES = 65536, 32768
+"""Held-out and training text."""
+OURS = "ours, powers of two"
 _MIGRATION = 0.5
 """SmoothQuant's alpha: the share of a channel's range that moves to the weights."""
 _ENDS_BITS = 8
@@ -195,67 +202,87 @@ def _migration(
     return factors
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Subject:
-    """What all methods are given.
+class PeerComparison:
+    """All methods on one network and the same text.
 
     Parameters
     ----------
-    parameters : the float network
-    calibration : windows of text (b, l)
-    sensitivity : what the loss feels of ours
-    seed : of our rotation
+    source : the float network
+    tokens : its text
+    size : held-out tokens to measure on
+    calibration_bytes : training text for every method
+    outliers : channels planted in front of every in_proj, see :mod:`model.outliers`
+    seed : of calibration, rotation, outliers and resamples
     """
 
-    parameters: NetworkParameters
-    calibration: Array
-    sensitivity: tuple[LayerSensitivity, ...] | None
-    seed: int
+    def __init__(
+        self, source: FloatSource, tokens: TokenSource, *, size: int, calibration_bytes: int,
+        outliers: int = 0, seed: int = 0,
+    ) -> None:  # fmt: skip
+        parameters = extract_parameters(source.model)
+        windows = calibration_bytes // _CALIBRATION_WINDOW
+        self._calibration = choose_windows(tokens.train, windows, _CALIBRATION_WINDOW, seed)
+        stream = tokens.held_out[:size]
+        self._pieces = cut_windows(stream, WINDOW)
+        self._exact = token_bits(float_start(FloatNetwork(parameters)), self._pieces)
+        groups = token_groups(parameters.shape.vocabulary, stream)
+        self._bootstrap = PairedBootstrap(groups, seed)
+        self._sensitivity = measure_sensitivity(
+            source.model, self._calibration[: windows // 2], seed
+        )
+        self._parameters = plant_outliers(parameters, outliers, seed) if outliers else parameters
+        self._seed = seed
+        self.tokens = len(stream)
 
-    def ours(self, scheme: Scheme, group: int | None = None) -> Start:
+    @property
+    def bits(self) -> float:
+        """Bits a token of the float network."""
+        return float(self._exact.mean())
+
+    def rows(
+        self, scheme: Scheme, groups: tuple[int, ...] = GROUPS, artifact: Path | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the JSON rows of a scheme.
+
+        Parameters
+        ----------
+        groups : columns that share a real scale of ours, a row for each
+        artifact : our program; without it the network is quantized here
+        """
+        console, rows = Console(stderr=True), []
+        for name, make in self._contestants(scheme, groups, artifact):
+            with console.status(f"{scheme.name}: {name}"):
+                found = token_bits(make(), self._pieces)
+            difference = self._bootstrap.compare(found, self._exact)
+            rows.append({"method": name, "bits": float(found.mean()), **difference.to_json()})
+        return rows
+
+    def _contestants(
+        self, scheme: Scheme, groups: tuple[int, ...], artifact: Path | None
+    ) -> Iterator[tuple[str, Callable[[], Start]]]:
+        """Yield every row of the table with what makes its network."""
+        for peer in PEERS:
+            simulation = partial(_Simulation, peer, self._parameters, self._calibration, scheme)
+            yield peer.name, partial(_started, simulation)
+        for group in groups:
+            name = f"ours, a real scale for {group} columns of a row"
+            yield name, partial(self._ours, scheme, group)
+        if artifact is None:
+            yield OURS, partial(self._ours, scheme)
+        else:
+            yield OURS, lambda: integer_start(load_program(artifact))
+
+    def _ours(self, scheme: Scheme, group: int | None = None) -> Start:
         """Return our quantizer's network; with real scales for groups of columns if given."""
-        choice = QuantizationChoice(weights=WeightChoice(group=group), seed=self.seed)
+        choice = QuantizationChoice(weights=WeightChoice(group=group), seed=self._seed)
         draft = quantize_network(
-            self.parameters, scheme, self.calibration, choice, sensitivity=self.sensitivity
+            self._parameters, scheme, self._calibration, choice, sensitivity=self._sensitivity
         )
         return integer_start(draft.build(simulated=group is not None))
 
 
 def _started(simulation: Callable[[], _Simulation]) -> Start:
     return simulation().start()
-
-
-def _contestants(
-    subject: _Subject, scheme: Scheme, groups: tuple[int, ...], artifact: Path | None
-) -> Iterator[tuple[str, Callable[[], Start]]]:
-    """Yield every row of the table with what makes its network."""
-    for peer in PEERS:
-        simulation = partial(_Simulation, peer, subject.parameters, subject.calibration, scheme)
-        yield peer.name, partial(_started, simulation)
-    for group in groups:
-        name = f"ours, a real scale for {group} columns of a row"
-        yield name, partial(subject.ours, scheme, group)
-    if artifact is None:
-        yield "ours, powers of two", partial(subject.ours, scheme)
-    else:
-        yield "ours, powers of two", lambda: integer_start(load_program(artifact))
-
-
-def _compare(
-    subject: _Subject, schemes: list[Scheme], groups: tuple[int, ...], built_in: str | None,
-    costs: Callable[[Start], tuple[float, Difference]],
-) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """Return the rows of every scheme; ``built_in`` names the preset whose programs are ours."""
-    console, report = Console(stderr=True), {}
-    for scheme in schemes:
-        artifact = None if built_in is None else builtin_path(built_in, scheme.name)
-        rows = []
-        for name, make in _contestants(subject, scheme, groups, artifact):
-            with console.status(f"{scheme.name}: {name}"):
-                bits, found = costs(make())
-            rows.append({"method": name, "bits": bits, **found.to_json()})
-        report[scheme.name] = rows
-    return report
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -277,8 +304,10 @@ def peers(
     ] = None,
     data: Annotated[str, typer.Option(help="corpus name, a UTF-8 file or folder")] = "wikipedia",
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
-    size: Annotated[int, typer.Option("--bytes", help="held-out text")] = 65536,
-    calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 32768,
+    size: Annotated[int, typer.Option("--bytes", help="held-out text")] = SIZE,
+    calibration_bytes: Annotated[
+        int, typer.Option(help="training text to calibrate on")
+    ] = CALIBRATION_BYTES,
     group: Annotated[
         list[int] | None, typer.Option(help="columns that share a real scale of ours [32]")
     ] = None,
@@ -289,31 +318,22 @@ def peers(
     out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
 ) -> None:
     """Compare the quantizer with published methods on the same network, data and text."""
-    schemes = [find_scheme(name) for name in scheme or ("w8a8-h", "w4a8-h")]
+    schemes = [find_scheme(name) for name in scheme or SCHEMES]
     source = find_network(preset, checkpoint, seed)
-    parameters = extract_parameters(source.model)
-    vocabulary = parameters.shape.vocabulary
+    vocabulary = source.model.configuration.vocab_size
     tokens = find_tokens(vocabulary, data, corpus_file, seed, length=size + calibration_bytes)
-    windows = calibration_bytes // _CALIBRATION_WINDOW
-    calibration = choose_windows(tokens.train, windows, _CALIBRATION_WINDOW, seed)
-    stream = tokens.held_out[:size]
-    pieces = cut_windows(stream, WINDOW)
-    exact = token_bits(float_start(FloatNetwork(parameters)), pieces)
-    bootstrap = PairedBootstrap(token_groups(vocabulary, stream), seed)
-
-    def costs(start: Start) -> tuple[float, Difference]:
-        found = token_bits(start, pieces)
-        return float(found.mean()), bootstrap.compare(found, exact)
-
-    subject = _Subject(
-        parameters=plant_outliers(parameters, outliers, seed) if outliers else parameters,
-        calibration=calibration,
-        sensitivity=measure_sensitivity(source.model, calibration[: windows // 2], seed),
+    comparison = PeerComparison(
+        source, tokens, size=size, calibration_bytes=calibration_bytes, outliers=outliers,
         seed=seed,
-    )
-    whole = preset == "bytelm" and checkpoint is None and not outliers
-    rows = _compare(subject, schemes, tuple(group or (32,)), preset if whole else None, costs)
-    report = {"tokens": len(stream), "float": float(exact.mean()), "schemes": rows}
+    )  # fmt: skip
+    built_in = preset == "bytelm" and checkpoint is None and not outliers
+    rows = {
+        own.name: comparison.rows(
+            own, tuple(group or GROUPS), builtin_path(preset, own.name) if built_in else None
+        )
+        for own in schemes
+    }
+    report = {"tokens": comparison.tokens, "float": comparison.bits, "schemes": rows}
     report |= {"outliers": outliers, **source.description, **tokens.description}
     if out is not None:
         command.atomic_write(out, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())

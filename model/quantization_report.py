@@ -1,7 +1,8 @@
 """What each stage of a program costs: the float network with one stage at a time made integer.
 
-Stages are weights, activations, and the two parts of the recurrence. Each uses the program's own
-formats; ``everything`` is the integer program itself on the same text, MLPs included.
+Stages are weights, activations, and the two parts of the recurrence, each in all blocks; and all
+that one block rounds (``block 0`` ...), its MLP aside. Each uses the program's own formats;
+``everything`` is the integer program itself on the same text, MLPs included.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.piecewise import ACTIVATION_OUTPUT_FRACTION as OUTPUT_FRACTION
 from golden.program import Program
-from model.float_simulation import FloatNetwork, ScanRounding
+from model.float_simulation import FloatNetwork, Hook, ScanRounding
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.program_builder import NetworkDraft
 from model.rotation import hadamard_columns
 from model.text_windows import float_bits, integer_bits
 
-__all__ = ["StageLoss", "stage_losses", "stage_names"]
+__all__ = ["StageLoss", "block_stage", "stage_losses", "stage_names"]
 
 Array = npt.NDArray[Any]
 
@@ -48,13 +49,19 @@ class StageLoss:
     loss_percent: float
 
 
-def stage_names(*, heads: bool = False) -> tuple[str, ...]:
+def stage_names(*, blocks: int, heads: bool = False) -> tuple[str, ...]:
     """Return every stage in the order of the report, of a network with heads or without."""
     weights = tuple(f"weights {name}" for name in (_HEAD_WEIGHTS if heads else _LAYER_WEIGHTS))
     return (
         *weights, "weights", "embedding", "head", *_TABLE_STAGES, *_activations(heads=heads),
-        "decay", "state", "final norm", "everything",
+        "decay", "state", "final norm", *(block_stage(index) for index in range(blocks)),
+        "everything",
     )  # fmt: skip
+
+
+def block_stage(index: int) -> str:
+    """Return the name of the stage that is all of one block."""
+    return f"block {index}"
 
 
 def _activations(*, heads: bool) -> tuple[str, ...]:
@@ -101,17 +108,17 @@ def _round(values: Array, fraction: Any, bits: int, *, signed: bool = True) -> A
 
 
 class _Rounding:
-    """The hook that rounds one stage of every block in the program's formats."""
+    """The hook that rounds one stage in the program's formats, of every block or of ``block``."""
 
-    def __init__(self, program: Program, stage: str) -> None:
-        self._program, self._stage = program, stage
+    def __init__(self, program: Program, stage: str, block: int | None = None) -> None:
+        self._program, self._stage, self._block = program, stage, block
 
     def __call__(self, name: str, layer: int, value: Array) -> Array:
         program, scheme = self._program, self._program.scheme
         bits, inputs = scheme.activation_bits, scheme.projection_input_bits
         if layer < 0 and name == "norm" and self._stage == "final norm":
             return _round(value, program.final_norm_fraction, bits)
-        if (layer < 0 and name != "residual") or not self._concerns(name):
+        if (layer < 0 and name != "residual") or not self._concerns(name, layer):
             return value
         if name == "residual":
             return _round(value, program.residual_fraction, scheme.residual_bits)
@@ -136,8 +143,10 @@ class _Rounding:
         }[name]
         return _round(value, fraction, width, signed=name != "delta")
 
-    def _concerns(self, name: str) -> bool:
-        """Return whether the stage rounds the float network's value ``name``."""
+    def _concerns(self, name: str, layer: int) -> bool:
+        """Return whether the stage rounds the float network's value ``name`` of a block."""
+        if self._block not in (None, layer):
+            return False
         if self._stage == "rotated":
             last = "normed" if self._program.shape.heads else "gated"
             return name == last and self._program.scheme.rotation_bits is not None
@@ -170,6 +179,19 @@ def _stage_of(name: str) -> str:
     if name in ("dt", "b", "c"):
         return "projected"
     return "convolution_output" if name == "convolution" else name
+
+
+def _rounded_block(program: Program, block: int) -> Hook:
+    """Return the hook that rounds every activation of one block."""
+    names = _activations(heads=program.shape.heads is not None)
+    roundings = [_Rounding(program, stage, block) for stage in names]
+
+    def hook(name: str, layer: int, value: Array) -> Array:
+        for rounding in roundings:
+            value = rounding(name, layer, value)
+        return value
+
+    return hook
 
 
 def _network(draft: NetworkDraft) -> NetworkParameters:
@@ -212,17 +234,24 @@ def _variants(
     yield from ((name, weights((name,))) for name in _TABLE_STAGES)
     yield from ((name, activation(name)) for name in _activations(heads=heads))
     scheme, numbered = program.scheme, dict(enumerate(program.scan_layers))
+    states = {
+        i: ScanRounding(None, layer.formats.state, scheme.state_bits)
+        for i, layer in numbered.items()
+    }
     yield "decay", recurrence({i: ScanRounding(scheme.decay_bits) for i in numbered})
-    yield (
-        "state",
-        recurrence(
-            {
-                i: ScanRounding(None, layer.formats.state, scheme.state_bits)
-                for i, layer in numbered.items()
-            }
-        ),
-    )
+    yield "state", recurrence(states)
     yield "final norm", activation("final norm")
+
+    def block(index: int) -> Callable[[list[Array]], float]:
+        own, layer = layers[index]
+        changed = list(network.layers)
+        changed[index] = _with_weights(own, layer, (*matrices, *_TABLE_STAGES))
+        rounding = dataclasses.replace(states[index], decay_fraction=scheme.decay_bits)
+        alone = FloatNetwork(dataclasses.replace(network, layers=tuple(changed)), {index: rounding})
+        hook = _rounded_block(program, index)
+        return lambda pieces: float_bits(alone, pieces, None, hook)
+
+    yield from ((block_stage(index), block(index)) for index in numbered)
 
 
 def stage_losses(

@@ -7,37 +7,32 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from golden import command
 from golden.artifact import save_program
 from golden.errors import InputError
 from golden.presets import is_frame_preset
-from golden.program import Program
 from golden.scheme import DualScale, Scheme, find_scheme
 from model.formats import FormatChoice
 from model.frame_quantize import CALIBRATION_FRAMES, write_frame_program
 from model.layer_widths import read_layer_widths
-from model.network_parameters import NetworkParameters, extract_parameters
-from model.program_builder import NetworkDraft
-from model.quantization_report import StageLoss, stage_losses
-from model.quantizer import QuantizationChoice, quantize_network
+from model.post_training import (
+    CALIBRATION_BYTES,
+    CALIBRATION_WINDOW,
+    GRADIENT_BYTES,
+    quantize_source,
+)
+from model.quantizer import QuantizationChoice
 from model.range_observers import OBSERVERS
-from model.sensitivity import LayerSensitivity, measure_sensitivity
 from model.slim_configuration import SLIM_PRESETS
 from model.slim_quantize import CALIBRATION_WINDOWS, write_slim_program
-from model.sources import FloatSource, TokenSource, find_network, find_tokens
-from model.text_windows import WINDOW, choose_windows, cut_windows
+from model.sources import find_network, find_tokens
+from model.stage_report import stage_report
 
 application = typer.Typer(add_completion=False)
-CALIBRATION_WINDOW = 1024
-REPORT_BYTES = 8 * WINDOW
-"""Held-out text on which the stages are measured one by one."""
 DUAL_SCALE_RULES = ("mse", "quantile")
 
 
@@ -47,87 +42,14 @@ def _checked(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _draft(
-    parameters: NetworkParameters, scheme: Scheme, calibration: np.ndarray,
-    choice: QuantizationChoice, sensitivity: tuple[LayerSensitivity, ...] | None,
-) -> NetworkDraft:  # fmt: skip
-    """Quantize with a bar that counts blocks and the head."""
-    with Progress(
-        TextColumn("quantizing {task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task("block 0", total=parameters.shape.n_layer + 1)
-        started = False
-
-        def advance(text: str) -> None:
-            nonlocal started
-            progress.update(task, description=text, advance=int(started))
-            started = True
-
-        draft = quantize_network(parameters, scheme, calibration, choice, advance, sensitivity)
-        progress.update(task, advance=1)
-    return draft
-
-
-def _sensitivity(
-    network: FloatSource, windows: np.ndarray, seed: int
-) -> tuple[LayerSensitivity, ...]:
-    """Take the loss's gradients with a bar that counts tokens."""
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("gradients of the loss", total=windows.size)
-        return measure_sensitivity(
-            network.model, windows, seed, lambda tokens: progress.advance(task, tokens)
-        )
-
-
-def _stages(
-    draft: NetworkDraft, parameters: NetworkParameters, held_out: np.ndarray
-) -> list[StageLoss]:
-    """Measure every stage alone on held-out text."""
-    console = Console(stderr=True)
-    pieces = cut_windows(held_out[:REPORT_BYTES], WINDOW)
-    with console.status("measuring") as status:
-        return stage_losses(
-            draft, parameters, pieces, lambda stage: status.update(f"measuring {stage}")
-        )
-
-
-def _print(losses: list[StageLoss]) -> None:
-    table = Table(title=f"loss of each stage alone, {REPORT_BYTES:,} held-out bytes")
+def _print(report: dict[str, Any]) -> None:
+    table = Table(title=f"loss of each stage alone, {report['tokens']:,} held-out tokens")
     for column in ("stage", "bits per token", "loss"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for loss in losses:
-        table.add_row(loss.stage, f"{loss.bits_per_byte:.4f}", f"{loss.loss_percent:+.2f} %")
+    for loss in report["stages"]:
+        bits, percent = loss["bits_per_byte"], loss["loss_percent"]
+        table.add_row(loss["stage"], f"{bits:.4f}", f"{percent:+.2f} %")
     Console().print(table)
-
-
-def quantized(
-    network: FloatSource, tokens: TokenSource, scheme: Scheme, *, windows: int, seed: int,
-    choice: QuantizationChoice, gradient_windows: int = 0,
-) -> tuple[NetworkDraft, NetworkParameters, Program]:  # fmt: skip
-    """Return draft, float parameters and program; provenance names network, data and options.
-
-    ``gradient_windows`` of the calibration text show what the loss of a Mamba-1 network feels of
-    rounding errors.
-    """
-    parameters = extract_parameters(network.model)
-    calibration = choose_windows(tokens.train, windows, CALIBRATION_WINDOW, seed)
-    sensitivity = None
-    if gradient_windows and parameters.shape.heads is None:
-        sensitivity = _sensitivity(network, calibration[:gradient_windows], seed)
-    draft = _draft(parameters, scheme, calibration, choice, sensitivity)
-    provenance = {
-        "source": "model.quantize",
-        "seed": seed,
-        "calibration_tokens": windows * CALIBRATION_WINDOW,
-        "gradient_tokens": gradient_windows * CALIBRATION_WINDOW,
-        "options": dataclasses.asdict(choice),
-        **network.description,
-        **tokens.description,
-    }
-    return draft, parameters, draft.build(provenance)
 
 
 def _with_ratio(scheme: Scheme, ratio: float | None) -> Scheme:
@@ -176,10 +98,12 @@ def quantize(
         ),
     ] = None,
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
-    calibration_bytes: Annotated[int, typer.Option(help="training text to calibrate on")] = 65536,
+    calibration_bytes: Annotated[
+        int, typer.Option(help="training text to calibrate on")
+    ] = CALIBRATION_BYTES,
     gradient_bytes: Annotated[
         int, typer.Option(help="calibration text whose gradients weight the errors; 0 for none")
-    ] = 32768,
+    ] = GRADIENT_BYTES,
     calibration_frames: Annotated[
         int, typer.Option(help="mars: training frames to calibrate on")
     ] = CALIBRATION_FRAMES,
@@ -235,29 +159,28 @@ def quantize(
         )
         typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
         return
-    windows = calibration_bytes // CALIBRATION_WINDOW
-    if windows < 1:
+    if calibration_bytes < CALIBRATION_WINDOW:
         raise InputError(
             f"calibration bytes = {calibration_bytes} is below one window of {CALIBRATION_WINDOW}; "
             "give more"
         )
-    with torch.no_grad():
-        network = find_network(preset, checkpoint, seed)
-        configuration = network.model.configuration
-        found, choice = _hybrid(found, choice, layers, configuration.n_layer)
-        vocabulary = configuration.vocab_size
-        tokens = find_tokens(
-            vocabulary, data or "wikipedia", corpus_file, seed, length=2 * calibration_bytes
-        )
-        draft, parameters, program = quantized(
-            network, tokens, found, windows=windows, seed=seed, choice=choice,
-            gradient_windows=min(windows, gradient_bytes // CALIBRATION_WINDOW),
-        )  # fmt: skip
-        if report is not None:
-            losses = _stages(draft, parameters, tokens.held_out)
-            _print(losses)
-            content = [dataclasses.asdict(loss) for loss in losses]
-            command.atomic_write(report, (json.dumps(content, indent=1) + "\n").encode())
+    network = find_network(preset, checkpoint, seed)
+    configuration = network.model.configuration
+    found, choice = _hybrid(found, choice, layers, configuration.n_layer)
+    tokens = find_tokens(
+        configuration.vocab_size, data or "wikipedia", corpus_file, seed,
+        length=2 * calibration_bytes,
+    )  # fmt: skip
+    done = quantize_source(
+        network, tokens, found, choice,
+        calibration_bytes=calibration_bytes, gradient_bytes=gradient_bytes,
+    )  # fmt: skip
+    program = done.draft.build(done.provenance)
+    if report is not None:
+        stages = stage_report(done, program, tokens.held_out)
+        _print(stages)
+        content = json.dumps(stages, indent=1, sort_keys=True) + "\n"
+        command.atomic_write(report, content.encode())
     digest = save_program(program, out)
     typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
 

@@ -44,7 +44,8 @@ class QuantizationChoice:
     Parameters
     ----------
     formats, weights : how exponents are chosen and weights rounded
-    rotate : rotate the residual stream; without it the norms' weights level in_proj's input
+    rotate : rotate the residual stream
+    level : without rotation, let the norms' weights level in_proj's input
     seed : of the rotation
     layer_bits : width of each layer's weights, where they are not all the scheme's
     """
@@ -52,6 +53,7 @@ class QuantizationChoice:
     formats: FormatChoice = field(default_factory=FormatChoice)
     weights: WeightChoice = field(default_factory=WeightChoice)
     rotate: bool = True
+    level: bool = True
     seed: int = 0
     layer_bits: tuple[int, ...] | None = None
 
@@ -162,7 +164,7 @@ def quantize_network(
         values = blocks.advance()
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
-        if not (choice.rotate or choice.weights.keep):
+        if choice.level and not (choice.rotate or choice.weights.keep):
             layer, samples["norm"] = smooth_norm(
                 layer, samples["norm"], scheme.projection_input_bits
             )

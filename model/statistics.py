@@ -36,6 +36,8 @@ BINS = 80
 OUTLIER_DEVIATIONS = 6.0
 """An outlier is further from zero than so many root mean squares (Dettmers et al. 2022)."""
 _WINDOW = 1024
+SIZE = 16 * _WINDOW
+"""Held-out tokens to watch."""
 _SAMPLE = 1 << 12
 """Values kept of a tensor at a time, for the histograms."""
 
@@ -136,7 +138,7 @@ def statistics(
     artifact: Annotated[Path | None, typer.Option(help="another program")] = None,
     data: Annotated[str, typer.Option(help="corpus name, or a UTF-8 file or folder")] = "wikipedia",
     corpus_file: Annotated[Path | None, typer.Option(help="where a named corpus lies")] = None,
-    size: Annotated[int, typer.Option("--bytes", help="held-out text")] = 16 * _WINDOW,
+    size: Annotated[int, typer.Option("--bytes", help="held-out text")] = SIZE,
     seed: Annotated[int, typer.Option(help="of tokens where no text fits")] = 0,
 ) -> None:
     """Write histograms before and after rounding, clipped and outlier fractions, and plots."""

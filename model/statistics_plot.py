@@ -7,7 +7,7 @@ from typing import Any
 
 from model.figures import svg_bytes
 
-__all__ = ["draw_layer", "draw_summary"]
+__all__ = ["draw_histograms", "draw_layer", "draw_summary"]
 
 Tensors = dict[str, dict[str, Any]]
 _COLUMNS = 4
@@ -52,3 +52,45 @@ def draw_summary(layers: list[Tensors]) -> bytes:
         axis.set_title(title, fontsize="medium")
     figure.axes[0].legend(fontsize="small")
     return svg_bytes(figure)
+
+
+def draw_histograms(layers: list[Tensors], labels: dict[str, str], title: str) -> bytes:
+    """Return an SVG of histograms before and after rounding: a row a tensor, a column a layer.
+
+    Parameters
+    ----------
+    layers : statistics of every layer by tensor
+    labels : what a tensor is called, by name; the rows
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.3 * len(layers), 1.75 * len(labels)), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(len(labels), len(layers), squeeze=False)
+    for row, (name, label) in zip(axes, labels.items(), strict=True):
+        row[0].set_ylabel(label, fontsize="small")
+        for index, (axis, tensors) in enumerate(zip(row, layers, strict=True)):
+            own = tensors[name]
+            _draw_histogram(axis, own)
+            axis.set_title(
+                f"block {index}: {100 * own['clipped']:.2g} % clipped", fontsize="x-small"
+            )
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+        fontsize="small",
+    )  # fmt: skip
+    return svg_bytes(figure)
+
+
+def _draw_histogram(axis: Any, own: dict[str, Any]) -> None:
+    """Draw one panel: counts on a logarithmic axis, and where the format ends."""
+    axis.stairs(own["before"], own["edges"], color="tab:gray", fill=True, label="before rounding")
+    axis.stairs(own["after"], own["edges"], color="tab:red", label="after rounding and clipping")
+    taken = [at for at, count in enumerate(own["after"]) if count]
+    ends = (own["edges"][taken[0]], own["edges"][taken[-1] + 1])
+    axis.vlines(
+        ends, 0, max(own["before"]), color="black", linestyle=":", label="ends of what is left"
+    )
+    axis.set_yscale("symlog")
+    axis.set_yticks([])
+    axis.tick_params(labelsize="x-small")

