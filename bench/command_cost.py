@@ -107,15 +107,19 @@ def main(
     addresses: Annotated[
         Path | None, typer.Option(help="evaluate: file of the corpus state-of-the-union")
     ] = None,
+    calibration_bytes: Annotated[
+        int | None, typer.Option(help="quantize: less text than by default")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the reports")] = FOLDER,
 ) -> None:
     """Run a heavy command on two cores and report its time and memory."""
     # The commands inherit it before they count the cores for their threads.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    less = [] if calibration_bytes is None else ["--calibration-bytes", str(calibration_bytes)]
     if name == "quantize-130m":
-        cost = _quantize()
+        cost = _quantize(*less)
     elif name == "quantize-130m-plain":
-        cost = _quantize("--gradient-bytes", "0")
+        cost = _quantize("--gradient-bytes", "0", *less)
     elif name == "evaluate":
         if addresses is None:
             raise InputError(
