@@ -72,6 +72,7 @@ def write_design(
     preset: str,
     folder: Path,
     multipliers: Multipliers = Multipliers.DSP,
+    dense_trits: bool = False,
 ) -> Generated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -80,9 +81,10 @@ def write_design(
     Raises
     ------
     InputError
-        If the lanes do not fit the shape or a hazard remains; nothing is written then.
+        If the lanes do not fit the shape, a hazard remains or there are no trits to store densely;
+        nothing is written then.
     """
-    plan = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers)
+    plan = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers, dense_trits=dense_trits)
     accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
     top, schedule = top_name(preset, program.scheme.name), accelerator.schedule
     trace = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
@@ -127,6 +129,10 @@ def generate(
         int, typer.Option(help="tokens of the golden vectors; of a frame network, frames")
     ] = 4,
     seed: Annotated[int, typer.Option(help="seed of the golden vectors' tokens")] = 0,
+    *,
+    dense_trits: Annotated[
+        bool, typer.Option("--dense-trits", help="five ternary weights a byte, not two bits each")
+    ] = False,
 ) -> None:
     """Generate Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -136,13 +142,14 @@ def generate(
     program = load_builtin(preset, find_scheme(scheme), artifact)
     write: Callable[..., Generated | StreamingGenerated]
     if program.shape.frame is not None:
-        refuse_shared_options(mac_lanes, contexts)
+        refuse_shared_options(mac_lanes, contexts, dense_trits=dense_trits)
         plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         usual, write = Multipliers.MIX, partial(write_streaming_design, program, plan)
     else:
         refuse_beat(beat)
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
-        usual, write = Multipliers.DSP, partial(write_design, program, lanes)
+        usual = Multipliers.DSP
+        write = partial(write_design, program, lanes, dense_trits=dense_trits)
     console = Console(stderr=True)
     with (
         console.status(f"generating {preset} {scheme}"),

@@ -77,10 +77,12 @@ class MemoryPlan:
     image_folder : None embeds the words in the design, which Amaranth's simulator needs; a folder
         name makes every memory an instance of ``scanwright_rom`` reading ``FOLDER/NAME.hex``
     multipliers : what multiplies
+    dense_trits : the shared array's ternary weights take a byte for every five, not two bits each
     """
 
     image_folder: str | None = None
     multipliers: Multipliers = Multipliers.DSP
+    dense_trits: bool = False
     images: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
 
     def add(self, name: str, width: int, words: list[int]) -> None:

@@ -9,6 +9,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.errors import InputError
 from golden.fixed_point import Integers
 from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
@@ -16,6 +17,7 @@ from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
 from hw.clamp import clamped
+from hw.dense_trits import dense_bits, pack_dense, unpack_dense
 from hw.event_table import Event
 from hw.mac_array import MacArray, mac_latency
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
@@ -97,14 +99,17 @@ def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
     return [*matrices, ("head", len(program.scan_layers), program.head.weight, program.head_shift)]
 
 
-def lane_words(weight: Integers, lanes: int, bits: int) -> list[int]:
-    """Return the weight words of a matrix: word ``g K + k`` holds column k of group g's rows."""
+def lane_words(weight: Integers, lanes: int, bits: int, *, dense: bool = False) -> list[int]:
+    """Return the weight words of a matrix: word ``g K + k`` holds column k of group g's rows.
+
+    With ``dense`` the weights are trits, of which five are stored in a byte.
+    """
     rows, columns = weight.shape
     groups = -(-rows // lanes)
     padded = np.zeros((groups * lanes, columns), np.int64)
     padded[:rows] = weight
     by_word = padded.reshape(groups, lanes, columns).transpose(0, 2, 1).reshape(-1, lanes)
-    return [pack_fields(word, bits) for word in by_word.tolist()]
+    return [pack_dense(word) if dense else pack_fields(word, bits) for word in by_word.tolist()]
 
 
 class Projection(wiring.Component):
@@ -134,7 +139,8 @@ class Projection(wiring.Component):
     Raises
     ------
     InputError
-        From the program's own checks of shifts and accumulators.
+        If the plan stores trits densely and the scheme has none, and from the program's own checks
+        of shifts and accumulators.
     """
 
     def __init__(self, *, program: Program, lanes: int, plan: MemoryPlan) -> None:
@@ -144,6 +150,11 @@ class Projection(wiring.Component):
         self._words: tuple[list[int], list[int]] = ([], [])
         shifts: list[Integers] = []
         self._ternary = scheme.ternary
+        if plan.dense_trits and not self._ternary:
+            raise InputError(
+                f"scheme {scheme.name} has no ternary weights to store five to a byte; leave "
+                "--dense-trits out"
+            )
         self._one_bank = self._ternary or scheme.weight_bits == scheme.head_weight_bits
         row_base = 0
         for name, layer, weight, shift in _matrices(program):
@@ -154,7 +165,7 @@ class Projection(wiring.Component):
             stored = weight
             if name == "head" and self._ternary:
                 stored = balanced_trits(weight, scheme.head_trits)
-            self._words[bank].extend(lane_words(stored, lanes, bits))
+            self._words[bank].extend(lane_words(stored, lanes, bits, dense=plan.dense_trits))
             shifts.append(shift)
             row_base += len(shift)
         self._shifts = ShiftPlan.covering(shifts)
@@ -344,19 +355,21 @@ class Projection(wiring.Component):
         ):
             if not words:
                 continue
+            dense = self._plan.dense_trits
             bank = ParameterMemory(
                 name=name,
-                width=lanes * bits,
+                width=dense_bits(lanes) if dense else lanes * bits,
                 words=words,
                 plan=self._plan,
                 latency=WEIGHT_LATENCY,
             )
             m.submodules[f"{name}_memory"] = bank
             m.d.comb += bank.address.eq(controller.weight_address)
+            data = unpack_dense(bank.data, lanes) if dense else bank.data
             widened = []
             for lane in range(lanes):
                 weight = Signal(signed(self._lane_weight_bits), name=f"{name}_{lane}")
-                m.d.comb += weight.eq(bank.data.word_select(lane, bits).as_signed())
+                m.d.comb += weight.eq(data.word_select(lane, bits).as_signed())
                 widened.append(weight)
             banks.append(Cat(*widened))
         if len(banks) == 1:

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden.configuration import HeadShape, NetworkShape
+from golden.errors import InputError
+from golden.presets import find_preset
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
 from golden.vectors import random_stimulus, trace
@@ -49,11 +51,11 @@ def engines(draw, mamba2):
     return program, Lanes(mac=mac, scan=scan, contexts=draw(st.sampled_from([1, 2, 4])))
 
 
-def check(program, lanes, *, seed, **options):
+def check(program, lanes, *, seed, dense=False, **options):
     """Run one engine and compare every probe in value and cycle."""
     stream = random_stimulus(program, 3 + lanes.contexts, seed, lanes.contexts)
     expected = trace(program, stream.tokens, stream.last, stream.context)
-    engine = Engine(program=program, lanes=lanes, plan=MemoryPlan())
+    engine = Engine(program=program, lanes=lanes, plan=MemoryPlan(dense_trits=dense))
     recording = run_engine(engine, expected, **options)
     compare(recording, program, lanes, expected, engine)
 
@@ -104,16 +106,23 @@ def test_embedding_and_head_of_16_bits_equal_golden(scheme):
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "mac", "head_bits"), [(9, 4, None), (23, 8, None), (9, 4, 16), (9, 4, 4)]
+    ("vocabulary", "mac", "head_bits", "dense"),
+    [(9, 4, None, False), (23, 8, None, True), (9, 4, 16, True), (9, 4, 4, False)],
 )
-def test_ternary_lanes_take_the_head_digit_by_digit(vocabulary, mac, head_bits):
+def test_ternary_lanes_take_the_head_digit_by_digit(vocabulary, mac, head_bits, dense):
     shape = NetworkShape(
         vocabulary=vocabulary, d_model=8, d_inner=16, d_state=4, d_conv=3, dt_rank=2, n_layer=1,
         mlp=11,
     )  # fmt: skip
     scheme = replace(SCHEMES["ternary"], head_bits=head_bits)
     program = random_program(shape, scheme, seed=mac)
-    check(program, Lanes(mac=mac, scan=2), stall_seed=None, seed=1)
+    check(program, Lanes(mac=mac, scan=2), stall_seed=None, seed=1, dense=dense)
+
+
+def test_trits_are_stored_densely_in_ternary_schemes_alone():
+    program = random_program(find_preset("micro"), SCHEMES["w4a8"])
+    with pytest.raises(InputError, match="w4a8 has no ternary weights to store five to a byte"):
+        Engine(program=program, lanes=Lanes(mac=4, scan=2), plan=MemoryPlan(dense_trits=True))
 
 
 def test_reset_in_the_middle_of_a_token_leaves_nothing_of_it():

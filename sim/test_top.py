@@ -29,8 +29,9 @@ class Design:
         stimulus = vectors.random_stimulus(program, 4, 0)
         self.program = program
         self.generated = write_design(
-            program, lanes, stimulus, preset="test", folder=folder / "design"
-        )
+            program, lanes, stimulus, preset="test", folder=folder / "design",
+            dense_trits=program.scheme.ternary,
+        )  # fmt: skip
         self.simulation = Cosimulation(folder / "design", folder / "simulation")
 
     def check(self, *, length=6, seed=0, name="run", **options):
@@ -61,7 +62,7 @@ SHAPE = NetworkShape(
 CASES = {
     "micro-w8a8": (find_preset("micro"), "w8a8", None),
     "micro-w4a5-se": (find_preset("micro"), "w4a5-se", Lanes(mac=8, scan=2)),
-    "odd-ternary-mlp": (replace(SHAPE, mlp=10), "ternary", Lanes(mac=4, scan=3)),
+    "dense-ternary-mlp": (replace(SHAPE, d_inner=24, mlp=10), "ternary", Lanes(mac=6, scan=3)),
     "heads-w8a8": (replace(SHAPE, dt_rank=0, heads=HeadShape(size=5, groups=2)), "w8a8", None),
     "odd-w4a4-h": (SHAPE, "w4a4-h", Lanes(mac=4, scan=3)),
 }

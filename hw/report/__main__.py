@@ -86,6 +86,10 @@ def report(
         int, typer.Option(help="placements, seeds 1 to this; ECP5 only; 0 packs and does not route")
     ] = 5,
     frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
+    *,
+    dense_trits: Annotated[
+        bool, typer.Option("--dense-trits", help="five ternary weights a byte, not two bits each")
+    ] = False,
 ) -> None:
     """Synthesize a design, place and route it, and report area and clock by component.
 
@@ -105,6 +109,7 @@ def report(
         scan_lanes=scan_lanes,
         beat=beat,
         multipliers=multipliers,
+        dense_trits=dense_trits,
     )
     found = measure(out, design, chosen, seeds, frequency)
     text = json.dumps(found, indent=2, sort_keys=True)

@@ -34,6 +34,7 @@ class Design:
     top : name of the top module
     shape : of the network
     schedule : cycles of a token, or the plan of a streaming engine
+    dense_trits : whether ternary weights are stored five to a byte
     """
 
     preset: str
@@ -42,6 +43,7 @@ class Design:
     top: str
     shape: NetworkShape
     schedule: Schedule | StreamingPlan
+    dense_trits: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return names, lanes, exact cycles at full speed and the useful share of lane-cycles."""
@@ -49,6 +51,7 @@ class Design:
             "preset": self.preset,
             "scheme": self.scheme,
             "multipliers": str(self.multipliers),
+            "dense_trits": self.dense_trits,
             "top": self.top,
             "mac_lanes": self.schedule.lanes.mac,
             "scan_lanes": self.schedule.lanes.scan,
@@ -79,6 +82,7 @@ def build(
     scan_lanes: int | None = None,
     beat: int | None = None,
     multipliers: Multipliers | None = None,
+    dense_trits: bool = False,
 ) -> Design:
     """Write the Verilog and the memory images of a network into ``folder``.
 
@@ -91,7 +95,7 @@ def build(
     """
     usual = Multipliers.DSP if program.shape.frame is None else Multipliers.MIX
     chosen = multipliers or usual
-    plan = MemoryPlan(IMAGE_FOLDER, multipliers=chosen)
+    plan = MemoryPlan(IMAGE_FOLDER, multipliers=chosen, dense_trits=dense_trits)
     accelerator: Component
     schedule: Schedule | StreamingPlan
     if program.shape.frame is None:
@@ -101,14 +105,16 @@ def build(
         accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
         schedule = accelerator.schedule
     else:
-        refuse_shared_options(mac_lanes, contexts=1)
+        refuse_shared_options(mac_lanes, contexts=1, dense_trits=dense_trits)
         schedule = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         accelerator = StreamingAccelerator(program=program, plan=schedule, realisation=plan)
     top = top_name(preset, program.scheme.name)
     rtl = write_sources(folder, accelerator, top, plan)
     _remove_others(folder / "rtl", set(rtl))
     _remove_others(folder / IMAGE_FOLDER, {f"{name}.hex" for name in plan.images})
-    return Design(preset, program.scheme.name, chosen, top, program.shape, schedule)
+    return Design(
+        preset, program.scheme.name, chosen, top, program.shape, schedule, dense_trits=dense_trits
+    )
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:

@@ -51,7 +51,9 @@ class StreamingGenerated:
         )
 
 
-def refuse_shared_options(mac_lanes: int | None, contexts: int) -> None:
+def refuse_shared_options(
+    mac_lanes: int | None, contexts: int, *, dense_trits: bool = False
+) -> None:
     """Raise InputError for options that a frame network's organisation does not have."""
     if mac_lanes is not None:
         raise InputError(
@@ -62,6 +64,11 @@ def refuse_shared_options(mac_lanes: int | None, contexts: int) -> None:
         raise InputError(
             f"contexts = {contexts}, but every frame of this network starts from zero and "
             "leaves nothing to keep; use 1"
+        )
+    if dense_trits:
+        raise InputError(
+            "--dense-trits is for the array that a language model's matrices share; a frame "
+            "network has small memories of its own for each, leave it out"
         )
 
 

@@ -51,7 +51,7 @@ def test_the_command_collects_updates_and_checks(report, tmp_path, capsys):
     source, kept = tmp_path / "report.json", tmp_path / "peer.json"
     document = tmp_path / "README.md"
     source.write_text(json.dumps(report))
-    document.write_text(f"before\n{peer.BEGIN}\n{peer.END}\nafter\n")
+    document.write_text(f"before\n{peer.MARKS.begin}\n{peer.MARKS.end}\nafter\n")
 
     def peer_command(*words):
         with pytest.raises(SystemExit) as stop:

@@ -132,6 +132,7 @@ def test_resources_are_those_of_the_structure(artifact, tmp_path):
     [
         (("--mac-lanes", 4), "mac lanes = 4, but every array of a frame network"),
         (("--contexts", 2), "contexts = 2"),
+        (("--dense-trits",), "--dense-trits is for the array that a language model's"),
         (("--beat", 3), "a beat of 3 cycles is too short"),
         (("--scan-lanes", 3), "scan lanes = 3 does not divide d_state = 4"),
         (("--multipliers", "abacus"), "abacus"),
