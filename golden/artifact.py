@@ -168,6 +168,9 @@ class _Tensors:
     def get(self, name: str) -> Integers:
         return self._tensors[f"program.{name}"].astype(np.int64)
 
+    def has(self, name: str) -> bool:
+        return f"program.{name}" in self._tensors
+
     def linear(self, name: str, *, bias: bool) -> Linear:
         return Linear(
             weight=self.get(f"{name}.weight"),
@@ -186,6 +189,8 @@ def _rebuild_formats(
     content: dict[str, Any], name: str, tensors: _Tensors, vectors: tuple[str, ...]
 ) -> dict[str, Any]:
     own = {vector: tensors.get(f"{name}.formats.{vector}") for vector in vectors}
+    if tensors.has(f"{name}.formats.u_zero"):
+        own["u_zero"] = tensors.get(f"{name}.formats.u_zero")
     return content["formats"] | own
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from golden import kernels
-from golden.average import AverageLayer, AverageShifts
 from golden.fixed_point import Integers, integer_range
 from golden.layer import Block, BlockShifts, Layer, LayerShifts
 from golden.lookup import (
@@ -105,17 +104,29 @@ def _residual_norm(program: Program, weight: Integers, shift: int, bits: int) ->
     return _Normalization(program, weight, shift, program.residual_fraction, bits, 1)
 
 
+def _u_look_up(
+    program: Program, index: int, shifts: BlockShifts
+) -> tuple[Array, npt.NDArray[np.int32]]:
+    """Return SiLU's tables with the requantizer to u behind, and each channel's one."""
+    table, zero = program.tables.silu, program.layers[index].formats.u_zero
+    if program.shape.heads:
+        return stacked(lambda shift: silu_lookup(table, shift, program.u_bits), shifts.u)
+    bits = program.projection_bits(index)
+    formats = (shifts.u,) if zero is None else (shifts.u, zero)
+    return stacked(lambda *own: silu_lookup(table, own[0], bits, *own[1:]), *formats)
+
+
 class _CompiledBlock(ABC):
     """What all kinds of block have: weights in floating point and the constants of kernels."""
 
-    def __init__(self, program: Program, block: Block, shifts: BlockShifts) -> None:
+    def __init__(self, program: Program, index: int, block: Block, shifts: BlockShifts) -> None:
         shape, scheme, tables = program.shape, program.scheme, program.tables
-        inputs = scheme.projection_input_bits
+        inputs = program.projection_bits(index)
         self._shape = shape
         self._norm = _residual_norm(program, block.norm_weight, shifts.norm, inputs)
         self._in_proj = _columns(block.in_proj.weight, inputs)
         self._out_proj = _columns(block.out_proj.weight, inputs)
-        u_look_up = stacked(lambda s: silu_lookup(tables.silu, s, program.u_bits), shifts.u)
+        u_look_up = _u_look_up(program, index, shifts)
         dual = scheme.dual_scale
 
         def scan_input(shift: int) -> Lookup:
@@ -161,11 +172,11 @@ class _CompiledLayer(_CompiledBlock):
 
     def __init__(self, program: Program, index: int) -> None:
         layer, shifts = program.scan_layers[index], program.scan_shifts[index]
-        super().__init__(program, layer, shifts)
+        super().__init__(program, index, layer, shifts)
         scheme, tables = program.scheme, program.tables
         bits = scheme.activation_bits
         select = _Projections if program.shape.heads is None else _Heads
-        self._selection: _Projections | _Heads = select(program, layer, shifts)
+        self._selection: _Projections | _Heads = select(program, index, layer, shifts)
         self._convolution = (
             power_of_two(shifts.x),
             _limit(bits),
@@ -176,8 +187,9 @@ class _CompiledLayer(_CompiledBlock):
         )
         if shifts.normed is not None:
             own, groups = layer.head_selection, program.shape.groups
+            bits = program.mixed_bits(index)
             self._gated_norm = _Normalization(
-                program, own.gate_norm_weight, shifts.normed, own.product, scheme.gated_bits, groups
+                program, own.gate_norm_weight, shifts.normed, own.product, bits, groups
             )
         self._scan = (
             (
@@ -199,7 +211,7 @@ class _CompiledLayer(_CompiledBlock):
                 _limit(scheme.update_bits),
                 _limit(scheme.state_bits),
                 _limit(scheme.scan_output_bits),
-                _limit(program.gated_bits),
+                _limit(program.gated_bits if program.shape.heads else program.mixed_bits(index)),
             ),
         )
 
@@ -244,10 +256,11 @@ class _CompiledLayer(_CompiledBlock):
 class _Projections:
     """The selection of a Mamba-1 block: x_proj, dt_proj and softplus."""
 
-    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+    def __init__(self, program: Program, index: int, layer: Layer, shifts: LayerShifts) -> None:
         scheme, bits = program.scheme, program.scheme.activation_bits
+        inputs = program.projection_bits(index) + scheme.asymmetric
         self._rank = program.shape.dt_rank
-        self._x_proj = _columns(layer.x_proj.weight, scheme.projection_input_bits)
+        self._x_proj = _columns(layer.x_proj.weight, inputs)
         self._dt_proj = _columns(layer.dt_proj.weight, bits)
         self._projected = (power_of_two(shifts.projected), _limit(bits))
         self._step = (
@@ -275,7 +288,8 @@ class _Projections:
 class _Heads:
     """The selection of a Mamba-2 block: step sizes from in_proj, B and C from the convolution."""
 
-    def __init__(self, program: Program, layer: Layer, shifts: LayerShifts) -> None:
+    def __init__(self, program: Program, index: int, layer: Layer, shifts: LayerShifts) -> None:
+        del index
         own, scheme = layer.head_selection, program.scheme
         self._channels, self._first = program.shape.d_inner, program.shape.convolution_channels
         self._step = (
@@ -307,8 +321,9 @@ class _Heads:
 class _CompiledAverage(_CompiledBlock):
     """One block with a moving average."""
 
-    def __init__(self, program: Program, layer: AverageLayer, shifts: AverageShifts) -> None:
-        super().__init__(program, layer, shifts)
+    def __init__(self, program: Program, index: int) -> None:
+        layer, shifts = program.average_layers[index], program.average_shifts[index]
+        super().__init__(program, index, layer, shifts)
         scheme, e, sigmoid = program.scheme, program.shape.d_inner, program.tables.sigmoid
         assert sigmoid is not None  # guaranteed by golden.validation
         # Without a convolution x is SiLU's input as it is: a convolution with one tap of one.
@@ -358,8 +373,8 @@ class _CompiledAverage(_CompiledBlock):
 class _CompiledMLP:
     """The MLP behind one mixer."""
 
-    def __init__(self, program: Program, mlp: GatedMLP, shifts: MLPShifts) -> None:
-        scheme, bits = program.scheme, program.scheme.projection_input_bits
+    def __init__(self, program: Program, index: int, mlp: GatedMLP, shifts: MLPShifts) -> None:
+        scheme, bits = program.scheme, program.projection_bits(index)
         self._norm = _residual_norm(program, mlp.norm_weight, shifts.norm, bits)
         self._gate, self._up = _columns(mlp.gate.weight, bits), _columns(mlp.up.weight, bits)
         self._down = _columns(mlp.down.weight, bits)
@@ -386,15 +401,13 @@ class CompiledBlocks:
     """The blocks of any network prepared for speed; it holds constants only, no state."""
 
     def __init__(self, program: Program) -> None:
-        self._layers: list[_CompiledBlock]
-        if program.shape.average is None:
-            self._layers = [_CompiledLayer(program, i) for i in range(program.shape.n_layer)]
-        else:
-            averages = zip(program.average_layers, program.average_shifts, strict=True)
-            self._layers = [_CompiledAverage(program, *own) for own in averages]
+        block = _CompiledLayer if program.shape.average is None else _CompiledAverage
+        self._layers: list[_CompiledBlock] = [
+            block(program, index) for index in range(program.shape.n_layer)
+        ]
         self._mlps = [
-            _CompiledMLP(program, mlp, shifts)
-            for mlp, shifts in zip(program.mlps or (), program.mlp_shifts, strict=True)
+            _CompiledMLP(program, index, mlp, program.mlp_shifts[index])
+            for index, mlp in enumerate(program.mlps or ())
         ]
 
     def advance(self, residual: Array, state: State) -> None:

@@ -29,6 +29,16 @@ def integer_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
     return 0, (1 << bits) - 1
 
 
+def offset_range(bits: int, zero: IntegerLike) -> tuple[Integers, Integers]:
+    """Return the least and largest integer of unsigned codes less their zero point.
+
+    A code ``c`` of 0..2**bits - 1 stands for the integer ``c - zero``; a zero point of
+    ``2**(bits - 1)`` gives the signed format's range.
+    """
+    low = -np.asarray(zero, dtype=np.int64)
+    return low, low + ((1 << bits) - 1)
+
+
 def saturate(values: IntegerLike, bits: int, *, signed: bool = True) -> Integers:
     """Clamp integers to the range of a ``bits`` wide format."""
     low, high = integer_range(bits, signed=signed)

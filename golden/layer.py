@@ -52,6 +52,10 @@ class BlockFormats:
     scheme with rotation these are the rotated values, and ``rotation`` scales those before: one
     exponent for all channels, as the transform adds them; it is None elsewhere.
 
+    ``projection_bits`` is the width of what this block's matrices read, None if it is the scheme's;
+    a narrower one keeps the scheme's storage and saturates earlier. ``u_zero`` are the zero points
+    of u's codes in an asymmetric scheme, one entry a channel; None elsewhere.
+
     With heads, ``x`` and ``u_channel`` have one entry a convolved channel, those of B and C at the
     end, and ``gated`` scales what the gated norm returns, all channels alike.
     """
@@ -66,6 +70,8 @@ class BlockFormats:
     gated: int
     gated_channel: Integers
     rotation: int | None = None
+    projection_bits: int | None = None
+    u_zero: Integers | None = None
 
     @property
     def before_rotation(self) -> int | Integers:

@@ -12,7 +12,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import IntegerLike, Integers, requantize
+from golden.fixed_point import (
+    IntegerLike,
+    Integers,
+    offset_range,
+    requantize,
+    round_half_even_shift,
+)
 from golden.operations import dual_scale
 from golden.operations.activation import silu, softplus
 from golden.operations.exponent import decay
@@ -46,8 +52,9 @@ def _inputs() -> Integers:
     return np.arange(-ACTIVATION_ORIGIN, ACTIVATION_ORIGIN, dtype=np.int64)
 
 
-def _silu(table: LinearTable, shift: int, bits: int) -> Integers:
-    return requantize(silu(_inputs(), table), shift, bits)
+def _silu(table: LinearTable, shift: int, bits: int, zero: int) -> Integers:
+    rounded = round_half_even_shift(silu(_inputs(), table), shift)
+    return np.clip(rounded, *offset_range(bits, zero))
 
 
 def _softplus(table: LinearTable, shift: int, bits: int) -> Integers:
@@ -66,9 +73,12 @@ def _average_decay(table: LinearTable, decay_bits: int) -> Integers:
     return average_decay(_inputs(), table, decay_bits)
 
 
-def silu_lookup(table: LinearTable, shift: int, bits: int) -> Lookup:
-    """Return the requantized SiLU of every 18-bit input, most negative first, (2**18,)."""
-    return _look_up(_silu, table, shift, bits)
+def silu_lookup(table: LinearTable, shift: int, bits: int, zero: int | None = None) -> Lookup:
+    """Return the requantized SiLU of every 18-bit input, most negative first, (2**18,).
+
+    With a zero point the results are those of unsigned codes of ``bits``, less it.
+    """
+    return _look_up(_silu, table, shift, bits, 1 << (bits - 1) if zero is None else zero)
 
 
 def softplus_lookup(table: LinearTable, shift: int, bits: int) -> Lookup:
@@ -92,11 +102,15 @@ def average_decay_lookup(table: LinearTable, decay_bits: int) -> Lookup:
 
 
 def stacked(
-    look_up: Callable[[int], Lookup], shifts: Integers
+    look_up: Callable[..., Lookup], *formats: Integers
 ) -> tuple[Lookup, npt.NDArray[np.int32]]:
-    """Return the tables of the shifts that occur, (s, 2**18), and each channel's number, (e,)."""
-    distinct, which = np.unique(shifts, return_inverse=True)
-    return np.stack([look_up(int(shift)) for shift in distinct]), which.astype(np.int32)
+    """Return the tables of the formats that occur, (s, 2**18), and each channel's number, (e,).
+
+    ``formats`` are shifts (e,), and whatever else ``look_up`` takes of each channel.
+    """
+    distinct, which = np.unique(np.stack(formats), axis=1, return_inverse=True)
+    tables = [look_up(*map(int, column)) for column in distinct.T]
+    return np.stack(tables), which.reshape(-1).astype(np.int32)
 
 
 def power_of_two(shift: IntegerLike) -> npt.NDArray[np.float64]:

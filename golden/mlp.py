@@ -105,6 +105,7 @@ def gated_mlp(
     residual: Integers,
     *,
     scheme: Scheme,
+    inputs: int,
     tables: Tables,
     epsilon: int,
     show: Callable[[str, Integers], None],
@@ -115,7 +116,8 @@ def gated_mlp(
     ----------
     mlp, shifts : weights, and the bits that requantizers drop
     residual : (b, l, d)
-    scheme, tables, epsilon : widths, non-linear units, the norm's epsilon
+    scheme, inputs : widths, and that of what the matrices read
+    tables, epsilon : non-linear units, the norm's epsilon
     show : called with the name of every probe and its values
     """
     norm = rms_norm(
@@ -123,7 +125,7 @@ def gated_mlp(
         mlp.norm_weight,
         epsilon=epsilon,
         shift=shifts.norm,
-        bits=scheme.projection_input_bits,
+        bits=inputs,
         table=tables.reciprocal,
     )  # b l d
     show("mlp_norm", norm)
@@ -132,7 +134,7 @@ def gated_mlp(
     show("mlp_gate", gate)
     up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)  # b l m
     show("up", up)
-    gated = requantize(up * gate, shifts.gated, scheme.projection_input_bits)  # b l m
+    gated = requantize(up * gate, shifts.gated, inputs)  # b l m
     show("mlp_gated", gated)
     out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)  # b l d
     residual = requantize(residual + out, 0, scheme.residual_bits)

@@ -15,7 +15,7 @@ import numpy as np
 from golden.average import AverageLayer, AverageShifts
 from golden.configuration import NetworkShape
 from golden.errors import InputError
-from golden.fixed_point import Integers
+from golden.fixed_point import Integers, offset_range
 from golden.layer import (
     Layer,
     LayerShifts,
@@ -274,16 +274,42 @@ class Program:
         """Bits dropped after the weight of the final norm."""
         return norm_shift(self.final_norm_weight_fraction, self.final_norm_fraction, "final norm")
 
+    def projection_bits(self, index: int) -> int:
+        """Return the width of what the matrices of block ``index`` read."""
+        own = self.layers[index].formats.projection_bits
+        return self.scheme.projection_input_bits if own is None else own
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether a block's matrices read another width than the scheme's."""
+        return any(layer.formats.projection_bits is not None for layer in self.layers)
+
     @property
     def u_bits(self) -> int:
-        """Width of u: of what x_proj reads, or of what the scan does where there is no x_proj."""
+        """Width that holds u: what x_proj reads, or what the scan does where there is no x_proj."""
         scheme = self.scheme
-        return scheme.activation_bits if self.shape.heads else scheme.projection_input_bits
+        if self.shape.heads:
+            return scheme.activation_bits
+        return scheme.projection_input_bits + scheme.asymmetric
+
+    def u_range(self, index: int) -> tuple[Integers, Integers]:
+        """Return least and largest integer of u in block ``index``, scalars or one a channel."""
+        zero = self.layers[index].formats.u_zero
+        bits = self.u_bits if self.shape.heads else self.projection_bits(index)
+        return offset_range(bits, 1 << (bits - 1) if zero is None else zero)
 
     @property
     def separate_scan_input(self) -> bool:
-        """Whether the scan's input is another tensor than u (Q7): dual scale or another width."""
-        return self.scheme.dual_scale is not None or self.u_bits != self.scheme.scan_input_bits
+        """Whether the scan's input is another tensor than u (Q7): dual scale or another range."""
+        scheme = self.scheme
+        if scheme.dual_scale is not None or self.u_bits != scheme.scan_input_bits:
+            return True
+        return scheme.asymmetric or (self.hybrid and self.shape.heads is None)
+
+    def mixed_bits(self, index: int) -> int:
+        """Return the width of what a mixer hands to out_proj, or to the rotation before it."""
+        rotated = self.scheme.rotation_bits
+        return self.projection_bits(index) if rotated is None else rotated
 
     @property
     def gated_bits(self) -> int:

@@ -6,6 +6,7 @@ so that every unit works in its useful range and some values saturate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,9 +70,12 @@ def quantize_rows(weight: np.ndarray, bits: int) -> tuple[Integers, Integers]:
 class _RandomProgram:
     """Draws the parts of one program from one generator, in a fixed order."""
 
-    def __init__(self, shape: NetworkShape, scheme: Scheme, seed: int) -> None:
+    def __init__(
+        self, shape: NetworkShape, scheme: Scheme, seed: int, widths: Sequence[int | None]
+    ) -> None:
         self._shape = shape
         self._scheme = scheme
+        self._widths = iter(widths)
         self._random = np.random.default_rng(seed)
         self._scales = np.random.default_rng(seed + 2)
 
@@ -102,11 +106,18 @@ class _RandomProgram:
 
     def common_formats(self, norm_weight: int, x: Integers, gated: Integers) -> BlockFormats:
         scheme, shape = self._scheme, self._shape
-        spare, wide, e = scheme.projection_input_bits - 8, scheme.activation_bits - 8, shape.d_inner
+        own, e = next(self._widths, None), shape.d_inner
+        inputs = scheme.projection_input_bits if own is None else own
+        spare, wide = inputs - 8, scheme.activation_bits - 8
         u, u_channel = 5 + (wide if shape.heads else spare), self._scales.integers(-1, 2, e)
         scan_u = (3 if scheme.dual_scale else 5 + wide) + u_channel
         # B and C are channels of u with heads, all of one format.
         u_channel = np.pad(u_channel, (0, shape.convolution_channels - e))
+        zero: Integers | None = None
+        if scheme.asymmetric:
+            # Below SiLU's least value, around it, or so far up that the largest saturate.
+            zero = self._scales.integers(0, 1 << (inputs - 1), e, endpoint=True)
+            u += 1
         rotated = scheme.rotation_bits is not None
         return BlockFormats(
             norm_weight=norm_weight,
@@ -119,6 +130,8 @@ class _RandomProgram:
             gated=4 + spare - self.spread,
             gated_channel=gated,
             rotation=scheme.gated_bits - 4 if rotated else None,
+            projection_bits=own,
+            u_zero=zero,
         )
 
     def formats(self, norm_weight: int) -> LayerFormats:
@@ -299,12 +312,18 @@ def _feature_embedding(
     )
 
 
-def random_program(shape: NetworkShape, scheme: Scheme, seed: int = 0) -> Program:
+def random_program(
+    shape: NetworkShape, scheme: Scheme, seed: int = 0, widths: Sequence[int | None] = ()
+) -> Program:
     """Return a valid program with random weights; the same arguments give the same program.
 
     Shapes with a frame give frame networks, others language models.
+
+    Parameters
+    ----------
+    widths : of what the first blocks' matrices read, None where it is the scheme's
     """
-    draw = _RandomProgram(shape, scheme, seed)
+    draw = _RandomProgram(shape, scheme, seed, widths)
     frame, biases = shape.frame, np.random.default_rng(seed + 3)
     residual_fraction = scheme.residual_bits - 6
     final_norm_fraction = scheme.activation_bits - 3

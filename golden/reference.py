@@ -11,7 +11,13 @@ from collections.abc import Callable
 import numpy as np
 
 from golden.errors import InputError
-from golden.fixed_point import IntegerLike, Integers, requantize, saturate
+from golden.fixed_point import (
+    IntegerLike,
+    Integers,
+    requantize,
+    round_half_even_shift,
+    saturate,
+)
 from golden.mlp import GatedMLP, gated_mlp
 from golden.operations import dual_scale, hadamard
 from golden.operations.activation import silu, softplus
@@ -136,12 +142,13 @@ class ReferenceBlocks:
         program, scheme = self.program, self.program.scheme
         layer, shifts = program.layers[index], program.shifts[index]
         shape, bits = program.shape, scheme.activation_bits
+        inputs = program.projection_bits(index)
         norm = rms_norm(
             residual,
             layer.norm_weight,
             epsilon=self._epsilon,
             shift=shifts.norm,
-            bits=scheme.projection_input_bits,
+            bits=inputs,
             table=program.tables.reciprocal,
         )  # b l d
         probe("norm", index, norm)
@@ -165,15 +172,14 @@ class ReferenceBlocks:
         else:
             y, last = self._average(index, u, scan_u, state.scan[index], probe)  # b l e
         state.scan[index] = last
-        gated = requantize(y * gate, shifts.gated, program.gated_bits)  # b l e
+        gated_bits = program.gated_bits if shape.heads else program.mixed_bits(index)
+        gated = requantize(y * gate, shifts.gated, gated_bits)  # b l e
         probe("gated", index, gated)
         if shape.heads is not None:
             gated = self._gated_norm(index, gated)  # b l e
             probe("normed", index, gated)
         if shifts.rotated is not None:
-            gated = requantize(
-                hadamard.transform(gated), shifts.rotated, scheme.projection_input_bits
-            )  # b l e
+            gated = requantize(hadamard.transform(gated), shifts.rotated, inputs)  # b l e
             probe("rotated", index, gated)
         out = requantize(
             accumulate(layer.out_proj.weight, gated), shifts.out, scheme.residual_bits
@@ -189,6 +195,7 @@ class ReferenceBlocks:
             self.program.mlp_shifts[index],
             residual,
             scheme=self.program.scheme,
+            inputs=self.program.projection_bits(index),
             tables=self.program.tables,
             epsilon=self._epsilon,
             show=lambda name, values: probe(name, index, values),
@@ -213,7 +220,7 @@ class ReferenceBlocks:
         program, shifts = self.program, self.program.shifts[index]
         e = program.shape.d_inner
         activated = silu(mixed, program.tables.silu)  # b l c
-        u = requantize(activated, shifts.u, program.u_bits)
+        u = np.clip(round_half_even_shift(activated, shifts.u), *program.u_range(index))
         probe("u", index, u)
         dual = program.scheme.dual_scale
         if dual is None:
@@ -313,7 +320,7 @@ class ReferenceBlocks:
             selection.gate_norm_weight.reshape(groups, size),
             epsilon=epsilon_integer(size, selection.product),
             shift=shift,
-            bits=program.scheme.gated_bits,
+            bits=program.mixed_bits(index),
             table=program.tables.reciprocal,
         ).reshape(gated.shape)
 

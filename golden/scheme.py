@@ -95,6 +95,8 @@ class Scheme:
     become out_proj's activations; None if nothing is rotated (Q10).
     ``projection_bits`` is the width of what in_proj, x_proj and out_proj read, if it is another
     than ``activation_bits``; the latter then holds for x, dt, B, C and the inputs of scan and head.
+    ``asymmetric`` gives the codes that x_proj reads a zero point a channel (Q3): they are unsigned,
+    ``projection_bits`` wide, and stand for code less zero point, an integer of one bit more.
     ``ternary`` restricts the blocks' matrices to -1, 0 and 1, stored in ``weight_bits`` = 2.
     """
 
@@ -119,6 +121,7 @@ class Scheme:
     projection_bits: int | None = None
     head_bits: int | None = None
     ternary: bool = False
+    asymmetric: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _WIDTH_LIMITS.items():

@@ -152,11 +152,43 @@ def _check_ternary(program: Program, matrices: dict[str, Linear], name: str) -> 
             )
 
 
+def _check_widths(program: Program, block: Block, name: str) -> int:
+    """Return the width of what a block's matrices read after checking it and the zero points."""
+    shape, scheme, formats = program.shape, program.scheme, block.formats
+    own, widest = formats.projection_bits, scheme.projection_input_bits
+    if own is not None:
+        if shape.frame is not None:
+            raise InputError(
+                f"{name} has projection_bits of its own; the blocks of a frame network have those "
+                "of the scheme"
+            )
+        if not 4 <= own <= widest:
+            raise InputError(
+                f"{name} has projection_bits = {own}, outside 4..{widest} of scheme {scheme.name}; "
+                "choose a width in that range"
+            )
+    if scheme.asymmetric and (shape.frame is not None or shape.heads is not None):
+        raise InputError(
+            f"scheme {scheme.name} is asymmetric, which is for Mamba-1 language models: no matrix "
+            "of this network reads SiLU's output in a program with zero points; use a symmetric one"
+        )
+    if scheme.asymmetric != (formats.u_zero is not None):
+        raise InputError(
+            f"{name} has zero points and scheme {scheme.name} is symmetric, or the other way "
+            "round; regenerate the artifact with model.quantize"
+        )
+    bits = widest if own is None else own
+    if formats.u_zero is not None:
+        sizes = (shape.convolution_channels,)
+        _check(f"{name}.formats.u_zero", formats.u_zero, sizes, bits, signed=False)
+    return bits
+
+
 def _check_block(program: Program, block: Block, name: str) -> None:
     """Check what every kind of block has."""
     shape, scheme, formats = program.shape, program.scheme, block.formats
     d, e = shape.d_model, shape.d_inner
-    inputs, weights = scheme.projection_input_bits, scheme.weight_bits
+    inputs, weights = _check_widths(program, block, name), scheme.weight_bits
     _check(f"{name}.norm_weight", block.norm_weight, (d,), scheme.norm_weight_bits)
     _check_linear(f"{name}.in_proj", block.in_proj, (shape.in_projected, d), weights, inputs)
     _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs)
@@ -187,7 +219,7 @@ def _check_projections(program: Program, layer: Layer, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     inputs, weights = scheme.activation_bits, scheme.weight_bits
     sizes = (shape.projected, shape.d_inner)
-    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, scheme.projection_input_bits)
+    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, program.u_bits)
     sizes = (shape.d_inner, shape.dt_rank)
     _check_linear(f"{name}.dt_proj", layer.dt_proj, sizes, weights, inputs)
     _check_ternary(program, {"x_proj": layer.x_proj, "dt_proj": layer.dt_proj}, name)
@@ -291,11 +323,12 @@ def _check_layers(program: Program) -> None:
         _check_average(program, average, f"layers.{index}")
 
 
-def _check_mlp(program: Program, mlp: GatedMLP, name: str) -> None:
+def _check_mlp(program: Program, mlp: GatedMLP, index: int) -> None:
     shape, scheme = program.shape, program.scheme
     assert shape.mlp is not None  # checked by validate
     d, h = shape.d_model, shape.mlp
-    weights, inputs = scheme.weight_bits, scheme.projection_input_bits
+    weights, inputs = scheme.weight_bits, program.projection_bits(index)
+    name = f"mlps.{index}"
     _check(f"{name}.norm_weight", mlp.norm_weight, (d,), scheme.norm_weight_bits)
     for matrix, sizes in (("gate", (h, d)), ("up", (h, d)), ("down", (d, h))):
         linear: Linear = getattr(mlp, matrix)
@@ -336,7 +369,7 @@ def validate(program: Program) -> Program:
     )
     _check_layers(program)
     for index, mlp in enumerate(program.mlps or ()):
-        _check_mlp(program, mlp, f"mlps.{index}")
+        _check_mlp(program, mlp, index)
     # The derived shifts raise on their own when they leave the hardware's range.
     _ = program.shifts, program.mlp_shifts, program.head_shift, program.final_norm_shift
     return program

@@ -12,7 +12,7 @@ from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from golden.scheme import Scheme
 from hw.activation import EvenActivation
-from hw.clamp import clamped
+from hw.clamp import clamped, clamped_among, clamped_between
 from hw.dual_scale import DualScaleEncoder
 from hw.parameter_memory import MemoryPlan, ParameterMemory
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
@@ -75,7 +75,15 @@ class ActivationStage(wiring.Component):
             words = [u | code << self._plan.bits for u, code in zip(words, codes, strict=True)]
             self._word_bits += code_plan.bits
             self._encoder = _encoder(scheme, len(self._silu.o), code_plan)
-        # One word a channel: the shift of u, and above it that of the scan's code.
+        self._zero_position = self._word_bits
+        if scheme.asymmetric:
+            zeros = np.concatenate([program.u_range(i)[0] for i in range(shape.n_layer)])
+            words = [
+                word | -zero << self._zero_position
+                for word, zero in zip(words, zeros.tolist(), strict=True)
+            ]
+            self._word_bits += scheme.projection_input_bits
+        # One word a channel: the shift of u, above it that of the scan's code, and u's zero point.
         self._shifts = ParameterMemory(
             name=f"{prefix}activation_shifts", width=self._word_bits, words=words, plan=plan
         )
@@ -144,7 +152,7 @@ class ActivationStage(wiring.Component):
         m.d.comb += [requantizer.i.eq(silu.o), requantizer.shift.eq(shift)]
         wait = requantizer.latency
         m.d.sync += [
-            self.u_value.eq(clamped(requantizer.o, len(self.u_value))),
+            self.u_value.eq(self._limited(m, requantizer, shifts, layer)),
             self.gate_value.eq(clamped(requantizer.o, len(self.gate_value))),
         ]
         arrived = delayed(m, at_silu, wait + 1, name="index_out")
@@ -154,8 +162,39 @@ class ActivationStage(wiring.Component):
             self.u_index.eq(arrived),
             self.gate_index.eq(arrived),
         ]
-        self._store_scan_input(m, is_u, at_silu, shifts[self._plan.bits :])
+        codes = shifts[self._plan.bits : self._zero_position]
+        self._store_scan_input(m, is_u, at_silu, codes)
         return m
+
+    def _limited(
+        self, m: Module, requantizer: PlannedRequantizer, words: Value, layer: Value
+    ) -> Value:
+        """Return the rounded value in u's range; ``words`` and ``layer`` are those of its channel.
+
+        The range is the container's, the block's own width, or, with zero points, that of unsigned
+        codes less the channel's.
+        """
+        program, rounded = self._program, requantizer.o
+        widths = [program.projection_bits(index) for index in range(program.shape.n_layer)]
+        wait = requantizer.latency + 1  # and the register of the shift
+        if program.scheme.asymmetric:
+            low, high = (
+                Signal.like(self.u_value, name=f"u_{end}", reset_less=True)
+                for end in ("low", "high")
+            )
+            span = select_constant(
+                layer, [(1 << bits) - 1 for bits in widths], program.scheme.projection_input_bits
+            )
+            zero = delayed(m, words[self._zero_position :], wait - 1, name="zero")
+            largest = delayed(m, span, wait - 1, name="span")
+            m.d.sync += [low.eq(-zero), high.eq(largest - zero)]
+            return clamped_between(rounded, low, high)
+        if program.shape.heads or not program.hybrid:
+            return clamped(rounded, len(self.u_value))
+        distinct = sorted(set(widths))
+        choices = [distinct.index(bits) for bits in widths]
+        choice = select_constant(layer, choices, index_bits(len(distinct)))
+        return clamped_among(delayed(m, choice, wait, name="u_width"), rounded, distinct)
 
     def _channel_shifts(self, m: Module) -> Value:
         """Return the shifts of the channel that comes to SiLU's output in the next cycle."""

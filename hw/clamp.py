@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Mux, Value
 
 
@@ -17,6 +19,19 @@ def clamped(value: Value, bits: int) -> Value:
     upper = value[bits - 1 :]
     fits = upper.all() | ~upper.any()
     return Mux(fits, value[:bits].as_signed(), Mux(value[-1], -high - 1, high))
+
+
+def clamped_among(choice: Value, value: Value, widths: Sequence[int]) -> Value:
+    """Return a signed ``value`` saturated to ``widths[choice]``, as wide as the widest of them."""
+    result = clamped(value, widths[-1])
+    for number, bits in reversed(list(enumerate(widths[:-1]))):
+        result = Mux(choice == number, clamped(value, bits), result)
+    return result
+
+
+def clamped_between(value: Value, low: Value, high: Value) -> Value:
+    """Return a signed ``value`` saturated to signed limits, combinational."""
+    return Mux(value < low, low, Mux(value > high, high, value))
 
 
 def clamped_if(condition: Value, value: Value, bits: int, other_bits: int) -> Value:

@@ -18,6 +18,7 @@ from hw.gated_product import GatedProduct
 from hw.hadamard import HadamardRotation
 from hw.head_scan import HeadScanEngine
 from hw.lanes import Lanes
+from hw.layer_widths import LayerWidths
 from hw.normalization import ResidualNorm
 from hw.output_stage import OutputStage, logit_layout
 from hw.parameter_memory import MemoryPlan
@@ -117,6 +118,7 @@ class Engine(wiring.Component):
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=plan) if rotates else None
         self._gate = None if program.mlps is None else GatedProduct(program=program, plan=plan)
+        self._widths = LayerWidths(program=program)
         self.latencies = self._latencies()
         self.schedule: Schedule = build_schedule(program.shape, lanes, self.latencies)
         self._scan.check_recurrence(self.schedule.interval)
@@ -203,6 +205,7 @@ class Engine(wiring.Component):
         m.submodules.convolution = self._convolution
         m.submodules.activation = self._activation
         m.submodules.scan = self._scan
+        m.submodules.widths = self._widths
         if self._gated_norm is not None:
             m.submodules.gated_norm = self._gated_norm
         if self._rotation is not None:
@@ -280,7 +283,7 @@ class Engine(wiring.Component):
         )
         m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
         # Elements leave before the next block's scan starts, as out_proj lies between them.
-        for follower in (self._gated_norm, self._rotation):
+        for follower in (self._gated_norm, self._rotation, self._widths):
             if follower is not None:
                 with m.If(scan.start):
                     m.d.sync += follower.layer.eq(scan.layer)
@@ -376,7 +379,8 @@ class Engine(wiring.Component):
                 Mux(gate.gated_valid, gate.gated_index, index),
                 Mux(gate.gated_valid, gate.gated_value, value),
             )
-        connect(projection, "gated", *gated)
+        m.d.comb += self._widths.i.eq(gated[2])
+        connect(projection, "gated", gated[0], gated[1], self._widths.o)
         m.d.comb += [
             outputs.valid.eq(projection.logits_valid),
             outputs.index.eq(row),
@@ -426,8 +430,11 @@ class Engine(wiring.Component):
             points |= {
                 "mlp_gate": (activation.mlp_gate_valid, activation.gate_value),
                 "up": (projection.up_valid, projection.up),
-                "mlp_gated": (gate.gated_valid, gate.gated_value),
+                "mlp_gated": (gate.gated_valid, self._widths.o),
             }
+        # What out_proj reads, whichever unit it comes from.
+        mixed = next(name for name in ("rotated", "normed", "gated") if name in points)
+        points[mixed] = (points[mixed][0], self._widths.o)
         for name, (valid, value) in points.items():
             m.d.comb += [
                 getattr(self, f"probe_{name}_valid").eq(valid),

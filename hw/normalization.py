@@ -14,9 +14,9 @@ from golden.operations.normalization import (
     epsilon_integer,
 )
 from golden.program import Program
-from hw.clamp import clamped_if
+from hw.clamp import clamped_among
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
-from hw.pipeline import PlannedRequantizer, delayed, select_constant
+from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
 from hw.reciprocal_root import ReciprocalRoot
 from hw.requantizer import ShiftRequantizer
 from hw.shift_plan import ShiftPlan
@@ -74,8 +74,9 @@ class ResidualNorm(wiring.Component):
     def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
         shape, scheme = program.shape, program.scheme
         self._size, self._bits = shape.d_model, scheme.residual_bits
-        # Of an element for the head, and of one for a block.
-        self._widths = (scheme.activation_bits, scheme.projection_input_bits)
+        widths = [bits for _, _, bits in norms_in_order(program)]
+        self._widths = sorted(set(widths))
+        self._choices = [self._widths.index(bits) for bits in widths]
         self._weight_bits = scheme.norm_weight_bits
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
         largest = (self._size << (2 * (self._bits - 1))) + self._epsilon
@@ -88,7 +89,7 @@ class ResidualNorm(wiring.Component):
             words=norm_weight_words(program),
             plan=plan,
         )
-        shifts = [shift for _, shift in norms_in_order(program)]
+        shifts = [shift for _, shift, _ in norms_in_order(program)]
         shift_plan = ShiftPlan.covering([shifts])
         self._shifts, self._shift_bits = shift_plan.stored(shifts), shift_plan.bits
         self._normalize = ShiftRequantizer(
@@ -158,8 +159,8 @@ class ResidualNorm(wiring.Component):
             m.d.sync += reading.eq(0)
         weight_delay = 2 + self._normalize.latency - self._weights.latency
         weight_read = delayed(m, reading, weight_delay, name="weight_read")
-        shift, final = self._select_weights(m, begin & load_pass, begin, weight_read)
-        self._scale(m, stored, shift, final)
+        shift, choice = self._select_weights(m, begin & load_pass, begin, weight_read)
+        self._scale(m, stored, shift, choice)
         norm_valid = delayed(m, reading, self.latency - self.duration + self._size, name="norm")
         m.d.comb += self.norm_valid.eq(norm_valid)
         with m.If(norm_valid):
@@ -227,14 +228,15 @@ class ResidualNorm(wiring.Component):
     ) -> tuple[Value, Value]:
         """Address the weights, one set after the other.
 
-        Returns the set's stored shift, and whether it is the final norm's.
+        Returns the set's stored shift, and which of the widths its elements have.
         """
         m.submodules.weights = weights = self._weights
         weight_set = Signal(range(len(self._shifts)))
-        shift, final = Signal(self._shift_bits), Signal()
+        shift = Signal(self._shift_bits)
+        choice = Signal(index_bits(len(self._widths)))
         m.d.sync += [
             shift.eq(select_constant(weight_set, self._shifts, self._shift_bits)),
-            final.eq(weight_set == len(self._shifts) - 1),
+            choice.eq(select_constant(weight_set, self._choices, len(choice))),
         ]
         # Sets follow each other in the memory, so that the address only ever counts.
         with m.If(first):
@@ -243,10 +245,10 @@ class ResidualNorm(wiring.Component):
             m.d.sync += weight_set.eq(weight_set + 1)
         with m.Elif(read):
             m.d.sync += weights.address.eq(weights.address + 1)
-        return shift, final
+        return shift, choice
 
-    def _scale(self, m: Module, stored: Value, shift: Value, final: Value) -> None:
-        """Multiply with the root, then with the weight; ``final`` is in step with ``shift``."""
+    def _scale(self, m: Module, stored: Value, shift: Value, choice: Value) -> None:
+        """Multiply with the root, then with the weight; ``choice`` is in step with ``shift``."""
         m.submodules.normalize = normalize = self._normalize
         m.submodules.narrow = narrow = self._narrow
         product = Signal(normalize.i.shape(), reset_less=True)
@@ -261,8 +263,8 @@ class ResidualNorm(wiring.Component):
             narrow.i.eq(weighted),
             narrow.shift.eq(shift),
             self.norm_value.eq(
-                clamped_if(
-                    delayed(m, final, narrow.latency, name="final_norm"), narrow.o, *self._widths
+                clamped_among(
+                    delayed(m, choice, narrow.latency, name="width"), narrow.o, self._widths
                 )
             ),
         ]
@@ -276,19 +278,23 @@ def _saturated(total: Signal) -> Value:
     return Mux(overflow, limit, total[:bits].as_signed())
 
 
-def norms_in_order(program: Program) -> list[tuple[Integers, int]]:
-    """Return weights and shift of every norm of a token, the final one last."""
-    norms: list[tuple[Integers, int]] = []
+def norms_in_order(program: Program) -> list[tuple[Integers, int, int]]:
+    """Return weights, shift and output width of every norm of a token, the final one last."""
+    norms: list[tuple[Integers, int, int]] = []
     for index, (layer, shifts) in enumerate(zip(program.layers, program.shifts, strict=True)):
-        norms.append((layer.norm_weight, shifts.norm))
+        bits = program.projection_bits(index)
+        norms.append((layer.norm_weight, shifts.norm, bits))
         if program.mlps is not None:
-            norms.append((program.mlps[index].norm_weight, program.mlp_shifts[index].norm))
-    return [*norms, (program.final_norm_weight, program.final_norm_shift)]
+            norms.append((program.mlps[index].norm_weight, program.mlp_shifts[index].norm, bits))
+    bits = program.scheme.activation_bits
+    return [*norms, (program.final_norm_weight, program.final_norm_shift, bits)]
 
 
 def norm_weight_words(program: Program) -> list[int]:
     """Return the weights of all norms in the order of their use."""
     bits = program.scheme.norm_weight_bits
     return [
-        pack_fields([weight], bits) for weights, _ in norms_in_order(program) for weight in weights
+        pack_fields([weight], bits)
+        for weights, _, _ in norms_in_order(program)
+        for weight in weights
     ]

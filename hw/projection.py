@@ -174,14 +174,16 @@ class Projection(wiring.Component):
         inputs = scheme.projection_input_bits
         # The norm's buffer also serves the head.
         self._input_bits = max(inputs, scheme.activation_bits)
+        if shape.heads is None:
+            self._input_bits = max(self._input_bits, program.u_bits)
         self.accumulator_bits = self._lane_weight_bits + self._element_bits
         for (name, _layer), product in self.products.items():
-            bits = scheme.activation_bits if name == "head" else inputs
+            bits = {"head": scheme.activation_bits, "x_proj": program.u_bits}.get(name, inputs)
             bound = accumulator_bound(product.weight, bits)
             self.accumulator_bits = max(self.accumulator_bits, bound.bit_length() + 1)
         self._sources = {
             "norm": (shape.d_model, self._input_bits),
-            "u": (shape.d_inner, inputs),
+            "u": (shape.d_inner, program.u_bits),
             # The MLP's gated values follow out_proj's, so that one buffer serves both.
             "gated": (max(shape.d_inner, shape.mlp or 0), inputs),
         }

@@ -15,7 +15,7 @@ from golden.operations import dual_scale as dual_scale_operation
 from golden.piecewise import ACTIVATION_INPUT_FRACTION, ACTIVATION_OUTPUT_FRACTION
 from golden.scheme import DualScale, Scheme
 from model.network_parameters import LayerParameters
-from model.observers import fraction_by_error, fraction_by_range
+from model.observers import fraction_by_error, fraction_by_range, zero_points
 from model.range_observers import layer_alpha, make_observer
 from model.rotation import hadamard_columns
 
@@ -82,6 +82,19 @@ class FormatChoice:
         if self.common:
             return self.fraction(values, bits, depth), np.zeros(values.shape[1], np.int64)
         return split_channels(self.fraction(values, bits, depth, per_channel=True), most)
+
+    def codes(
+        self, values: Array, bits: int, depth: tuple[int, int]
+    ) -> tuple[int, Integers, Integers]:
+        """Return what :meth:`channels` does for unsigned codes, and the channels' zero points."""
+        if self.observer == "mse":
+            found = fraction_by_error(values, bits, per_channel=not self.common, offset=True)
+            found = np.clip(found, *_FRACTION_LIMITS)
+        else:
+            # Codes reach as far up as a signed format of one bit more, but for the zero point.
+            found = self.fraction(values, bits + 1, depth, per_channel=not self.common)
+        common, surplus = split_channels(np.broadcast_to(found, values.shape[1]))
+        return common, surplus, zero_points(values, common + surplus, bits)
 
 
 def dual_scale_error(values: Array, fraction: int, dual: DualScale) -> float:
@@ -169,7 +182,11 @@ def choose_formats(
     bits, projection = scheme.activation_bits, scheme.projection_input_bits
     b, c, e = find("b", bits), find("c", bits), len(parameters.skip)
     inner = {"u": samples["u"][:, :e]}  # with heads B and C are behind
-    u, u_channel = choice.channels(inner["u"], bits if heads else projection, depth)
+    u_zero: Integers | None = None
+    if scheme.asymmetric:
+        u, u_channel, u_zero = choice.codes(inner["u"], projection, depth)
+    else:
+        u, u_channel = choice.channels(inner["u"], bits if heads else projection, depth)
     dual = scheme.dual_scale
     scan_u = u + u_channel
     if heads:
@@ -177,7 +194,7 @@ def choose_formats(
         u_channel = np.concatenate([u_channel, np.repeat([b - u, c - u], states)])
     if dual is not None:
         scan_u = dual_scale_fractions(inner["u"], dual, choice.dual_scale_rule)
-    elif projection != bits and not heads:
+    elif (projection != bits or scheme.asymmetric) and not heads:
         scan_u = find("u", scheme.scan_input_bits, per_channel=True)
     states = np.moveaxis(samples["state"], 1, 2)  # samples n e
     state = choice.fraction(
@@ -222,4 +239,5 @@ def choose_formats(
         gated=gated,
         gated_channel=gated_channel,
         rotation=rotation,
+        u_zero=u_zero,
     )

@@ -101,6 +101,7 @@ def _run(
         MLPShifts.of(mlp, residual_fraction, 0),
         residual,
         scheme=scheme,
+        inputs=scheme.projection_input_bits,
         tables=standard_tables(),
         epsilon=epsilon_integer(residual.shape[-1], residual_fraction),
         show=lambda name, values: seen.update({name: values}),

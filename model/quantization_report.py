@@ -101,8 +101,11 @@ def _with_weights(own: LayerParameters, layer: Layer, names: tuple[str, ...]) ->
     return dataclasses.replace(own, **changes)
 
 
-def _round(values: Array, fraction: Any, bits: int, *, signed: bool = True) -> Array:
-    low, high = integer_range(bits, signed=signed)
+def _round(
+    values: Array, fraction: Any, limits: int | tuple[Any, Any], *, signed: bool = True
+) -> Array:
+    """Round to a format of so many bits, or with these least and largest integers."""
+    low, high = integer_range(limits, signed=signed) if isinstance(limits, int) else limits
     scale = np.ldexp(np.float32(1.0), fraction).astype(np.float32)
     return np.clip(np.rint(values * scale), low, high) / scale
 
@@ -115,14 +118,14 @@ class _Rounding:
 
     def __call__(self, name: str, layer: int, value: Array) -> Array:
         program, scheme = self._program, self._program.scheme
-        bits, inputs = scheme.activation_bits, scheme.projection_input_bits
+        bits = scheme.activation_bits
         if layer < 0 and name == "norm" and self._stage == "final norm":
             return _round(value, program.final_norm_fraction, bits)
         if (layer < 0 and name != "residual") or not self._concerns(name, layer):
             return value
         if name == "residual":
             return _round(value, program.residual_fraction, scheme.residual_bits)
-        formats = program.scan_layers[layer].formats
+        formats, inputs = program.scan_layers[layer].formats, program.projection_bits(layer)
         if name == "scan_u":
             return self._scan_input(value, formats.scan_u)
         if self._stage == "rotated":
@@ -130,18 +133,18 @@ class _Rounding:
             fraction = formats.gated + formats.gated_channel
             return _round(value @ columns, fraction, inputs) @ (columns.T / len(columns))
         activation_input = (ACTIVATION_INPUT_FRACTION, ACTIVATION_INPUT_BITS)
-        fraction, width = {
+        formats_of: dict[str, tuple[Any, Any]] = {
             **{plain: (getattr(formats, plain), bits) for plain in ("x", "dt", "b", "c")},
             "norm": (formats.norm, inputs),
-            "u": (formats.u + formats.u_channel, program.u_bits),
+            "u": (formats.u + formats.u_channel, program.u_range(layer)),
             **self._products(layer),
             "z": activation_input,
             "convolution": activation_input,
             "scan_output": (formats.scan_output, scheme.scan_output_bits),
             "gate": (formats.gate, scheme.gate_bits),
             "delta": (formats.delta, scheme.delta_bits),
-        }[name]
-        return _round(value, fraction, width, signed=name != "delta")
+        }
+        return _round(value, *formats_of[name], signed=name != "delta")
 
     def _concerns(self, name: str, layer: int) -> bool:
         """Return whether the stage rounds the float network's value ``name`` of a block."""
@@ -156,7 +159,7 @@ class _Rounding:
         """Return format of the gated values, with heads also of the norm behind and of dt."""
         program = self._program
         own = program.scan_layers[layer]
-        last = (own.formats.before_rotation, program.scheme.gated_bits)
+        last = (own.formats.before_rotation, program.mixed_bits(layer))
         if program.shape.heads is None:
             return {"gated": last}
         return {

@@ -18,7 +18,7 @@ from golden.presets import is_frame_preset
 from golden.scheme import DualScale, Scheme, find_scheme
 from model.formats import FormatChoice
 from model.frame_quantize import CALIBRATION_FRAMES, write_frame_program
-from model.layer_widths import read_layer_widths
+from model.layer_widths import hybrid_scheme, read_layer_widths
 from model.post_training import (
     CALIBRATION_BYTES,
     CALIBRATION_WINDOW,
@@ -76,12 +76,18 @@ def _hybrid(
     """Return scheme and choice with the widths of a layer file; storage has the widest."""
     if path is None:
         return scheme, choice
-    widths = read_layer_widths(path, layers)
-    bits = tuple(widths.get(layer, scheme.weight_bits) for layer in range(layers))
-    return (
-        dataclasses.replace(scheme, weight_bits=max(bits)),
-        dataclasses.replace(choice, layer_bits=bits),
-    )
+    scheme, widths = hybrid_scheme(scheme, read_layer_widths(path, layers), layers)
+    return scheme, dataclasses.replace(choice, widths=widths)
+
+
+def _refuse_for_frames(report: Path | None, layers: Path | None, *, asymmetric: bool) -> None:
+    """Raise InputError if an option of language models was given for a frame network."""
+    if report is not None:
+        raise InputError("--report measures language models; see model.evaluate for frames")
+    if layers is not None:
+        raise InputError("--layers is for language models; a frame network has one width")
+    if asymmetric:
+        raise InputError("--asymmetric is for language models; quantize a frame network without")
 
 
 @application.command()
@@ -120,11 +126,14 @@ def quantize(
     ] = None,
     head_bits: Annotated[int | None, typer.Option(help="of the head alone, 4 to 16")] = None,
     layers: Annotated[
-        Path | None, typer.Option(help="hybrid: JSON file of layer numbers and weight bits")
+        Path | None, typer.Option(help="hybrid: JSON file of layer numbers and bits")
     ] = None,
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
     *,
+    asymmetric: Annotated[
+        bool, typer.Option(help="unsigned codes with zero points for x_proj's input")
+    ] = False,
     rotate: Annotated[bool, typer.Option(help="rotate the residual stream")] = True,
 ) -> None:
     """Quantize a float network to an integer program with power-of-two scales.
@@ -133,6 +142,7 @@ def quantize(
     """
     found = _with_ratio(find_scheme(scheme), ratio)
     found = _with_widths(found, embedding_bits=embedding_bits, head_bits=head_bits)
+    found = dataclasses.replace(found, asymmetric=asymmetric)
     choice = QuantizationChoice(
         formats=FormatChoice(
             observer=_checked("observer", observer, OBSERVERS),
@@ -141,6 +151,8 @@ def quantize(
         rotate=rotate,
         seed=seed,
     )
+    if preset in SLIM_PRESETS or is_frame_preset(preset):
+        _refuse_for_frames(report, layers, asymmetric=asymmetric)
     if preset in SLIM_PRESETS:
         folder = None if data is None else Path(data)
         digest = write_slim_program(
@@ -149,10 +161,6 @@ def quantize(
         typer.echo(f"{out}: {preset} {scheme}, SHA-256 {digest}")
         return
     if is_frame_preset(preset):
-        if report is not None:
-            raise InputError("--report measures language models; see model.evaluate for frames")
-        if layers is not None:
-            raise InputError("--layers is for language models; a frame network has one width")
         file = None if data is None else Path(data)
         digest = write_frame_program(
             preset, checkpoint, found, choice, file, calibration_frames, out

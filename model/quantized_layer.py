@@ -63,7 +63,7 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         scheme, shape = program.scheme, program.shape
         layer, shifts = program.scan_layers[index], program.scan_shifts[index]
-        formats, inputs = layer.formats, scheme.projection_input_bits
+        formats, inputs = layer.formats, program.projection_bits(index)
         weights = (scheme.weight_bits, scheme.weight_range)
         self.program, self.index = program, index
         self.norm = WeightedNorm(
@@ -74,7 +74,9 @@ class QuantizedLayer(nn.Module):
         self.taps_bias = stored_bias(
             layer.convolution.bias, layer.convolution.fraction_bits + formats.x
         )
-        self.silu_u = silu(program, shifts.u, program.u_bits, formats.u + formats.u_channel)
+        of_u = program.u_bits if shape.heads else inputs
+        u_fraction = formats.u + formats.u_channel
+        self.silu_u = silu(program, shifts.u, of_u, u_fraction, formats.u_zero)
         self.silu_scan = _scan_activation(program, index)
         self.silu_gate = silu(program, shifts.gate, scheme.gate_bits, formats.gate)
         self.selection: QuantizedHeads | QuantizedProjections
@@ -144,14 +146,15 @@ class QuantizedLayer(nn.Module):
     def _read_out(self, product: Tensor, watch: Watch) -> Tensor:
         """Return what out_proj's columns multiply (b, l, e) of ``y SiLU(z)`` (b, l, e)."""
         program, index = self.program, self.index
-        gated = fake_quantize(product, self.product_scale.to(product), program.gated_bits)
+        bits = program.gated_bits if program.shape.heads else program.mixed_bits(index)
+        gated = fake_quantize(product, self.product_scale.to(product), bits)
         watch("gated", index, gated)
         if isinstance(self.selection, QuantizedHeads):
             gated = self.selection.gate_norm(gated)
             watch("normed", index, gated)
         if self.rotation is not None:
             turned, scale = gated @ self.rotation.to(gated), self.gated_scale.to(gated)
-            gated = fake_quantize(turned, scale, program.scheme.projection_input_bits)
+            gated = fake_quantize(turned, scale, program.projection_bits(index))
             watch("rotated", index, gated)
         return gated * self.gated_finer.to(gated)
 
@@ -182,7 +185,7 @@ class QuantizedMLP(nn.Module):
         self.program, self.index = program, index
         self.norm = WeightedNorm(
             program, mlp.norm_weight, formats.norm_weight, fraction=formats.norm,
-            bits=scheme.projection_input_bits,
+            bits=program.projection_bits(index),
         )  # fmt: skip
         self.gate, self.up, self.down = (
             stored_matrix(linear, *weights) for linear in (mlp.gate, mlp.up, mlp.down)
@@ -207,7 +210,7 @@ class QuantizedMLP(nn.Module):
         up = fake_quantize(up, self.up_scale.to(up), scheme.scan_output_bits)
         watch("up", index, up)
         scale = self.gated_scale.to(up)
-        gated = fake_quantize(up * gate, scale, scheme.projection_input_bits)  # b l m
+        gated = fake_quantize(up * gate, scale, self.program.projection_bits(index))  # b l m
         watch("mlp_gated", index, gated)
         out = (gated * self.gated_finer.to(up)) @ self.down.real().to(up).T  # b l d
         residual = add_to_residual(self.program, residual, out)

@@ -111,31 +111,38 @@ class Activation(nn.Module):
     Parameters
     ----------
     function : the real one
-    look_up : from a shift to golden's integers of every argument, (2**18,)
+    look_up : from a shift, and a zero point if given, to golden's integers of every argument,
+        (2**18,)
     shift, fraction_bits : of the results, scalars or one a channel (e,)
+    zero : zero points of the results' codes, (e,)
     """
 
     tables: Tensor
     offset: Tensor
     scale: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self,
         function: Callable[[Tensor], Tensor],
-        look_up: Callable[[int], npt.NDArray[np.float32]],
+        look_up: Callable[..., npt.NDArray[np.float32]],
         shift: Any,
         fraction_bits: Any,
+        zero: Integers | None = None,
     ) -> None:
         super().__init__()
         self.function = function
-        tables, which = stacked(look_up, np.atleast_1d(shift))
+        formats = [np.atleast_1d(shift)] + ([] if zero is None else [zero])
+        tables, which = stacked(look_up, *formats)
         self.register_buffer("tables", torch.from_numpy(tables.reshape(-1)))
         origin = 1 << (ACTIVATION_INPUT_BITS - 1)
         self.register_buffer(
             "offset", torch.from_numpy(which.astype(np.int64)) * 2 * origin + origin
         )
         self.register_buffer("scale", power(fraction_bits))
-        self.low, self.high = float(tables.min()), float(tables.max())
+        for name, limit in (("low", tables.min(axis=1)), ("high", tables.max(axis=1))):
+            self.register_buffer(name, torch.from_numpy(limit[which]), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply to real values (..., e) with 12 fraction bits."""
@@ -145,16 +152,24 @@ class Activation(nn.Module):
             exact = self.tables[index].to(values) / scale
         smooth = self.function(values)
         return exact_with_gradient_of(
-            clamp_through(smooth * scale, self.low, self.high) / scale, exact
+            clamp_through(smooth * scale, self.low.to(values), self.high.to(values)) / scale,
+            exact,
         )
 
 
-def silu(program: Program, shift: Any, bits: int, fraction_bits: Any) -> Activation:
-    """Return SiLU with results of ``bits`` that drop ``shift`` bits of the table's."""
+def silu(
+    program: Program, shift: Any, bits: int, fraction_bits: Any, zero: Integers | None = None
+) -> Activation:
+    """Return SiLU with results of ``bits`` that drop ``shift`` bits of the table's.
+
+    With zero points (e,) they are those of unsigned codes, less them.
+    """
     table = program.tables.silu
-    return Activation(
-        functional.silu, lambda own: silu_lookup(table, own, bits), shift, fraction_bits
-    )
+
+    def look_up(own: int, *zero: int) -> npt.NDArray[np.float32]:
+        return silu_lookup(table, own, bits, *zero)
+
+    return Activation(functional.silu, look_up, shift, fraction_bits, zero)
 
 
 def activation_input(values: Tensor) -> Tensor:

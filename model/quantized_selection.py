@@ -104,7 +104,7 @@ class QuantizedHeads(nn.Module):
         self.low, self.high = np.ldexp(limits.astype(float), -layer.formats.delta).tolist()
         self.gate_norm = WeightedNorm(
             program, self.own.gate_norm_weight, self.own.gate_norm_fraction,
-            fraction=layer.formats.before_rotation, bits=program.scheme.gated_bits,
+            fraction=layer.formats.before_rotation, bits=program.mixed_bits(index),
             input_fraction=self.own.product, groups=program.shape.groups,
         )  # fmt: skip
 

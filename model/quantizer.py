@@ -18,10 +18,11 @@ from model.calibration import FloatBlocks, thin
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice, choose_formats, split_channels
 from model.layer_quantization import LayerQuantizer, WeightChoice
+from model.layer_widths import LayerWidths
 from model.mlp_quantization import choose_mlp_formats, quantize_mlp
 from model.network_parameters import LayerParameters, NetworkParameters
 from model.observers import fraction_by_error
-from model.program_builder import MLPDraft, NetworkDraft, norm_weight_integers
+from model.program_builder import LayerDraft, MLPDraft, NetworkDraft, norm_weight_integers
 from model.rotation import random_rotation, rotate_residual
 from model.sensitivity import LayerSensitivity
 from model.text_windows import inputs_of
@@ -47,7 +48,7 @@ class QuantizationChoice:
     rotate : rotate the residual stream
     level : without rotation, let the norms' weights level in_proj's input
     seed : of the rotation
-    layer_bits : width of each layer's weights, where they are not all the scheme's
+    widths : of each layer, where they are not all the scheme's
     """
 
     formats: FormatChoice = field(default_factory=FormatChoice)
@@ -55,7 +56,17 @@ class QuantizationChoice:
     rotate: bool = True
     level: bool = True
     seed: int = 0
-    layer_bits: tuple[int, ...] | None = None
+    widths: tuple[LayerWidths, ...] | None = None
+
+    def of_layer(self, scheme: Scheme, layer: int) -> Scheme:
+        """Return the scheme of one layer by itself, in its own widths."""
+        if self.widths is None:
+            return scheme
+        own = self.widths[layer]
+        narrowed: dict[str, Any] = {"weight_bits": own.weights}
+        if own.activations != scheme.projection_input_bits:
+            narrowed["projection_bits"] = own.activations
+        return dataclasses.replace(scheme, **narrowed)
 
     def kept(self) -> QuantizationChoice:
         """Return the options that leave the blocks' matrices as they were trained."""
@@ -160,24 +171,22 @@ def quantize_network(
     layers, mlps = [], list[MLPDraft]()
     for index, own in enumerate(parameters.layers):
         advance(f"block {index}")
-        layer = own
+        layer, narrowed = own, choice.of_layer(scheme, index)
         values = blocks.advance()
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
         if choice.level and not (choice.rotate or choice.weights.keep):
             layer, samples["norm"] = smooth_norm(
-                layer, samples["norm"], scheme.projection_input_bits
+                layer, samples["norm"], narrowed.projection_input_bits
             )
         product = 0
         if parameters.shape.heads is not None:
             product = choice.formats.fraction(samples["gated"], scheme.residual_bits, depth)
             if scheme.rotation_bits is None:
                 surplus = choice.formats.gated_surplus
-                layer = level_gated_norm(layer, samples, scheme.projection_input_bits, surplus)
-        formats = choose_formats(samples, layer, scheme, choice.formats, depth)
-        narrowed = scheme
-        if choice.layer_bits is not None:
-            narrowed = dataclasses.replace(scheme, weight_bits=choice.layer_bits[index])
+                bits = narrowed.projection_input_bits
+                layer = level_gated_norm(layer, samples, bits, surplus)
+        formats = choose_formats(samples, layer, narrowed, choice.formats, depth)
         quantizer = LayerQuantizer(
             parameters.shape,
             narrowed,
@@ -189,12 +198,12 @@ def quantize_network(
             None if sensitivity is None else sensitivity[index],
         )
         draft, residual = quantizer.quantize(layer, formats)
-        layers.append(draft)
+        layers.append(_stored_as(draft, scheme, narrowed))
         if parameters.mlps is not None:
             mlp, residual = quantize_mlp(
                 parameters.mlps[index],
-                choose_mlp_formats(values.whole, scheme, choice.formats, depth),
-                scheme,
+                choose_mlp_formats(values.whole, narrowed, choice.formats, depth),
+                narrowed,
                 choice.weights,
                 residual,
                 residual_fraction,
@@ -218,6 +227,14 @@ def quantize_network(
         head=head,
         logit_fraction=logit_fraction,
     )
+
+
+def _stored_as(draft: LayerDraft, scheme: Scheme, own: Scheme) -> LayerDraft:
+    """Return the draft of a block in its ``own`` widths as a program of ``scheme`` stores it."""
+    if own.projection_input_bits == scheme.projection_input_bits:
+        return draft
+    formats = dataclasses.replace(draft.formats, projection_bits=own.projection_input_bits)
+    return dataclasses.replace(draft, formats=formats)
 
 
 def _head(

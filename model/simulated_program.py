@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.errors import InputError
-from golden.fixed_point import to_real
-from golden.layer import Layer, Linear
+from golden.fixed_point import integer_range, to_real
+from golden.layer import Linear
 from golden.operations import hadamard
 from golden.operations.normalization import NORMALIZED_FRACTION, epsilon_integer, rms_norm
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
@@ -43,15 +43,15 @@ _POSITIONS = 512
 
 @numba.njit(cache=True, nogil=True)
 def fake_quantize(
-    values: Array, scale: Array, limit: float
+    values: Array, scale: Array, low: Array, high: Array
 ) -> None:  # pragma: no cover - compiled code
     """Round values (p, channels) in place to steps ``1 / scale`` (channels,), half to even.
 
-    Multiples lie in ``-limit - 1 .. limit``.
+    Multiples lie in ``low .. high``, (channels,) each.
     """
     for p in range(len(values)):
         for i in range(len(scale)):
-            rounded = min(max(np.rint(values[p, i] * scale[i]), -limit - 1.0), limit)
+            rounded = min(max(np.rint(values[p, i] * scale[i]), low[i]), high[i])
             values[p, i] = rounded / scale[i]
 
 
@@ -79,22 +79,27 @@ class _Rounding:
     ----------
     fraction : fraction bits, broadcast to the channels
     channels : on the last axis
-    bits : signed width
+    limits : signed width, or least and largest multiple, broadcast to the channels
     watch : shown the values before and after, and the steps (channels,)
     """
 
     def __init__(
-        self, fraction: Any, channels: int, bits: int, watch: RoundingWatch | None = None
+        self,
+        fraction: Any,
+        channels: int,
+        limits: int | tuple[Any, Any],
+        watch: RoundingWatch | None = None,
     ) -> None:
         exponents = np.broadcast_to(np.asarray(fraction, np.int64), (channels,))
         self._scale = np.ldexp(1.0, exponents)
-        self._limit = float((1 << (bits - 1)) - 1)
+        ends = integer_range(limits) if isinstance(limits, int) else limits
+        self._ends = [np.broadcast_to(np.asarray(end, float), (channels,)).copy() for end in ends]
         self._watch = watch
 
     def __call__(self, values: Array) -> Array:
         """Round ``values`` (..., channels) in place and return them."""
         before = values.copy() if self._watch else values
-        fake_quantize(values.reshape(-1, values.shape[-1]), self._scale, self._limit)
+        fake_quantize(values.reshape(-1, values.shape[-1]), self._scale, *self._ends)
         if self._watch:
             self._watch(before, values, 1.0 / self._scale)
         return values
@@ -137,13 +142,14 @@ class _SimulatedLayer:
     def __init__(
         self,
         program: Program,
-        layer: Layer,
+        index: int,
         scan_input: ScanInput,
         scan: SimulatedScan,
         watch: Callable[[str], RoundingWatch | None],
     ) -> None:
-        shape, scheme, formats = program.shape, program.scheme, layer.formats
-        e, bits, inputs = shape.d_inner, scheme.activation_bits, scheme.projection_input_bits
+        layer, shape, scheme = program.scan_layers[index], program.shape, program.scheme
+        formats, e, bits = layer.formats, shape.d_inner, scheme.activation_bits
+        inputs = program.projection_bits(index)
         assert layer.convolution.bias is not None  # guaranteed by golden.validation
         assert layer.dt_proj.bias is not None
         self._scan_input, self._scan, self._rank = scan_input, scan, shape.dt_rank
@@ -166,14 +172,15 @@ class _SimulatedLayer:
         unit = (ACTIVATION_INPUT_FRACTION, e, ACTIVATION_INPUT_BITS)
         self._round_unit = _Rounding(*unit)
         self._round_x = _Rounding(formats.x, e, bits, watch("x"))
-        self._round_u = _Rounding(formats.u + formats.u_channel, e, inputs, watch("u"))
+        u_range = program.u_range(index)
+        self._round_u = _Rounding(formats.u + formats.u_channel, e, u_range, watch("u"))
         self._round_gate = _Rounding(formats.gate, e, scheme.gate_bits, watch("gate"))
         self._round_projected = _Rounding(projected, len(projected), bits, watch("projected"))
         gated = _Rounding(formats.gated + formats.gated_channel, e, inputs, watch("gated"))
         self._round_gated, self._round_rotated = gated, gated
         self._rotation: Array | None = None
         if formats.rotation is not None:
-            rotation = (formats.rotation, e, scheme.gated_bits, watch("before rotation"))
+            rotation = (formats.rotation, e, program.mixed_bits(index), watch("before rotation"))
             self._round_gated = _Rounding(*rotation)
             self._rotation = hadamard.transform(np.eye(e, dtype=np.int64)).astype(float)  # e e
         stream = (
@@ -245,7 +252,7 @@ class SimulatedProgram:
         self._layers = [
             _SimulatedLayer(
                 program,
-                layer,
+                index,
                 stored,
                 SimulatedScan(program, layer, widths, self._tables, watched(index)("scan_output")),
                 watched(index),

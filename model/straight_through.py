@@ -37,9 +37,9 @@ class _Clamp(torch.autograd.Function):
     """Forward a clamp, backward without the gradient that would lead further out."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
         ctx.save_for_backward(values > high, values < low)
-        return values.clamp(low, high)
+        return values.clamp(low, high)  # type: ignore[arg-type]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -50,7 +50,7 @@ class _Clamp(torch.autograd.Function):
         return gradient.masked_fill(outward, 0.0), None, None
 
 
-def clamp_through(values: Tensor, low: float, high: float) -> Tensor:
+def clamp_through(values: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """Clamp to ``low`` .. ``high``; no gradient passes that would lead further out."""
     result: Tensor = _Clamp.apply(values, low, high)
     return result

@@ -21,20 +21,22 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
     const Layer& layer = network.layers[index];
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
-    const int inputs = scheme.projection_input_bits();
+    const int inputs = layer.inputs;
     const Limits activation_input = Limits::of_signed(activation_input_bits);
     const Limits activation = Limits::of_signed(scheme.activation_bits);
     norm_ = Normalization(network, layer.norm, inputs);
     x_ = Linear(layer.in_proj, inputs, layer.x_shift, convolved_ ? activation : activation_input);
     silu_ = Activation(Activation::Kind::silu, network.tables.silu);
-    u_ = Requantizer(layer.u_shift, Limits::of_signed(network.u_bits()), activated_bound);
+    const int u_bits = shape.has_heads() ? network.u_bits() : inputs + (scheme.asymmetric ? 1 : 0);
+    u_ = Requantizer(layer.u_shift, Limits::of_signed(u_bits), activated_bound);
+    if (scheme.asymmetric) u_codes_ = CodeRange(layer.u_zero, inputs);
     if (scheme.dual_scale) {
         dual_scale_ = DualScaleStorage(*scheme.dual_scale, layer.scan_u_shift);
-    } else if (network.u_bits() != scheme.activation_bits) {
+    } else if (network.separate_scan_input()) {
         scan_u_ = Requantizer(layer.scan_u_shift, activation, activated_bound);
     }
     const Limits gated =
-        Limits::of_signed(shape.has_heads() ? scheme.residual_bits : scheme.gated_bits());
+        Limits::of_signed(shape.has_heads() ? scheme.residual_bits : network.mixed_bits(layer));
     if (shape.gated) {
         z_ = Linear(layer.in_proj, inputs, layer.z_shift, activation_input, shape.gate_row());
         gate_ = Requantizer(Integers(channels_, layer.gate_shift),
@@ -87,6 +89,7 @@ const Rows32& MixerBlock::store(const Kernels& kernels, MixerValues& own, const 
                                 std::size_t tokens, const Probes& probes) const {
     silu_.run(kernels, mixed, tokens, own.activated);
     u_.run(kernels, own.activated, tokens, own.u);
+    if (u_codes_) u_codes_->run(tokens, own.u);
     probes("u", index_, own.u, tokens);
     if (dual_scale_) {
         dual_scale_->run(kernels, own.activated, tokens, own.scan_u);

@@ -97,6 +97,7 @@ private:
     std::optional<Linear> z_;  // none without a gate
     Activation silu_;
     Requantizer u_, gate_, ungated_;
+    std::optional<CodeRange> u_codes_;  // in asymmetric schemes
     std::optional<DualScaleStorage> dual_scale_;
     std::optional<Requantizer> scan_u_;  // where the scan's input has another width than u
     Gate gated_;

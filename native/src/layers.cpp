@@ -22,11 +22,11 @@ struct LayerFormats {
         const Json& formats = content.at("formats");
         if (shape.average) {
             check_members(name + ".formats", formats,
-                          {"norm_weight", "norm", "u", "gate", "gated", "rotation"});
+                          {"norm_weight", "norm", "u", "gate", "gated", "rotation", "projection_bits"});
         } else {
             check_members(name + ".formats", formats,
                           {"norm_weight", "norm", "u", "dt", "b", "c", "decay_rate", "delta",
-                           "gate", "gated", "rotation"});
+                           "gate", "gated", "rotation", "projection_bits"});
             dt = fraction_of(formats, "dt");
             b = fraction_of(formats, "b");
             c = fraction_of(formats, "c");
@@ -60,14 +60,34 @@ void check_formats(const LayerFormats& formats, const Network& network, const st
                     "format or neither");
     }
     if (scheme.rotation_bits) check_hadamard_order(channels);
-    const bool separate = scheme.dual_scale || network.u_bits() != scheme.activation_bits;
-    for (std::size_t e = 0; e < channels && !separate; ++e) {
+    for (std::size_t e = 0; e < channels && !network.separate_scan_input(); ++e) {
         if (formats.scan_u[e] != formats.u + formats.u_channel[e]) {
             throw Error(name + " gives channel " + std::to_string(e) + " of the scan input and of "
                         "x_proj's other fraction bits; scheme " + scheme.name +
                         " stores one tensor, so they must be equal");
         }
     }
+}
+
+// The width of what a block's matrices read, and the zero points of u's codes.
+void read_widths(const Reader& reader, const Json& formats, const Network& network,
+                 const std::string& name, Layer& layer) {
+    const Shape& shape = network.shape;
+    layer.inputs = network.scheme.projection_input_bits();
+    if (formats.has("projection_bits")) {
+        if (shape.is_frame_network()) {
+            throw Error(name + " has projection_bits of its own; the blocks of a frame network "
+                        "have those of the scheme");
+        }
+        layer.inputs = integer_within(formats, "projection_bits", 4, layer.inputs);
+    }
+    if (!network.scheme.asymmetric) return;
+    if (shape.is_frame_network() || shape.has_heads()) {
+        throw Error("scheme " + network.scheme.name + " is asymmetric, which is for Mamba-1 "
+                    "language models; use a symmetric one");
+    }
+    layer.u_zero = reader.tensor(name + ".formats.u_zero", {shape.convolution_channels()},
+                                 layer.inputs, false);
 }
 
 // The shifts that every block has.
@@ -127,8 +147,8 @@ void read_projections(const Reader& reader, const LayerFormats& formats, const N
     const Scheme& scheme = network.scheme;
     const std::size_t e = network.shape.d_inner, r = network.shape.dt_rank,
                       n = network.shape.d_state;
-    layer.x_proj = reader.block_matrix(name + ".x_proj", r + 2 * n, e, scheme,
-                                       scheme.projection_input_bits());
+    layer.x_proj =
+        reader.block_matrix(name + ".x_proj", r + 2 * n, e, scheme, network.u_bits());
     layer.dt_proj =
         reader.block_matrix(name + ".dt_proj", e, r, scheme, scheme.activation_bits, true);
     layer.projected_shift = checked_shifts(name + " projected", r + 2 * n, [&](std::size_t i) {
@@ -261,11 +281,12 @@ Layer read_layer(const Reader& reader, const Json& content, const Network& netwo
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
     const std::size_t d = shape.d_model, e = shape.d_inner;
-    const int inputs = scheme.projection_input_bits();
     check_layer_members(content, shape, name);
     const LayerFormats formats(reader, content, name, shape);
     check_formats(formats, network, name);
     Layer layer;
+    read_widths(reader, content.at("formats"), network, name, layer);
+    const int inputs = layer.inputs;
     layer.norm = reader.norm(name + ".norm_weight", network, formats.norm_weight, formats.norm);
     layer.in_proj = reader.block_matrix(
         name + ".in_proj", shape.gate_row() + (shape.gated ? e : 0), d, scheme, inputs);
@@ -284,14 +305,14 @@ Layer read_layer(const Reader& reader, const Json& content, const Network& netwo
     return layer;
 }
 
-MlpLayer read_mlp(const Reader& reader, const Json& content, const Network& network,
+MlpLayer read_mlp(const Reader& reader, const Json& content, const Network& network, int inputs,
                   const std::string& name) {
     check_members(name, content, {"gate", "up", "down", "formats"});
     const Json& formats = content.at("formats");
     check_members(name + ".formats", formats, {"norm_weight", "norm", "gate", "gated"});
     const std::size_t d = network.shape.d_model, m = network.shape.mlp;
     const Scheme& scheme = network.scheme;
-    const int inputs = scheme.projection_input_bits(), norm = fraction_of(formats, "norm");
+    const int norm = fraction_of(formats, "norm");
     const int gate = fraction_of(formats, "gate"), gated = fraction_of(formats, "gated");
     const Integers up = reader.tensor(name + ".formats.up", {m}, 8);
     const Integers gated_channel = reader.tensor(name + ".formats.gated_channel", {m}, 8);
@@ -326,7 +347,7 @@ void read_mlps(const Reader& reader, const Json& content, Network& network) {
     }
     for (std::size_t i = 0; i < count; ++i) {
         network.mlps.push_back(read_mlp(reader, content.at("mlps").items()[i], network,
-                                        "mlps." + std::to_string(i)));
+                                        network.layers[i].inputs, "mlps." + std::to_string(i)));
     }
 }
 
@@ -339,6 +360,9 @@ void read_layers(const Reader& reader, const Json& content, Network& network) {
                     std::to_string(network.shape.n_layer) +
                     "; regenerate the artifact with model.quantize");
     }
+    network.hybrid = std::any_of(layers.begin(), layers.end(), [](const Json& layer) {
+        return layer.at("formats").has("projection_bits");
+    });
     for (std::size_t i = 0; i < layers.size(); ++i) {
         network.layers.push_back(
             read_layer(reader, layers[i], network, "layers." + std::to_string(i)));

@@ -20,8 +20,8 @@ MambaBlock::MambaBlock(const Network& network, std::size_t index,
         prepare_heads(network, layer);
         return;
     }
-    projected_ = Linear(layer.x_proj, scheme.projection_input_bits(), layer.projected_shift,
-                        Limits::of_signed(scheme.activation_bits));
+    projected_ = Linear(layer.x_proj, layer.inputs + (scheme.asymmetric ? 1 : 0),
+                        layer.projected_shift, Limits::of_signed(scheme.activation_bits));
     dt_ = Linear(layer.dt_proj, scheme.activation_bits, layer.dt_shift,
                  Limits::of_signed(activation_input_bits));
     delta_ = Requantizer(Integers(channels(), layer.delta_shift),
@@ -32,7 +32,7 @@ void MambaBlock::prepare_heads(const Network& network, const Layer& layer) {
     const HeadSelection& selection = *layer.heads;
     const Shape& shape = network.shape;
     HeadOperations own;
-    own.dt = Linear(layer.in_proj, network.scheme.projection_input_bits(), layer.dt_shift,
+    own.dt = Linear(layer.in_proj, layer.inputs, layer.dt_shift,
                     Limits::of_signed(activation_input_bits), shape.convolution_channels());
     own.dt_bias = selection.dt_bias;
     own.delta = Requantizer(Integers(shape.step_sizes(), layer.delta_shift),
@@ -40,7 +40,7 @@ void MambaBlock::prepare_heads(const Network& network, const Layer& layer) {
                              static_cast<double>(selection.delta_high)},
                             activated_bound);
     own.norm = Normalization(network, selection.norm_weight, selection.norm_shift,
-                             selection.product, shape.groups, network.scheme.gated_bits());
+                             selection.product, shape.groups, network.mixed_bits(layer));
     heads_ = std::move(own);
     rate_ = layer.decay_rate;
 }

@@ -6,7 +6,7 @@ namespace scanwright {
 MlpBlock::MlpBlock(const Network& network, std::size_t index) : index_(static_cast<int>(index)) {
     const MlpLayer& mlp = network.mlps[index];
     const Scheme& scheme = network.scheme;
-    const int inputs = scheme.projection_input_bits();
+    const int inputs = network.layers[index].inputs;
     norm_ = Normalization(network, mlp.norm, inputs);
     z_ = Linear(mlp.gate, inputs, mlp.z_shift, Limits::of_signed(activation_input_bits));
     up_ = Linear(mlp.up, inputs, mlp.up_shift, Limits::of_signed(scheme.scan_output_bits));

@@ -81,6 +81,19 @@ void Requantizer::run(const Kernels& kernels, const Rows32& values, std::size_t 
     }
 }
 
+CodeRange::CodeRange(const Integers& zero, int bits) : low_(zero), span_((1 << bits) - 1) {
+    for (std::int32_t& low : low_) low = -low;
+}
+
+void CodeRange::run(std::size_t count, Rows32& values) const {
+    for (std::size_t i = 0; i < count; ++i) {
+        std::int32_t* row = values.row(i);
+        for (std::size_t e = 0; e < low_.size(); ++e) {
+            row[e] = std::clamp(row[e], low_[e], low_[e] + span_);
+        }
+    }
+}
+
 LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t first,
                              std::size_t count)
     : rows_(count),

@@ -58,6 +58,17 @@ private:
     Limits limits_{};
 };
 
+// Saturates to what unsigned codes of `bits` less a zero point a channel can be.
+class CodeRange {
+public:
+    CodeRange(const Integers& zero, int bits);
+    void run(std::size_t count, Rows32& values) const;
+
+private:
+    Integers low_;
+    std::int32_t span_;
+};
+
 // A matrix-vector product in int32, for inputs and weights of any width up to 16 bits.
 class LinearProduct {
 public:

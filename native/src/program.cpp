@@ -95,7 +95,7 @@ Scheme read_scheme(const Json& content) {
                    "convolution_weight_bits", "activation_bits", "residual_bits",
                    "norm_weight_bits", "decay_rate_bits", "delta_bits", "decay_bits", "state_bits",
                    "skip_bits", "scan_output_bits", "gate_bits", "logit_bits", "dual_scale",
-                   "rotation_bits", "projection_bits", "head_bits", "ternary"});
+                   "rotation_bits", "projection_bits", "head_bits", "ternary", "asymmetric"});
     Scheme scheme;
     scheme.name = content.at("name").text();
     scheme.weight_bits = integer_within(content, "weight_bits", 2, 8);
@@ -128,6 +128,7 @@ Scheme read_scheme(const Json& content) {
         scheme.projection_bits = integer_within(content, "projection_bits", 4, 16);
     }
     scheme.ternary = content.has("ternary") && content.at("ternary").boolean();
+    scheme.asymmetric = content.has("asymmetric") && content.at("asymmetric").boolean();
     return scheme;
 }
 

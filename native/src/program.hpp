@@ -57,6 +57,7 @@ struct Scheme {
     std::optional<int> head_bits;        // of the head's weights, if not embedding_bits
     std::optional<int> projection_bits;  // what in_proj, x_proj and out_proj read, if not the same
     bool ternary = false;                // the blocks' matrices hold -1, 0 and 1
+    bool asymmetric = false;             // u's codes have a zero point a channel
 
     int head_weight_bits() const { return head_bits.value_or(embedding_bits); }
     int projection_input_bits() const { return projection_bits.value_or(activation_bits); }
@@ -95,6 +96,7 @@ struct HeadSelection {
 
 // One block of any family; what a family has not is empty. Shifts are the bits that each requantizer drops; negative ones shift left.
 struct Layer {
+    int inputs = 0;  // width of what its matrices read
     NormWeight norm;
     Matrix in_proj, convolution, out_proj;
     Matrix x_proj, dt_proj;              // Mamba-1's selection; dt_proj of a moving average
@@ -105,6 +107,7 @@ struct Layer {
     Integers x_shift, z_shift, convolution_shift, u_shift, scan_u_shift, projected_shift, dt_shift;
     Integers update_shift, scan_output_shift, gated_shift, out_shift;
     Integers rotated_shift;  // empty without rotation
+    Integers u_zero;         // zero points of u's codes, empty in symmetric schemes
     int gate_shift = 0, delta_shift = 0, argument_shift = 0;
 };
 
@@ -157,9 +160,21 @@ struct Network {
     int residual_fraction = 0;
     int logit_fraction = 0;
 
-    // Width of u: of what x_proj reads, or of what the scan does where there is no x_proj.
+    bool hybrid = false;  // the matrices of some layers read a width of their own
+
+    // Width that holds u: what x_proj reads, or what the scan does where there is no x_proj.
     int u_bits() const {
-        return shape.has_heads() ? scheme.activation_bits : scheme.projection_input_bits();
+        return shape.has_heads() ? scheme.activation_bits
+                                 : scheme.projection_input_bits() + (scheme.asymmetric ? 1 : 0);
+    }
+    // Whether the scan's input is another tensor than u.
+    bool separate_scan_input() const {
+        return scheme.dual_scale || u_bits() != scheme.activation_bits || scheme.asymmetric ||
+               (hybrid && !shape.has_heads());
+    }
+    // Width of what a mixer hands to out_proj, or to the rotation before it.
+    int mixed_bits(const Layer& layer) const {
+        return scheme.rotation_bits.value_or(layer.inputs);
     }
 
     // Throws Error where golden.validation would refuse.

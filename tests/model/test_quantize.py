@@ -16,11 +16,13 @@ from golden.builtin import TRAINED_SCHEMES
 from golden.configuration import HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
+from golden.fixed_point import offset_range
 from golden.scheme import SCHEMES, Scheme
 from golden.validation import validate
 from model.checkpoint import checkpoint_bytes
 from model.float_simulation import FloatNetwork
 from model.formats import FormatChoice
+from model.layer_widths import LayerWidths
 from model.network_parameters import extract_parameters, random_network
 from model.observers import fraction_by_error
 from model.quantization_report import stage_losses, stage_names
@@ -261,6 +263,7 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         (("--scheme", "w8a8", "--ratio", "4"), "scheme w8a8 has none"),
         (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
         (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
+        (("--preset", "mars", "--scheme", "w8a8", "--asymmetric"), "--asymmetric is for language"),
         (("--scheme", "w8a8", "--embedding-bits", "20"), "embedding_bits = 20 of scheme w8a8 is"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
         (("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"), "no layer file none"),
@@ -292,7 +295,8 @@ def test_evaluating_what_cannot_be_is_one_line(arguments, message):
 
 def test_a_layer_file_narrows_only_its_layers(parameters, tokens):
     scheme = SCHEMES["w8a8"]
-    choice = QuantizationChoice(layer_bits=(3, 8))
+    own, widest = LayerWidths(weights=3, activations=5), LayerWidths(weights=8, activations=8)
+    choice = QuantizationChoice(widths=(own, widest))
     program = quantize_network(parameters, scheme, tokens, choice).build()
     highest = [
         max(int(np.abs(getattr(layer, name).weight).max()) for name in ("in_proj", "out_proj"))
@@ -300,6 +304,51 @@ def test_a_layer_file_narrows_only_its_layers(parameters, tokens):
     ]
     assert highest[0] <= 4
     assert highest[1] > 64
+    seen = {}
+    Executor(program).forward(
+        inputs_of(tokens), None, lambda *key: seen.update({key[:2]: np.abs(key[2]).max()})
+    )
+    for tensor in ("norm", "u", "gated"):
+        assert seen[tensor, 0] <= 16
+        assert seen[tensor, 1] > 64
+    assert seen["scan_u", 0] > 64
+    assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
+
+
+def test_zero_points_make_skewed_values_finer():
+    raw = np.random.default_rng(4).normal(0.5, 2.0, (2000, 3)) * [0.5, 1.0, 2.0]
+    values = raw / (1.0 + np.exp(-raw))  # SiLU
+    choice = FormatChoice()
+    common, surplus, zero = choice.codes(values, 4, (0, 1))
+    fractions = common + surplus
+    low, high = offset_range(4, zero)
+    made = np.clip(np.rint(np.ldexp(values, fractions)), low, high) * 0.5**fractions
+    plain = choice.fraction(values, 4, (0, 1), per_channel=True)
+    usual = np.clip(np.rint(np.ldexp(values, plain)), -8, 7) * 0.5**plain
+    left, before = (np.square(own - values).sum(axis=0) for own in (made, usual))
+    assert np.all(left < 0.6 * before)
+    assert np.all((zero > 0) | (fractions < 1))
+
+
+def test_zero_points_are_just_above_the_least_value(parameters, tokens):
+    scheme = dataclasses.replace(SCHEMES["w4a4-h"], asymmetric=True)
+    _, program = distance(parameters, tokens, scheme)
+    seen = {}
+    Executor(program).forward(inputs_of(tokens), None, lambda *key: seen.update({key[:2]: key[2]}))
+    for index, layer in enumerate(program.layers):
+        zero = layer.formats.u_zero
+        assert np.all(seen["u", index] >= -zero)
+        assert np.all(seen["u", index] <= 15 - zero)
+        assert seen["u", index].max() > 7
+        # SiLU's least value is -0.2785; no zero point is above it by more than the rounding.
+        assert np.all(zero <= 0.279 * 2.0 ** (layer.formats.u + layer.formats.u_channel) + 0.5)
+    assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
+
+
+def test_zero_points_are_for_mamba1(heads, tokens):
+    scheme = dataclasses.replace(SCHEMES["w8a8"], asymmetric=True)
+    with pytest.raises(InputError, match="is asymmetric, which is for Mamba-1 language models"):
+        distance(extract_parameters(heads), tokens, scheme)
 
 
 def test_embedding_and_head_keep_the_precision_that_is_asked_for(parameters, tokens):

@@ -100,7 +100,31 @@ def golden_values(program, tokens):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_value_is_goldens_integer_times_its_scale(name, shape):
     seed = list(SHAPES).index(shape)
-    program = random_program(SHAPES[shape], SCHEMES[name], seed=seed)
+    assert_goldens_values(random_program(SHAPES[shape], SCHEMES[name], seed=seed), seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "widths"),
+    [
+        ("w4a8", {"embedding_bits": 16, "head_bits": 12}, ()),
+        ("w8a8", {}, (None, 5)),
+        ("w4a8-h", {}, (6, 4)),
+        ("w4a16", {}, (9,)),
+        ("w4a4-h", {"asymmetric": True}, ()),
+        ("w8a8", {"asymmetric": True}, (7, None)),
+        ("w4a5-se", {"asymmetric": True}, (None, 4)),
+    ],
+)
+@pytest.mark.parametrize("shape", ["mamba", "mlp", "groups"])
+def test_every_option_of_a_scheme_is_goldens(name, options, widths, shape):
+    if options.get("asymmetric") and SHAPES[shape].heads is not None:
+        shape = "mamba"
+    scheme = dataclasses.replace(SCHEMES[name], **options)
+    assert_goldens_values(random_program(SHAPES[shape], scheme, 3, widths), 3)
+
+
+def assert_goldens_values(program, seed):
+    """Compare every value of the twin with the golden model's."""
     tokens = np.random.default_rng(seed).integers(0, SHAPE.vocabulary, (2, 24))
     wanted, found = golden_values(program, tokens), {}
     network = QuantizedNetwork(program)

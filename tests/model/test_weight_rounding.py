@@ -6,8 +6,9 @@ import torch
 
 from golden.configuration import NetworkShape
 from golden.errors import InputError
+from golden.scheme import SCHEMES
 from model.float_simulation import FloatNetwork
-from model.layer_widths import read_layer_widths
+from model.layer_widths import LayerWidths, hybrid_scheme, read_layer_widths
 from model.network_parameters import extract_parameters, random_network
 from model.outliers import plant_outliers
 from model.sensitivity import measure_sensitivity
@@ -116,7 +117,9 @@ def test_planted_outliers_keep_the_function_and_are_outliers():
     [
         ('{"5": 8}', "names layer 5, the network has layers 0..4; name one of these"),
         ('{"x": 8}', "names layer x, the network"),
-        ('{"0": 9}', r"gives layer 0 9 bits, outside 2..8"),
+        ('{"0": 9}', r"gives layer 0 9 bits of weights, outside 2..8"),
+        ('{"0": {"activations": 3}}', r"gives layer 0 3 bits of activations, outside 4..16"),
+        ('{"0": {"weight": 4}}', "gives layer 0 a width of 'weight'; choose of weights, activ"),
         ('{"0": true}', "gives layer 0 True bits"),
         ("[8]", "is no JSON object"),
         ("{", "is not JSON"),
@@ -133,5 +136,14 @@ def test_a_bad_layer_file_is_refused(text, message, tmp_path):
 
 def test_a_layer_file_is_read(tmp_path):
     path = tmp_path / "layers.json"
-    path.write_text('{"0": 8, "4": 2}')
-    assert read_layer_widths(path, 5) == {0: 8, 4: 2}
+    path.write_text('{"0": 8, "4": {"activations": 6, "weights": 2}, "1": {"activations": 9}}')
+    widths = read_layer_widths(path, 5)
+    assert widths == {
+        0: LayerWidths(weights=8),
+        4: LayerWidths(weights=2, activations=6),
+        1: LayerWidths(activations=9),
+    }
+    scheme, every = hybrid_scheme(SCHEMES["w4a8"], widths, 5)
+    assert (scheme.weight_bits, scheme.projection_bits, scheme.activation_bits) == (8, 9, 8)
+    assert [own.weights for own in every] == [8, 4, 4, 4, 2]
+    assert [own.activations for own in every] == [8, 9, 8, 8, 6]
