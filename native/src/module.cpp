@@ -136,7 +136,10 @@ NB_MODULE(_core, module) {
             std::rethrow_exception(pointer);
         } catch (const scanwright::Error& error) {
             const nb::object kind = nb::module_::import_("golden.errors").attr("InputError");
-            PyErr_SetString(kind.ptr(), error.what());
+            // A damaged file may hold names that are no UTF-8.
+            const nb::object message = nb::steal(
+                PyUnicode_DecodeUTF8(error.what(), std::strlen(error.what()), "backslashreplace"));
+            PyErr_SetObject(kind.ptr(), message.ptr());
         }
     });
     module.def("available_instructions", [] {

@@ -44,6 +44,12 @@ def test_truncated_bytes(length):
         Program.from_bytes(DATA[:length], "cut")
 
 
+def test_names_that_are_no_text():
+    damaged = DATA.replace(b'"I16"', b'"I1\xee"', 1)
+    with pytest.raises(InputError, match=r"I1\\xee"):
+        Program.from_bytes(damaged, "damaged")
+
+
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_any_flipped_byte(position, flip):
     damaged = bytearray(DATA)
