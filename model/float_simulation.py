@@ -18,7 +18,7 @@ import numpy.typing as npt
 from golden.operations.normalization import NORM_EPSILON
 from model.network_parameters import LayerParameters, MLPParameters, NetworkParameters
 
-__all__ = ["FloatNetwork", "FloatState", "Hook", "ScanRounding", "silu", "softplus"]
+__all__ = ["FloatNetwork", "FloatState", "Hook", "ScanRounding", "rms_norm", "silu", "softplus"]
 
 Array = npt.NDArray[Any]
 

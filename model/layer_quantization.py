@@ -64,6 +64,12 @@ def round_taps(taps: Array, bits: int) -> RoundedRows:
     return round_rows(taps, integer_range(bits), compensate=False)
 
 
+def _tap_windows(x: Array, taps: int) -> Array:
+    """Return what each tap sees of ``x`` (l, e) at every position, a view (l, e, K)."""
+    padded = np.pad(x, ((taps - 1, 0), (0, 0)))
+    return np.lib.stride_tricks.sliding_window_view(padded, taps, axis=0)
+
+
 def fitted(
     weight: Array, inputs: Array, wanted: Array, limits: tuple[int, int], choice: WeightChoice,
     sensitivity: Array | None = None, factors: Array | None = None,
@@ -225,23 +231,23 @@ class LayerQuantizer:
         x = to_real(self._run(draft, "x"), draft.formats.x)  # b l e
         own, taps = draft.parameters, self._shape.d_conv
         wanted, bits = self._wanted["convolution"], self._scheme.convolution_weight_bits
-        padded = np.pad(x, ((0, 0), (taps - 1, 0), (0, 0)))
-        window = np.stack([padded[:, k : k + x.shape[1]] for k in range(taps)])  # K b l e
-        if self._choice.refit_strength is not None:
-            flat = window.reshape(taps, -1, x.shape[2])  # K p e
-            target = _flat(wanted - own.taps_bias)
-            products = [[(one * other).sum(axis=0) for other in flat] for one in flat]
-            moments = np.array(products).transpose(2, 0, 1)  # e K K
-            cross = np.stack([(one * target).sum(axis=0) for one in flat], axis=-1)  # e K
-            ridge = 0.02 * np.trace(moments, axis1=1, axis2=2)[:, None] / taps + 1e-9  # e 1
-            moments = moments + ridge[..., None] * np.eye(taps)
-            fitted = np.linalg.solve(moments, (cross + ridge * own.taps)[..., None])[..., 0]
-            own = dataclasses.replace(own, taps=fitted)
-        rounded = round_taps(own.taps, bits)
-        if self._choice.refit_strength is not None:
-            made = np.einsum("kble,ek->ble", window, rounded.real, optimize=True)
-            bias = (wanted - made).mean(axis=(0, 1))
-            own = dataclasses.replace(own, taps_bias=bias)
+        if self._choice.refit_strength is None:
+            return dataclasses.replace(draft, taps=round_taps(own.taps, bits))
+        windows = [_tap_windows(row, taps) for row in x]  # b of (l e K)
+        moments, cross = np.zeros((x.shape[2], taps, taps)), np.zeros((x.shape[2], taps))
+        for window, row in zip(windows, wanted, strict=True):
+            moments += np.einsum("lek,lej->ekj", window, window)
+            cross += np.einsum("lek,le->ek", window, row - own.taps_bias)
+        ridge = 0.02 * np.trace(moments, axis1=1, axis2=2)[:, None] / taps + 1e-9  # e 1
+        moments = moments + ridge[..., None] * np.eye(taps)
+        fitted = np.linalg.solve(moments, (cross + ridge * own.taps)[..., None])[..., 0]
+        rounded = round_taps(fitted, bits)
+        errors = [
+            (row - np.einsum("lek,ek->le", window, rounded.real)).mean(axis=0)
+            for window, row in zip(windows, wanted, strict=True)
+        ]
+        bias = np.mean(errors, axis=0)
+        own = dataclasses.replace(own, taps=fitted, taps_bias=bias)
         return dataclasses.replace(draft, taps=rounded, parameters=own)
 
     def _dt_proj(self, draft: LayerDraft) -> LayerDraft:

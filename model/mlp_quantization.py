@@ -17,7 +17,6 @@ from golden.mlp import MLPFormats, MLPShifts, gated_mlp
 from golden.operations.normalization import epsilon_integer
 from golden.random_program import standard_tables
 from golden.scheme import Scheme
-from model.calibration import thin
 from model.formats import FormatChoice
 from model.layer_quantization import WeightChoice, fitted
 from model.network_parameters import MLPParameters
@@ -32,13 +31,13 @@ Array = npt.NDArray[Any]
 def choose_mlp_formats(
     values: dict[str, Array], scheme: Scheme, choice: FormatChoice, depth: tuple[int, int]
 ) -> MLPFormats:
-    """Return the exponents of one MLP; ``values`` holds mlp_norm, mlp_gate, up and mlp_gated."""
+    """Return the exponents of one MLP from samples of mlp_norm, mlp_gate, up and mlp_gated."""
 
     def find(name: str, bits: int, *, per_channel: bool = False) -> Any:
-        return choice.fraction(thin(values[name]), bits, depth, per_channel=per_channel)
+        return choice.fraction(values[name], bits, depth, per_channel=per_channel)
 
     inputs = scheme.projection_input_bits
-    gated, channel = choice.channels(thin(values["mlp_gated"]), inputs, depth, choice.gated_surplus)
+    gated, channel = choice.channels(values["mlp_gated"], inputs, depth, choice.gated_surplus)
     return MLPFormats(
         norm_weight=0,  # follows from the weight when building
         norm=find("mlp_norm", inputs),

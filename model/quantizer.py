@@ -15,7 +15,7 @@ from golden.operations.normalization import epsilon_integer, rms_norm
 from golden.random_program import standard_tables
 from golden.scheme import Scheme
 from model.calibration import FloatBlocks, thin
-from model.float_simulation import FloatNetwork
+from model.float_simulation import FloatNetwork, FloatState
 from model.formats import FormatChoice, choose_formats, split_channels
 from model.layer_quantization import LayerQuantizer, WeightChoice
 from model.layer_widths import LayerWidths
@@ -89,7 +89,10 @@ def _residual_fraction(blocks: FloatBlocks, network: FloatNetwork, inputs: Array
         return value
 
     # A part of the text is enough for a range with headroom.
-    network.forward(inputs[: max(1, len(inputs) // 4)], None, watch)
+    part = inputs[: max(1, len(inputs) // 4)]
+    residual, state = network.embed(part), FloatState.zeros(network.parameters, len(part))
+    for index in range(network.parameters.shape.n_layer):
+        residual = network.layer(index, residual, state, watch)
     rows = float(np.abs(network.parameters.embedding).max())
     return int(np.clip(fraction_bits_for(max(_HEADROOM * peak, rows), bits), 2, 16))
 
@@ -202,7 +205,7 @@ def quantize_network(
         if parameters.mlps is not None:
             mlp, residual = quantize_mlp(
                 parameters.mlps[index],
-                choose_mlp_formats(values.whole, narrowed, choice.formats, depth),
+                choose_mlp_formats(samples, narrowed, choice.formats, depth),
                 narrowed,
                 choice.weights,
                 residual,
@@ -246,9 +249,9 @@ def _head(
     residual_fraction: int,
 ) -> tuple[int, RoundedRows, int]:
     """Return the final norm's exponent, the rounded head and the logits' exponent."""
-    values = blocks.head().whole
     bits = scheme.activation_bits
-    fraction = choice.formats.fraction(thin(values["norm"]), bits, (1, 1))
+    wanted, logits = blocks.head()  # b l d, rows V
+    fraction = choice.formats.fraction(thin(wanted), bits, (1, 1))
     weight, weight_fraction = norm_weight_integers(
         parameters.final_norm_weight, scheme.norm_weight_bits
     )
@@ -266,10 +269,11 @@ def _head(
     moments, head = norm.T @ norm, parameters.head
     strength = choice.weights.refit_strength
     if strength is not None:
-        logits = values["logits"].reshape(len(norm), -1)
-        head = refit(head, moments, norm.T @ logits, strength)
+        # The logits of every position are the float norm's; their product with norm needs no room.
+        cross = norm.T @ wanted.reshape(norm.shape)  # d d
+        head = refit(head, moments, cross @ head.T, strength)
     rounded = round_rows(
         head, integer_range(scheme.head_weight_bits), moments, compensate=choice.weights.compensate
     )
-    peak = _HEADROOM * float(np.abs(values["logits"]).max())
+    peak = _HEADROOM * float(np.abs(logits).max())
     return fraction, rounded, int(np.clip(fraction_bits_for(peak, scheme.logit_bits), 0, 14))

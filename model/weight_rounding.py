@@ -27,6 +27,10 @@ _DAMPING = 0.01
 """Share of the mean diagonal added to H and M (GPTQ's percdamp)."""
 _SWEEPS = 4
 _JOINT_SWEEPS = 2
+_ROWS = 4096
+"""Rows that are rounded at once, where they do not feel each other."""
+_STRETCH = 64
+"""Columns that are rounded before those behind are corrected."""
 _TRIED = 3
 """Steps of a row that are tried with compensation: the best ones without."""
 _FRACTION_LIMITS = (-6, 18)
@@ -101,12 +105,14 @@ def _compensated(
 
 
 @numba.njit(cache=True, nogil=True)
-def _descend(
-    target: Array, scale: Array, limits: tuple[float, float], h: Array, rounded: Array
-) -> float:  # pragma: no cover - compiled
-    """Coordinate descent on one row's integers; return the error that is left."""
-    difference = rounded / scale - target
-    slope = difference @ h
+def _settle(
+    difference: Array, slope: Array, scale: Array, limits: tuple[float, float], h: Array,
+    rounded: Array,
+) -> float:  # pragma: no cover - compiled  # fmt: skip
+    """Coordinate descent on one row's integers; return the error that is left.
+
+    ``difference`` is what they miss the target by, ``slope`` its product with H; both follow.
+    """
     for _ in range(_SWEEPS):
         changed = False
         for column in range(len(rounded)):
@@ -125,13 +131,83 @@ def _descend(
 
 
 @numba.njit(cache=True, nogil=True)
+def _descend(
+    target: Array, scale: Array, limits: tuple[float, float], h: Array, rounded: Array
+) -> float:  # pragma: no cover - compiled
+    """Coordinate descent on one row's integers; return the error that is left."""
+    difference = rounded / scale - target
+    return _settle(difference, difference @ h, scale, limits, h, rounded)
+
+
+@numba.njit(cache=True, nogil=True)
+def _round_columns(
+    rest: Array, scale: Array, limits: tuple[float, float], inverse: Array, rounded: Array
+) -> Array:  # pragma: no cover - compiled
+    """GPTQ within some columns of all rows; return what the columns behind have to make up for."""
+    steps = np.empty(rest.shape)
+    for column in range(rest.shape[1]):
+        for row in range(len(rest)):
+            own, one = rest[row, column], scale[row, column]
+            value = min(max(np.rint(own * one), limits[0]), limits[1])
+            rounded[row, column] = value
+            step = (own - value / one) / inverse[column, column]
+            steps[row, column] = step
+            rest[row, column + 1 :] -= step * inverse[column, column + 1 :]
+    return steps
+
+
+@numba.njit(cache=True, nogil=True)
+def _settle_rows(
+    difference: Array, slope: Array, scale: Array, limits: tuple[float, float], h: Array,
+    rounded: Array, errors: Array,
+) -> None:  # pragma: no cover - compiled  # fmt: skip
+    """Coordinate descent of every row; see :func:`_settle`."""
+    for row in range(len(rounded)):
+        errors[row] = _settle(difference[row], slope[row], scale[row], limits, h, rounded[row])
+
+
+def _round_alone(
+    weight: Array, scales: Array, limits: tuple[float, float], order: Integers, inverse: Array,
+    h: Array,
+) -> tuple[Array, Integers]:  # fmt: skip
+    """Return the integers of rows that do not feel each other, and which scale each took.
+
+    GPTQ many rows at once: columns behind a stretch of them get its corrections as one product.
+    """
+    h, weight = h[np.ix_(order, order)], weight[:, order]
+    group = weight.shape[1] // scales.shape[2]
+    best, least = np.empty_like(weight), np.full(len(weight), np.inf)
+    chosen = np.zeros(len(weight), np.int64)
+    for trial in range(scales.shape[1]):
+        scale = np.repeat(scales[:, trial], group, axis=1)[:, order]
+        rest, rounded = weight.copy(), np.empty_like(weight)
+        for first in range(0, weight.shape[1], _STRETCH):
+            own, behind = slice(first, first + _STRETCH), slice(first + _STRETCH, None)
+            made = np.empty_like(rest[:, own])
+            steps = _round_columns(
+                np.ascontiguousarray(rest[:, own]), np.ascontiguousarray(scale[:, own]), limits,
+                np.ascontiguousarray(inverse[own, own]), made,
+            )  # fmt: skip
+            rounded[:, own] = made
+            rest[:, behind] -= steps @ inverse[own, behind]
+        difference = rounded / scale - weight
+        errors = np.empty(len(weight))
+        _settle_rows(difference, difference @ h, scale, limits, h, rounded, errors)
+        better = errors < least
+        best[better], least[better], chosen[better] = rounded[better], errors[better], trial
+    result = np.empty_like(best)
+    result[:, order] = best
+    return result, chosen
+
+
+@numba.njit(cache=True, nogil=True)
 def _round_matrix(
     weight: Array, scales: Array, limits: tuple[float, float], order: Array, inverse: Array,
     h: Array, row_order: Array, row_inverse: Array, rounded: Array, chosen: Array,
 ) -> None:  # pragma: no cover - compiled  # fmt: skip
     """Round row after row, each with the best of its ``scales`` (rows, tries, groups of columns).
 
-    ``row_inverse`` is to M what ``inverse`` is to H; without rows it is empty.
+    ``row_inverse`` is to M what ``inverse`` is to H: later rows make up for those before.
     """
     rest = weight.copy()
     own = np.empty(weight.shape[1])
@@ -147,11 +223,10 @@ def _round_matrix(
                 least = error
                 chosen[row] = trial
                 rounded[row] = own
-        if len(row_inverse):
-            scale = np.repeat(scales[row, chosen[row]], group)
-            left = (rest[row] - rounded[row] / scale) / row_inverse[place, place]
-            for later in range(place + 1, len(weight)):
-                rest[row_order[later]] -= row_inverse[place, later] * left
+        scale = np.repeat(scales[row, chosen[row]], group)
+        left = (rest[row] - rounded[row] / scale) / row_inverse[place, place]
+        for later in range(place + 1, len(weight)):
+            rest[row_order[later]] -= row_inverse[place, later] * left
 
 
 @numba.njit(cache=True, nogil=True)
@@ -213,17 +288,20 @@ def _round(
     """
     bounds = (float(limits[0]), float(limits[1]))
     order, inverse = _ordered_inverse(h)
+    if sensitivity is None:
+        parts = [slice(first, first + _ROWS) for first in range(0, len(weight), _ROWS)]
+        made = [_round_alone(weight[p], scales[p], bounds, order, inverse, h) for p in parts]
+        return np.concatenate([own for own, _ in made]), np.concatenate([own for _, own in made])
     rounded, rows = np.empty_like(weight), np.arange(len(weight))
     chosen = np.zeros(len(weight), np.int64)
-    m = None if sensitivity is None else damped(sensitivity)
-    row_order, row_inverse = (rows, np.empty((0, 0))) if m is None else _ordered_inverse(m)
+    m = damped(sensitivity)
+    row_order, row_inverse = _ordered_inverse(m)
     _round_matrix(
         weight, scales, bounds, order, inverse, h, row_order, row_inverse, rounded, chosen
     )
-    if m is not None:
-        scale = np.repeat(scales[rows, chosen], weight.shape[1] // scales.shape[2], axis=1)
-        for _ in range(_JOINT_SWEEPS):
-            _descend_jointly(weight, scale, bounds, h, m, rounded)
+    scale = np.repeat(scales[rows, chosen], weight.shape[1] // scales.shape[2], axis=1)
+    for _ in range(_JOINT_SWEEPS):
+        _descend_jointly(weight, scale, bounds, h, m, rounded)
     return rounded, chosen
 
 
