@@ -1,7 +1,7 @@
 """Time and memory of the heaviest commands on two cores: ``python -m bench.command_cost NAME``.
 
-* ``quantize-130m``: post-training quantization of random weights at the shape of mamba-130m, on less
-  text than by default and without the gradients of the loss, as fits two cores and 12 GB;
+* ``quantize-130m``: post-training quantization of random weights at the shape of mamba-130m, on
+  less text than by default and without gradients of the loss, as fits two cores and 12 GB;
 * ``quantize-130m-default``: the same with the default options, on a larger machine;
 * ``evaluate``: float network and one program on the held-out text of both corpora.
 
