@@ -1,0 +1,107 @@
+"""A language model inside one FPGA: ``python -m bench.routed --collect REPORT --update README.md``.
+
+Clock and cells come from a ``report.json`` of ``python -m hw.report``; ``--collect`` keeps what the
+table needs in ``bench/routed.json``, so that it can be written and checked without routing again.
+Cycles are those of the schedule as it is now, with one stream and with two contexts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.peer import collect
+from bench.results import load
+from golden import command
+from golden.document import Marks, markdown_table, publish
+from golden.errors import InputError
+from golden.presets import find_preset
+from golden.scheme import find_scheme
+from hw.lanes import Lanes
+from hw.latencies import latencies
+from hw.manifest import cycles_generating
+from hw.schedule import build_schedule
+
+FIGURES = Path(__file__).parent / "routed.json"
+MARKS = Marks("routed", "python -m bench.routed --update")
+DEVICE_CELLS = {"TRELLIS_COMB": 83_640, "TRELLIS_FF": 83_640, "MULT18X18D": 156, "DP16KD": 208}
+"""What the LFE5U-85F has, as nextpnr counts it."""
+CLOCK_TARGET = 100.0
+USEFUL_TARGETS = {1: 0.90, 2: 0.97}
+"""Smallest share of useful lane-cycles of the array, by streams."""
+
+application = typer.Typer(add_completion=False)
+
+
+def _stream_rows(design: dict[str, Any]) -> list[list[str]]:
+    """Return cycles and tokens a second of one stream, and of two that share the engine."""
+    shape, scheme = find_preset(design["preset"]), find_scheme(design["scheme"])
+    rows = []
+    for contexts, target in USEFUL_TARGETS.items():
+        lanes = Lanes(mac=design["mac_lanes"], scan=design["scan_lanes"], contexts=contexts)
+        schedule = build_schedule(shape, lanes, latencies(shape, scheme, lanes))
+        cycles = cycles_generating(schedule)
+        name = "one stream, generating" if contexts == 1 else f"{contexts} contexts, generating"
+        useful = schedule.utilisation(cycles)
+        rows.append([f"cycles a token, {name}", f"{cycles:,.0f}", ""])
+        rows.append([f"array usefully busy, {name}", f"{useful:.1%}", f"≥ {target:.0%}"])
+        if contexts == 1:
+            rate = design["clock_mhz"] * 1e6 / cycles
+            rows.append([f"tokens a second, {name}", f"{rate:,.0f}", ""])
+    return rows
+
+
+def table(design: dict[str, Any]) -> str:
+    """Return the Markdown table of a routed language model and a line on what was measured.
+
+    Raises
+    ------
+    InputError
+        If the design reads frames.
+    """
+    if "cycles_per_frame" in design:
+        raise InputError(f"{design['preset']} reads frames; bench.peer has the table for it")
+    seeds = design["clock_mhz_by_seed"]
+    spread = f"{min(seeds.values()):.1f} to {max(seeds.values()):.1f}"
+    rows = [
+        [
+            f"clock after routing, median of {len(seeds)} seeds",
+            f"{design['clock_mhz']:.1f} MHz ({spread})",
+            f"≥ {CLOCK_TARGET:.0f} MHz",
+        ],
+        *_stream_rows(design),
+        *(
+            [kind.removeprefix("TRELLIS_"), f"{design['cells'][kind]:,}", f"≤ {limit:,}"]
+            for kind, limit in DEVICE_CELLS.items()
+        ),
+    ]
+    lanes = f"{design['mac_lanes']} + {design['scan_lanes']}"
+    columns = [f"`{design['preset']}` {design['scheme']}, {lanes} lanes", "measured", "target"]
+    tools = ", ".join(f"{name} {version}" for name, version in design["tools"].items())
+    note = f"{design['device']}; cells' limits are the device's; all weights inside; {tools}."
+    return f"{markdown_table(columns, rows)}\n\n{note}"
+
+
+@application.command()
+def main(
+    *,
+    report: Annotated[
+        Path | None, typer.Option("--collect", help="report.json whose figures to keep first")
+    ] = None,
+    figures: Annotated[Path, typer.Option(help="where they are kept")] = FIGURES,
+    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
+    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
+) -> None:
+    """Print what a routed language model reaches, and put it into a document or compare."""
+    if report is not None:
+        content = json.dumps(collect([report])[0], indent=1, sort_keys=True) + "\n"
+        command.atomic_write(figures, content.encode())
+    text = table(load(figures, "run: python -m bench.routed --collect REPORT"))
+    publish(MARKS, text, update=update or (), check=check or ())
+
+
+if __name__ == "__main__":
+    command.run(application)
