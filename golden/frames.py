@@ -133,7 +133,7 @@ class FrameExecutor:
     """Runs a frame network; it prepares constants at first use and holds no state.
 
     Without probes the blocks are compiled and fast; with a probe the readable definition runs,
-    whose integers are the same. Every frame starts from a state of zeros.
+    whose integers are the same. In :meth:`forward` every frame starts from a state of zeros.
     """
 
     def __init__(self, program: Program) -> None:
@@ -172,12 +172,36 @@ class FrameExecutor:
         result = np.empty((len(data), self.program.shape.vocabulary), np.int64)
         block = max(1, POSITIONS // max(data.shape[1], 1))
         for start in range(0, len(data), block):
-            result[start : start + block] = self._stretch(data[start : start + block])
+            stretch = data[start : start + block]
+            result[start : start + block] = self._stretch(
+                stretch, State.zeros(self.program, len(stretch))
+            )
         return result
 
-    def _stretch(self, features: Integers) -> Integers:
-        """Return the outputs of a few frames, whose tensors fit the cache."""
+    def advance(self, features: IntegerLike, state: State) -> Integers:
+        """Return the outputs (frames, V) of frames that continue one stream.
+
+        Every frame begins with the state that the one before left behind.
+
+        Parameters
+        ----------
+        features : as in :meth:`forward`, in the order of time
+        state : where the stream stands, a batch of one; advanced in place
+
+        Raises
+        ------
+        InputError
+            See :func:`check_features`.
+        """
+        data = check_features(self.program, features)
+        result = np.empty((len(data), self.program.shape.vocabulary), np.int64)
+        for number in range(len(data)):
+            result[number] = self._stretch(data[number : number + 1], state)[0]
+        return result
+
+    def _stretch(self, features: Integers, state: State) -> Integers:
+        """Return the outputs of a few frames, whose tensors fit the cache; advance ``state``."""
         residual = embed(self.program, features)  # frames T d
         flat = residual.reshape(-1, residual.shape[-1]).astype(np.float32)  # (frames T) d
-        self._compiled.advance(flat, State.zeros(self.program, len(features)))
+        self._compiled.advance(flat, state)
         return outputs(self.program, flat.astype(np.int64).reshape(residual.shape))

@@ -163,11 +163,11 @@ def trace(
     Parameters
     ----------
     program : what to execute
-    tokens : (l,), l >= 1, or the features of whole frames, (l, F), which always start from zero
+    tokens : (l,), l >= 1, or the features of whole frames, (l, F), each of which is a sequence
     last : non-zero where a sequence ends, (l,); None ends one at the last token
     context : of every token, (l,); None is 0 for all
     initial : what each context starts from, as a batch of contexts, not changed; None is one
-        context more than the largest that occurs, all at zero
+        context more than the largest that occurs, all at zero. Frames have one context
     with_state : also record the state after every token, which runs token by token and takes
         ``l e n`` integers a layer; for short streams
     reset_at_last : the reset policy: True clears the state before the token after an end, False
@@ -182,7 +182,10 @@ def trace(
     """
     data = np.asarray(tokens, dtype=np.int64)
     if program.shape.frame is not None:
-        return _trace_frames(program, data, last, with_state=with_state)
+        return _trace_frames(
+            program, data, last,
+            initial=initial, with_state=with_state, reset_at_last=reset_at_last,
+        )  # fmt: skip
     if last is None:
         flags = (np.arange(data.size) == data.size - 1).astype(np.int64)
     else:
@@ -247,12 +250,11 @@ def _whole_frames(program: Program, features: Integers, last: IntegerLike | None
     return check_features(program, features.reshape(-1, rows, width))
 
 
-def _trace_frames(
-    program: Program, features: Integers, last: IntegerLike | None, *, with_state: bool
-) -> Trace:
-    """Execute whole frames, all at once; see :func:`trace`."""
-    frames = _whole_frames(program, features, last)
-    state, blocks = State.zeros(program, len(frames)), ReferenceBlocks(program)
+def _frame_probes(
+    program: Program, frames: Integers, state: State, *, with_state: bool
+) -> dict[str, Integers]:
+    """Execute frames (frames, rows, F) side by side from ``state``, a batch of them; advance it."""
+    blocks = ReferenceBlocks(program)
     pieces: dict[str, list[Integers]] = {}
 
     def collect(name: str, layer: int, values: Integers) -> None:
@@ -275,11 +277,35 @@ def _trace_frames(
     outputs(
         program, np.concatenate(ends, axis=1), lambda name, _, values: probes.update({name: values})
     )
+    return probes
+
+
+def _trace_frames(
+    program: Program,
+    features: Integers,
+    last: IntegerLike | None,
+    *,
+    initial: State | None,
+    with_state: bool,
+    reset_at_last: bool,
+) -> Trace:
+    """Execute whole frames; those that start from zero all at once. See :func:`trace`."""
+    frames = _whole_frames(program, features, last)
+    first = 1 if reset_at_last else len(frames)
+    if initial is None and reset_at_last:
+        first = 0
+    state, runs = State.zeros(program, 1) if initial is None else initial.copy(), []
+    for number in range(first):
+        own = frames[number : number + 1]
+        runs.append(_frame_probes(program, own, state, with_state=with_state))
+    if first < len(frames):
+        state = State.zeros(program, len(frames) - first)
+        runs.append(_frame_probes(program, frames[first:], state, with_state=with_state))
     return Trace(
         tokens=features,
         last=frame_ends(program, len(features)),
         context=np.zeros(len(features), np.int64),
-        probes=probes,
+        probes={name: np.concatenate([run[name] for run in runs]) for name in runs[0]},
         window=state.window[:, -1:],
         state=state.scan[:, -1:],
     )

@@ -45,6 +45,11 @@ class AverageUnit(wiring.Component):
     Members
     -------
     layer, fresh : in, of the argument that comes in; ``fresh`` takes the old average as zero
+    idle : in, no argument is under way: the access port owns the averages
+    access_address : in, average ``layer E + e`` to save or restore
+    access_write, access_write_data : in, store it; seen by reads whose address comes two cycles
+        later or more
+    access_read_data : out, that at the address of ``access_latency`` cycles ago
     argument_valid, argument_index, argument_value : in, the sigmoid's argument
     scan_u_valid, scan_u_index, scan_u_value : in, stored scan input; read ``u_offset`` cycles
         after the channel's argument, so written in an earlier cycle than that
@@ -90,6 +95,11 @@ class AverageUnit(wiring.Component):
             {
                 "layer": In(index_bits(shape.n_layer)),
                 "fresh": In(1),
+                "idle": In(1),
+                "access_address": In(index_bits(shape.n_layer * shape.d_inner)),
+                "access_write": In(1),
+                "access_write_data": In(unsigned(scheme.average_bits)),
+                "access_read_data": Out(unsigned(scheme.average_bits)),
                 "argument_valid": In(1),
                 "argument_index": In(index),
                 "argument_value": In(signed(ACTIVATION_INPUT_BITS)),
@@ -133,6 +143,11 @@ class AverageUnit(wiring.Component):
     def latency(self) -> int:
         """Cycles from an argument to the gated value."""
         return self.state_latency + self._shape.gated + self._gated.latency
+
+    @property
+    def access_latency(self) -> int:
+        """Cycles from an access address to its word."""
+        return self._state.latency
 
     @property
     def hazard_depth(self) -> int:
@@ -211,8 +226,13 @@ class AverageUnit(wiring.Component):
         begin = self.decay_latency - 1 - state.latency
         late = delayed(m, channel, begin - 2, name="read_address")
         m.d.comb += [
-            state.busy.eq(1),
-            state.fresh.eq(delayed(m, self.fresh, begin + 1, name="fresh")),
+            state.busy.eq(~self.idle),
+            # The last argument's stands while there is none; saving must not read zeros then.
+            state.fresh.eq(delayed(m, self.fresh & ~self.idle, begin + 1, name="fresh")),
+            state.access_address.eq(self.access_address),
+            state.access_write.eq(self.access_write),
+            state.access_write_data.eq(self.access_write_data),
+            self.access_read_data.eq(state.read_data),
             state.read_address.eq(late),
             state.write_valid.eq(self.state_valid),
             state.write_address.eq(

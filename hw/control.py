@@ -21,9 +21,14 @@ _UNITS = ("scan", "window")
 
 
 def state_widths(program: Program, lanes: Lanes) -> list[int]:
-    """Return the bits of a word of the scan's state and of the convolution's windows."""
-    scheme = program.scheme
-    return [lanes.scan * scheme.state_bits, (program.shape.d_conv - 1) * scheme.activation_bits]
+    """Return the bits of a word of the scan's state, or of averages, and of the windows.
+
+    A moving average's convolution looks ahead over whole frames and keeps no windows: 0 bits.
+    """
+    scheme, shape = program.scheme, program.shape
+    if shape.average is not None:
+        return [lanes.scan * scheme.average_bits, 0]
+    return [lanes.scan * scheme.state_bits, (shape.d_conv - 1) * scheme.activation_bits]
 
 
 def address_bits(program: Program, lanes: Lanes) -> int:
@@ -78,7 +83,7 @@ class ControlRegisters(wiring.Component):
     Parameters
     ----------
     program : the network, source of the shape words and of the state words' widths
-    lanes : parallelism and contexts of the engine
+    lanes : parallelism and contexts of the engine; of a frame network those of the scan count
     access_latency : of the engine's state access
     emit_logits : initial value of that bit of CONTROL
 
@@ -108,9 +113,11 @@ class ControlRegisters(wiring.Component):
         channels = shape.n_layer * shape.d_inner
         self._contexts = lanes.contexts
         self._access_latency = access_latency
-        windows = shape.n_layer * shape.convolution_channels
-        self._depths = [channels * shape.d_state // lanes.scan, windows]
         self._widths = state_widths(program, lanes)
+        convolved = shape.convolution_channels if self._widths[1] else 0
+        self._depths = [channels * shape.d_state // lanes.scan, shape.n_layer * convolved]
+        self._units = [unit for unit, depth in zip(_UNITS, self._depths, strict=True) if depth]
+        inputs = (shape.d_conv - 1) << 16 | scheme.activation_bits
         self._address_bits = address_bits(program, lanes)
         self._constants = {
             Register.IDENTIFICATION: IDENTIFICATION,
@@ -121,10 +128,10 @@ class ControlRegisters(wiring.Component):
             Register.D_INNER: shape.d_inner,
             Register.D_STATE: shape.d_state,
             Register.D_CONV: shape.d_conv,
-            Register.STATE_FORMAT: lanes.scan << 16 | scheme.state_bits,
-            Register.WINDOW_FORMAT: (shape.d_conv - 1) << 16 | scheme.activation_bits,
+            Register.STATE_FORMAT: lanes.scan << 16 | self._widths[0] // lanes.scan,
+            Register.WINDOW_FORMAT: inputs if convolved else 0,
             Register.CONTEXTS: lanes.contexts,
-            Register.CONVOLVED: shape.convolution_channels,
+            Register.CONVOLVED: convolved,
         }
         super().__init__(self._members(emit_logits=emit_logits))
 
@@ -164,7 +171,7 @@ class ControlRegisters(wiring.Component):
             "running": In(1),
             "token_valid": In(1),
         }
-        for unit, depth, width in zip(_UNITS, self._depths, self._widths, strict=True):
+        for unit, depth, width in zip(self._units, self._depths, self._widths, strict=False):
             members |= {
                 f"{unit}_access_address": Out(index_bits(depth)),
                 f"{unit}_access_write": Out(1),
@@ -273,7 +280,7 @@ class ControlRegisters(wiring.Component):
         # One cycle behind the write, which still needs the address.
         with m.If(state.stepping & state.step):
             m.d.sync += state.address.eq(state.address + 1)
-        for number, unit in enumerate(_UNITS):
+        for number, unit in enumerate(self._units):
             m.d.comb += [
                 getattr(self, f"{unit}_access_address").eq(state.address),
                 getattr(self, f"{unit}_access_write").eq(state.writing & (state.select == number)),
@@ -347,7 +354,8 @@ class ControlRegisters(wiring.Component):
             Register.CONTEXT: self.selected,
         }
         word = Signal(max(self.parts) * _BITS, name="state_word")
-        memories = Mux(state.select, self.window_access_read_data, self.scan_access_read_data)
+        read = [getattr(self, f"{unit}_access_read_data") for unit in self._units]
+        memories = read[0] if len(read) == 1 else Mux(state.select, *reversed(read))
         # A state that the next token will not see is zero to the outside as well.
         m.d.comb += word.eq(Mux(self.starts_fresh, 0, memories))
         data, refused = Signal(_BITS, name="read_data"), Signal(name="read_refused", init=1)

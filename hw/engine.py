@@ -27,6 +27,7 @@ from hw.projection import Projection
 from hw.scan_engine import ScanEngine
 from hw.schedule import Latencies, Schedule, build_schedule
 from hw.sequencer import Sequencer, token_layout
+from hw.state_access import access_ports, connect_access
 
 SETTLE_MARGIN = 16
 """Cycles added to the last probe's, after which a token has left every register."""
@@ -172,13 +173,7 @@ class Engine(wiring.Component):
             members[name] = In(1)
         for name in ("idle", "starts_fresh", "accepted", "running", "token_valid"):
             members[name] = Out(1)
-        for unit, component in (("scan", self._scan), ("window", self._convolution)):
-            members |= {
-                f"{unit}_access_address": In(len(component.access_address)),
-                f"{unit}_access_write": In(1),
-                f"{unit}_access_write_data": In(len(component.access_write_data)),
-                f"{unit}_access_read_data": Out(len(component.access_read_data)),
-            }
+        members |= access_ports(self._state_units)
         for name, (width, is_signed) in self.probe_widths.items():
             members |= {
                 f"probe_{name}_valid": Out(1),
@@ -387,16 +382,16 @@ class Engine(wiring.Component):
             outputs.value.eq(projection.logit),
         ]
 
+    @property
+    def _state_units(self) -> dict[str, wiring.Component]:
+        """The units that have a state, by the name that the registers give it."""
+        return {"scan": self._scan, "window": self._convolution}
+
     def _connect_access(self, m: Module) -> None:
         """Open the state memories to the outside."""
-        for unit, component in (("scan", self._scan), ("window", self._convolution)):
-            m.d.comb += [
-                component.access_address.eq(getattr(self, f"{unit}_access_address")),
-                component.access_context.eq(self.selected),
-                component.access_write.eq(getattr(self, f"{unit}_access_write")),
-                component.access_write_data.eq(getattr(self, f"{unit}_access_write_data")),
-                getattr(self, f"{unit}_access_read_data").eq(component.access_read_data),
-            ]
+        connect_access(m, self, self._state_units)
+        for unit in self._state_units.values():
+            m.d.comb += unit.access_context.eq(self.selected)
 
     def _connect_probes(self, m: Module, outputs: OutputStage) -> None:
         """Show every named value of the golden model."""

@@ -24,8 +24,8 @@ from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import (
     StreamingGenerated,
-    refuse_beat,
     refuse_shared_options,
+    refuse_streaming_options,
     write_streaming_design,
 )
 from hw.testbench import write_testbench
@@ -130,6 +130,9 @@ def generate(
     ] = 4,
     seed: Annotated[int, typer.Option(help="seed of the golden vectors' tokens")] = 0,
     *,
+    persistent: Annotated[
+        bool, typer.Option("--persistent", help="frame network: the state can outlive a frame")
+    ] = False,
     dense_trits: Annotated[
         bool, typer.Option("--dense-trits", help="five ternary weights a byte, not two bits each")
     ] = False,
@@ -144,9 +147,10 @@ def generate(
     if program.shape.frame is not None:
         refuse_shared_options(mac_lanes, contexts, dense_trits=dense_trits)
         plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
-        usual, write = Multipliers.MIX, partial(write_streaming_design, program, plan)
+        usual = Multipliers.MIX
+        write = partial(write_streaming_design, program, plan, persistent=persistent)
     else:
-        refuse_beat(beat)
+        refuse_streaming_options(beat, persistent=persistent)
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
         usual = Multipliers.DSP
         write = partial(write_design, program, lanes, dense_trits=dense_trits)

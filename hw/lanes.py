@@ -34,8 +34,7 @@ class Lanes:
         check_contexts(self.contexts)
         if self.contexts > 1 and shape.frame is not None:
             raise InputError(
-                f"contexts = {self.contexts}, but every frame of this network starts from zero and "
-                "leaves nothing to keep; use 1"
+                f"contexts = {self.contexts}, but the pipe of a frame network has one stream; use 1"
             )
         for name, size in (("d_model", shape.d_model), ("d_inner", shape.d_inner)):
             if self.mac < 1 or size % self.mac:

@@ -18,6 +18,7 @@ from hw.shift_plan import ShiftPlan
 __all__ = [
     "ChannelCounter",
     "PlannedRequantizer",
+    "connect_vector",
     "delayed",
     "index_bits",
     "magnitude_bits",
@@ -241,3 +242,13 @@ class ChannelCounter(wiring.Component):
     def _layer_base(self, words: int) -> Value:
         bases = [layer * words for layer in range(self._layers)]
         return select_constant(self.layer, bases, max(1, bases[-1].bit_length()))
+
+
+def connect_vector(
+    m: Module, target: wiring.Component, to: str, source: wiring.Component, prefix: str
+) -> None:
+    """Wire valid, index and value of one unit to another's."""
+    m.d.comb += [
+        getattr(target, f"{to}_{part}").eq(getattr(source, f"{prefix}_{part}"))
+        for part in ("valid", "index", "value")
+    ]

@@ -35,8 +35,10 @@ class Operation:
 
 
 def state_words(program: Program, lanes: Lanes, state: State, context: int) -> list[list[int]]:
-    """Return the words of both state memories of a context, as the registers show them."""
+    """Return the words of the state memories of a context, as the registers show them."""
     scheme, own = program.scheme, state.member(context)
+    if program.shape.average is not None:
+        return [pack_lanes(own.scan.reshape(1, -1), lanes.scan, scheme.average_bits)[0].tolist()]
     scan = pack_lanes(own.scan.reshape(1, -1), lanes.scan, scheme.state_bits)
     inputs = own.window[:, 0].transpose(0, 2, 1).reshape(1, -1)
     window = pack_lanes(inputs, program.shape.d_conv - 1, scheme.activation_bits)

@@ -60,13 +60,19 @@ def _shortened(stream: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def run_streaming(
-    engine: StreamingEngine, trace: Trace, *, stall_seed: int | None = None, cut: bool = False
+    engine: StreamingEngine,
+    trace: Trace,
+    *,
+    stall_seed: int | None = None,
+    cut: bool = False,
+    reset_at_last: bool | None = None,
 ) -> StreamingRecording:
     """Play the features of ``trace``; with a seed both streams stall at random.
 
     Parameters
     ----------
     cut : leave the zeros at the ends of frames to the engine's padding
+    reset_at_last : the policy of a persistent engine; None for another engine
     """
     recording = StreamingRecording(probes={name: [] for name in engine.probe_widths})
     stream = feature_stream(trace, cut=cut)
@@ -76,6 +82,8 @@ def run_streaming(
 
     async def bench(context: Any) -> None:
         cycle, sent, pause = 0, 0, 0
+        if reset_at_last is not None:
+            context.set(engine.reset_at_last, int(reset_at_last))
         while len(recording.outputs) < total:
             offering = sent < len(stream) and not pause
             context.set(engine.features.valid, int(offering))

@@ -30,6 +30,9 @@ async def _start(dut: Any) -> None:
     for signal in ("s_axis_features_tdata", "s_axis_features_tlast", "s_axis_features_tvalid"):
         getattr(dut, signal).value = 0
     dut.m_axis_outputs_tready.value = 0
+    if hasattr(dut, "s_axil_awvalid"):  # a persistent design, left at its initial policy
+        for channel in ("aw", "w", "ar"):
+            getattr(dut, f"s_axil_{channel}valid").value = 0
     dut.rst.value = 1
     Clock(dut.clk, PERIOD, unit="ns", impl="gpi").start()
     await ClockCycles(dut.clk, 2)

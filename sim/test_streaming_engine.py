@@ -58,17 +58,25 @@ def frame_networks(draw, schemes=("w8a8", "w4a5-se", "w4a8-h", "w4a4-h", "w4a16"
     return program, plan
 
 
-def check(program, plan, *, seed, stall_seed=None, cut=False, multipliers=Multipliers.DSP):
-    """Run one engine on three frames and compare every probe in value and cycle."""
+def check(
+    program, plan, *, seed, stall_seed=None, cut=False, multipliers=Multipliers.DSP, reset=None
+):
+    """Run one engine on three frames and compare every probe in value and cycle.
+
+    With ``reset`` the engine is persistent, and that is its policy at the end of a frame.
+    """
     stream = random_stimulus(program, 3, seed)
     features = stream.tokens.copy()
     if cut:
         features[np.random.default_rng(seed).random(len(features)) < 0.5] = 0
-    expected = trace(program, features, stream.last)
+    expected = trace(program, features, stream.last, reset_at_last=reset is not False)
     engine = StreamingEngine(
-        program=program, plan=plan, realisation=MemoryPlan(multipliers=multipliers)
+        program=program,
+        plan=plan,
+        realisation=MemoryPlan(multipliers=multipliers),
+        persistent=reset is not None,
     )
-    recording = run_streaming(engine, expected, stall_seed=stall_seed, cut=cut)
+    recording = run_streaming(engine, expected, stall_seed=stall_seed, cut=cut, reset_at_last=reset)
     compare_streaming(recording, program, expected, engine)
     return recording, engine
 
@@ -89,6 +97,13 @@ def test_streaming_engine_equals_golden_at_full_speed(drawn, seed):
 def test_streaming_engine_equals_golden_under_stalls(drawn, seed, multipliers):
     program, plan = drawn
     check(program, plan, seed=seed, stall_seed=seed, cut=bool(seed % 2), multipliers=multipliers)
+
+
+@settings(max_examples=6, deadline=None)
+@given(frame_networks(), st.integers(0, 99), st.booleans(), st.booleans())
+def test_a_state_outlives_frames_by_policy(drawn, seed, stalls, reset):
+    program, plan = drawn
+    check(program, plan, seed=seed, stall_seed=seed if stalls else None, reset=reset)
 
 
 @pytest.mark.parametrize("d_inner", [16, 20])

@@ -51,17 +51,20 @@ CASES = {
     "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP),
 }
 SLOW = ("mars-w8a8-dsp",)
+PERSISTENT = ("plain-w4a5-se-lut", "deep-w4a5-se-lut")
+"""Cases with registers, left at their initial policy: a frame is a sequence as in the others."""
 
 
 class FrameDesign:
     """A generated directory and its compiled simulator."""
 
-    def __init__(self, program, plan, kind, folder):
+    def __init__(self, program, plan, kind, folder, *, persistent=False):
         self.program = program
         stimulus = random_stimulus(program, 1, 0)
         self.made = write_streaming_design(
-            program, plan, stimulus, preset="test", folder=folder / "design", multipliers=kind
-        )
+            program, plan, stimulus, preset="test", folder=folder / "design", multipliers=kind,
+            persistent=persistent,
+        )  # fmt: skip
         self.simulation = StreamingCosimulation(folder / "design", folder / "simulation")
 
     def play(self, *, frames=4, seed=0, cut=False, stall_seed=None, name="run"):
@@ -93,7 +96,8 @@ def design(request, tmp_path_factory):
     else:
         program = random_program(shape, find_scheme(scheme), seed=5)
     plan = choose_streaming(program.shape, program.scheme, scan=scan)
-    return FrameDesign(program, plan, kind, tmp_path_factory.mktemp(request.param))
+    folder, persistent = tmp_path_factory.mktemp(request.param), request.param in PERSISTENT
+    return FrameDesign(program, plan, kind, folder, persistent=persistent)
 
 
 def test_frames_back_to_back_leave_every_frame_interval(design):

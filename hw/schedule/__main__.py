@@ -26,7 +26,7 @@ from hw.schedule import Schedule, build_schedule
 from hw.schedule.area import calibration
 from hw.schedule.sweep import Candidate, lane_pairs, sweep
 from hw.streaming.choice import choose_streaming
-from hw.streaming.generate import refuse_beat, refuse_shared_options
+from hw.streaming.generate import refuse_shared_options, refuse_streaming_options
 from hw.streaming.report import print_streaming, streaming_report
 
 application = typer.Typer(add_completion=False)
@@ -181,7 +181,7 @@ def schedule(
         else:
             print_streaming(preset, predicted)
         return
-    refuse_beat(beat)
+    refuse_streaming_options(beat)
     if sweeping:
         candidates = swept(shape, find_scheme(scheme), mac_lanes, scan_lanes)
         if as_json:

@@ -29,13 +29,18 @@ class BlockEvent:
 
 
 def tag_layout(layers: int, tokens: int, slots: int, turns: int) -> data.StructLayout:
-    """Return what travels with a block: layer, its token's place in the frame, slot and turn."""
+    """Return what travels with a block.
+
+    Its layer, its token's place in the frame, slot and turn, and whether the token finds a state of
+    zeros.
+    """
     return data.StructLayout(
         {
             "layer": index_bits(layers),
             "position": index_bits(tokens),
             "slot": index_bits(slots),
             "turn": index_bits(turns),
+            "fresh": 1,
         }
     )
 
@@ -62,6 +67,7 @@ class BeatSequencer(wiring.Component):
     -------
     offered : in, a token is there
     room : in, a frame may begin; looked at only for its first token
+    fresh : in, whether the token that is offered finds a state of zeros
     taken : out, the token enters in the next cycle
     position : out, of the token that is offered
     NAME_start, NAME_tag : out, one pair an event
@@ -100,6 +106,7 @@ class BeatSequencer(wiring.Component):
             {
                 "offered": In(1),
                 "room": In(1),
+                "fresh": In(1),
                 "taken": Out(1),
                 "position": Out(index_bits(tokens)),
                 **members,
@@ -170,6 +177,7 @@ class BeatSequencer(wiring.Component):
                 tags[0].position.eq(self.position),
                 tags[0].slot.eq(slot),
                 tags[0].turn.eq(turn),
+                tags[0].fresh.eq(self.fresh),
                 slot.eq(Mux(slot == self._slots - 1, 0, slot + 1)),
                 turn.eq(Mux(turn == self._turns - 1, 0, turn + 1)),
             ]

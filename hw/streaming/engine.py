@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,9 +13,12 @@ from golden.program import FeatureEmbedding, Program
 from hw.activation_stage import ActivationStage
 from hw.average_unit import AverageUnit
 from hw.convolution import CausalConvolution
+from hw.engine import SETTLE_MARGIN
 from hw.hadamard import HadamardRotation
 from hw.parameter_memory import MemoryPlan
+from hw.pipeline import connect_vector
 from hw.scan_engine import ScanEngine
+from hw.state_access import access_ports, connect_access
 from hw.streaming.arrays import (
     build_arrays,
     enters_whole,
@@ -25,6 +30,7 @@ from hw.streaming.burst import Burst
 from hw.streaming.centred_convolution import CentredConvolution
 from hw.streaming.feature_input import FeatureInput, feature_layout
 from hw.streaming.frame_head import FrameHead, output_layout
+from hw.streaming.frame_sequences import POLICY, FrameSequences
 from hw.streaming.matrix_stage import MatrixStage
 from hw.streaming.plan import (
     FRONT_START,
@@ -35,16 +41,6 @@ from hw.streaming.residual_norm import StreamingNorm
 from hw.streaming.row_input import RowInput
 
 __all__ = ["StreamingEngine", "streaming_probe_widths"]
-
-
-def connect(
-    m: Module, target: wiring.Component, to: str, source: wiring.Component, prefix: str
-) -> None:
-    """Wire valid, index and value of one unit to another's."""
-    m.d.comb += [
-        getattr(target, f"{to}_{part}").eq(getattr(source, f"{prefix}_{part}"))
-        for part in ("valid", "index", "value")
-    ]
 
 
 class StreamingEngine(wiring.Component):
@@ -62,6 +58,7 @@ class StreamingEngine(wiring.Component):
     program : a frame network
     plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
+    persistent : the state can outlive a frame; without it every frame begins with zeros
 
     Members
     -------
@@ -70,6 +67,10 @@ class StreamingEngine(wiring.Component):
     accepted : out, pulse: the next cycle is a token's cycle 0
     row_accepted : out, pulse: the next cycle is a projected row's cycle 0; silent without patches
     unaligned : out, stays high after a frame without ``last`` at its end
+    hold, reset_at_last, reset_request, resume_request, starts_fresh, idle : only if
+        ``persistent``: see :class:`hw.streaming.frame_sequences.FrameSequences`
+    running, token_valid, scan_access_*, window_access_* : only if ``persistent``: for the control
+        registers; state access only while ``idle``
     probe_NAME_valid, probe_NAME_value : out, one pair a probe point
 
     Raises
@@ -78,7 +79,14 @@ class StreamingEngine(wiring.Component):
         If the network has no frames, or a value would be overwritten before it is used.
     """
 
-    def __init__(self, *, program: Program, plan: StreamingPlan, realisation: MemoryPlan) -> None:
+    def __init__(
+        self,
+        *,
+        program: Program,
+        plan: StreamingPlan,
+        realisation: MemoryPlan,
+        persistent: bool = False,
+    ) -> None:
         if program.shape.frame is None or not isinstance(program.front, FeatureEmbedding):
             raise InputError(
                 "the streaming organisation needs a frame network; "
@@ -98,9 +106,31 @@ class StreamingEngine(wiring.Component):
         for name, (width, is_signed) in self.probe_widths.items():
             members[f"probe_{name}_valid"] = Out(1)
             members[f"probe_{name}_value"] = Out(signed(width) if is_signed else width)
-        super().__init__(members)
         self._stages = build_arrays(program, plan, realisation)
         self._build_units()
+        self._sequences: FrameSequences | None = None
+        if persistent:
+            members |= self._persist()
+        super().__init__(members)
+
+    def _persist(self) -> dict[str, In | Out]:
+        """Keep sequences of frames; return the ports of their policy and of the state."""
+        ends = [int(p.max()) for p in (self.plan.probes | self.plan.frame_probes).values()]
+        self._sequences = FrameSequences(settle=max(ends) + SETTLE_MARGIN)
+        members: dict[str, In | Out] = {name: In(1) for name in POLICY}
+        members |= {name: Out(1) for name in ("starts_fresh", "idle", "running", "token_valid")}
+        return members | access_ports(self._state_units)
+
+    @property
+    def _state_units(self) -> dict[str, Any]:
+        """The units that have a state, by the name that the registers give it."""
+        windows = isinstance(self._convolution, CausalConvolution)
+        return {"scan": self._scan} | ({"window": self._convolution} if windows else {})
+
+    @property
+    def access_latency(self) -> int:
+        """Cycles from an access address to its read data, the slowest of the state memories."""
+        return max(unit.access_latency for unit in self._state_units.values())
 
     def _build_units(self) -> None:
         """Make what stands between the arrays; a mixer's units stand behind the same names."""
@@ -192,7 +222,6 @@ class StreamingEngine(wiring.Component):
         )
         m.d.comb += [
             sequencer.offered.eq(self._input.offered),
-            sequencer.room.eq(self._head.room),
             self._input.taken.eq(sequencer.taken),
             self._input.freed.eq(sequencer.freed_start),
             self._head.entered.eq(sequencer.taken & (sequencer.position == 0)),
@@ -200,6 +229,7 @@ class StreamingEngine(wiring.Component):
             self.row_accepted.eq(self._input.row_taken if isinstance(self._input, RowInput) else 0),
             self.unaligned.eq(self._input.unaligned),
         ]
+        self._keep_sequences(m, sequencer, shape.frame.tokens)
         for name, stage in self._stages.items():
             if name == "front":
                 continue
@@ -211,12 +241,36 @@ class StreamingEngine(wiring.Component):
             ]
         return sequencer
 
+    def _keep_sequences(self, m: Module, sequencer: BeatSequencer, tokens: int) -> None:
+        """Say which frames may enter, and which begin with zeros: all, unless states persist."""
+        first, room = sequencer.position == 0, self._head.room
+        if (sequences := self._sequences) is None:
+            m.d.comb += [sequencer.room.eq(room), sequencer.fresh.eq(first)]
+            return
+        m.submodules.sequences = sequences
+        m.d.comb += [
+            sequencer.room.eq(room & sequences.open),
+            sequencer.fresh.eq(sequences.fresh),
+            sequences.taken.eq(sequencer.taken),
+            sequences.first.eq(first),
+            sequences.last.eq(sequencer.position == tokens - 1),
+            *(getattr(sequences, name).eq(getattr(self, name)) for name in POLICY),
+            self.starts_fresh.eq(sequences.starts_fresh),
+            self.idle.eq(sequences.idle),
+            # What the registers count as a stall is a frame that neither hold nor room lets in.
+            self.token_valid.eq(self._input.offered & first),
+            self.running.eq(room & sequences.open),
+        ]
+        if isinstance(self._scan, AverageUnit):
+            m.d.comb += self._scan.idle.eq(sequences.idle)
+        connect_access(m, self, self._state_units)
+
     def _connect_front(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the features to the residual: array, and a ring that makes its rows one burst."""
         wiring.connect(m, wiring.flipped(self.features), self._input.features)
         wiring.connect(m, self._head.outputs, wiring.flipped(self.outputs))
         front, norm = self._stages["front"], self._norm
-        connect(m, front, "i", self._input, "o")
+        connect_vector(m, front, "i", self._input, "o")
         m.d.comb += [
             front.start.eq(sequencer.front_start),
             front.row_set.eq(sequencer.front_tag.position),
@@ -228,29 +282,29 @@ class StreamingEngine(wiring.Component):
         """Collect a stage's rows and hand them to the norm one after another."""
         burst = Burst(size=self._program.shape.d_model, width=len(stage.o_value), slots=slots)
         m.submodules[f"{name}_burst"] = burst
-        connect(m, burst, "i", stage, "o")
+        connect_vector(m, burst, "i", stage, "o")
         m.d.comb += burst.start.eq(start)
-        connect(m, self._norm, name, burst, "o")
+        connect_vector(m, self._norm, name, burst, "o")
 
     def _connect_block(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the norm through the block to the rows of out_proj."""
         stages, norm, scan, activation = self._stages, self._norm, self._scan, self._activation
-        connect(m, stages["x"], "i", norm, "norm")
+        connect_vector(m, stages["x"], "i", norm, "norm")
         if self._convolution is None:
-            connect(m, activation, "mixed", stages["x"], "o")
+            connect_vector(m, activation, "mixed", stages["x"], "o")
         else:
             self._connect_convolution(m, sequencer, self._convolution)
-        connect(m, stages["projected"], "i", activation, "u")
-        connect(m, scan, "scan_u", activation, "scan_u")
+        connect_vector(m, stages["projected"], "i", activation, "u")
+        connect_vector(m, scan, "scan_u", activation, "scan_u")
         if (gate := self._gate) is not None:
-            connect(m, stages["z"], "i", norm, "norm")
-            connect(m, gate, "z", stages["z"], "o")
-            connect(m, scan, "gate", gate, "gate")
+            connect_vector(m, stages["z"], "i", norm, "norm")
+            connect_vector(m, gate, "z", stages["z"], "o")
+            connect_vector(m, scan, "gate", gate, "gate")
             m.d.comb += gate.layer.eq(sequencer.gate_tag.layer)
         m.d.comb += activation.layer.eq(sequencer.u_tag.layer)
         self._connect_mixer(m, sequencer)
         if (rotation := self._rotation) is None:
-            connect(m, stages["out"], "i", scan, "gated")
+            connect_vector(m, stages["out"], "i", scan, "gated")
         else:
             m.submodules.rotation = rotation
             m.d.comb += [
@@ -258,7 +312,7 @@ class StreamingEngine(wiring.Component):
                 rotation.i.eq(scan.gated_value),
                 rotation.layer.eq(sequencer.rotation_tag.layer),
             ]
-            connect(m, stages["out"], "i", rotation, "rotated")
+            connect_vector(m, stages["out"], "i", rotation, "rotated")
 
     def _connect_convolution(
         self,
@@ -267,13 +321,13 @@ class StreamingEngine(wiring.Component):
         convolution: CausalConvolution | CentredConvolution,
     ) -> None:
         """From the rows of x to SiLU, as they come or in sweeps."""
-        connect(m, convolution, "x", self._stages["x"], "o")
-        connect(m, self._activation, "mixed", convolution, "mixed")
+        connect_vector(m, convolution, "x", self._stages["x"], "o")
+        connect_vector(m, self._activation, "mixed", convolution, "mixed")
         tag = sequencer.convolution_tag
         if isinstance(convolution, CausalConvolution):
             m.d.comb += [
                 convolution.layer.eq(tag.layer),
-                convolution.fresh.eq(tag.position == 0),
+                convolution.fresh.eq(tag.fresh),
             ]
             return
         swept = sequencer.mix_tag
@@ -290,13 +344,13 @@ class StreamingEngine(wiring.Component):
         """From the rows that were projected from u to scan or average, with their block's tag."""
         rows, scan = self._stages["projected"], self._scan
         if isinstance(scan, ScanEngine):
-            connect(m, scan, "projected", rows, "o")
+            connect_vector(m, scan, "projected", rows, "o")
             tag = sequencer.scan_tag
             m.d.comb += scan.start.eq(sequencer.scan_start)
         else:
-            connect(m, scan, "argument", rows, "o")
+            connect_vector(m, scan, "argument", rows, "o")
             tag = sequencer.average_tag
-        m.d.comb += [scan.layer.eq(tag.layer), scan.fresh.eq(tag.position == 0)]
+        m.d.comb += [scan.layer.eq(tag.layer), scan.fresh.eq(tag.fresh)]
 
     def _connect_norm(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the rows of out_proj to the residual, and from the frame's mean to the head."""

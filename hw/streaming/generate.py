@@ -18,7 +18,10 @@ from hw.streaming.plan import StreamingPlan
 from hw.streaming.testbench import write_streaming_testbench
 from hw.streaming.top import StreamingAccelerator
 
-__all__ = ["StreamingGenerated", "refuse_beat", "refuse_shared_options", "write_streaming_design"]
+__all__ = [
+    "StreamingGenerated", "refuse_shared_options", "refuse_streaming_options",
+    "write_streaming_design",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def refuse_shared_options(
         )
     if contexts != 1:
         raise InputError(
-            f"contexts = {contexts}, but every frame of this network starts from zero and "
-            "leaves nothing to keep; use 1"
+            f"contexts = {contexts}, but the pipe of a frame network has no time between frames "
+            "that another stream could use; use 1, and save and restore what --persistent keeps"
         )
     if dense_trits:
         raise InputError(
@@ -72,10 +75,15 @@ def refuse_shared_options(
         )
 
 
-def refuse_beat(beat: int | None) -> None:
-    """Raise InputError for a beat of a language model."""
+def refuse_streaming_options(beat: int | None, *, persistent: bool = False) -> None:
+    """Raise InputError for options that a language model's organisation does not have."""
     if beat is not None:
         raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
+    if persistent:
+        raise InputError(
+            "--persistent is for frame networks, the state of a language model always persists; "
+            "leave it out"
+        )
 
 
 def write_streaming_design(
@@ -86,6 +94,7 @@ def write_streaming_design(
     preset: str,
     folder: Path,
     multipliers: Multipliers = Multipliers.MIX,
+    persistent: bool = False,
 ) -> StreamingGenerated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -97,7 +106,9 @@ def write_streaming_design(
         If the program is not a frame network; nothing is written then.
     """
     realisation = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers)
-    accelerator = StreamingAccelerator(program=program, plan=plan, realisation=realisation)
+    accelerator = StreamingAccelerator(
+        program=program, plan=plan, realisation=realisation, persistent=persistent
+    )
     top = top_name(preset, program.scheme.name)
     trace = vectors.trace(program, stimulus.tokens, stimulus.last)
     rtl = write_sources(folder, accelerator, top, realisation)
@@ -109,7 +120,13 @@ def write_streaming_design(
     digest = write_golden(folder, program, trace, stimulus, cycles)
     widths = accelerator.engine.probe_widths
     write_streaming_testbench(
-        folder, top=top, program=program, plan=plan, widths=widths, trace=trace
+        folder,
+        top=top,
+        program=program,
+        plan=plan,
+        widths=widths,
+        trace=trace,
+        address_width=accelerator.address_width,
     )
     manifest = build_streaming_manifest(
         preset=preset,
@@ -120,6 +137,7 @@ def write_streaming_design(
         realisation=realisation,
         rtl=rtl,
         files=file_digests(folder),
+        persistent=persistent,
     )
     atomic_write(folder / "manifest.json", manifest.encode())
     return StreamingGenerated(top, program, plan, widths, trace)

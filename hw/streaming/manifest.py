@@ -12,6 +12,7 @@ from typing import Any
 from golden.program import Program
 from hw.manifest import VERSION
 from hw.parameter_memory import MemoryPlan
+from hw.register_map import Register
 from hw.streaming.plan import StreamingPlan
 
 __all__ = ["build_streaming_manifest", "prediction", "resources"]
@@ -85,6 +86,7 @@ def build_streaming_manifest(
     realisation: MemoryPlan,
     rtl: Mapping[str, str],
     files: Mapping[str, str],
+    persistent: bool,
 ) -> str:
     """Return the manifest's JSON text.
 
@@ -108,6 +110,8 @@ def build_streaming_manifest(
             "tags": plan.tags,
             "slots": plan.slots,
         },
+        "persistent": persistent,
+        "registers": {r.name: int(r) for r in Register} if persistent else {},
         "resources": resources(top, rtl, plan, realisation),
         "provenance": program.provenance,
         "files": dict(files),

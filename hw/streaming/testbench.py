@@ -119,6 +119,7 @@ def write_streaming_testbench(
     plan: StreamingPlan,
     widths: dict[str, tuple[int, bool]],
     trace: Trace,
+    address_width: int = 0,
 ) -> None:
     """Write ``tb/tb.v``, ``tb/run.sh`` and ``tb/vectors/*.hex`` into a generated directory.
 
@@ -131,6 +132,7 @@ def write_streaming_testbench(
     program, plan : the design
     widths : width and signedness of every probe point
     trace : golden vectors with states
+    address_width : bits of the AXI4-Lite addresses, which the bench leaves alone; 0 without
     """
     assert program.shape.frame is not None
     bench, scheme = folder / "tb", program.scheme
@@ -163,6 +165,7 @@ def write_streaming_testbench(
         frame_interval=plan.frame_interval,
         patience=4 * (plan.frame_interval + plan.latency) + WATCHDOG_MARGIN,
         feature_width=whole_bytes(scheme.feature_bits),
+        address_width=address_width,
         output_width=whole_bytes(scheme.logit_bits),
         checks=checks,
         values=sum(check.runs * check.passes * check.count for check in checks),

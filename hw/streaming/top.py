@@ -7,6 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.program import Program
+from hw.control import ControlRegisters
+from hw.lanes import Lanes
 from hw.parameter_memory import MemoryPlan
 from hw.streaming.engine import StreamingEngine
 from hw.streaming.plan import StreamingPlan
@@ -20,20 +22,22 @@ FEATURES, OUTPUTS = "s_axis_features", "m_axis_outputs"
 class StreamingAccelerator(wiring.Component):
     """A frame network with AXI4-Stream features in and outputs out.
 
-    Latency and throughput are the engine's. The state begins at zero with every frame, so there
-    is nothing to control.
+    Latency and throughput are the engine's. Unless it is ``persistent``, the state begins at zero
+    with every frame, and there is nothing to control.
 
     Parameters
     ----------
     program : a frame network
     plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
+    persistent : the state can outlive a frame, be saved and restored
 
     Members
     -------
     s_axis_features_* : in, tdata holds a sign-extended feature, tlast ends a frame
     m_axis_outputs_* : out, V sign-extended outputs a frame, tlast on the last
     unaligned : out, stays high after a frame without tlast at its end
+    s_axil_* : only if ``persistent``: control, status and state; see :mod:`hw.register_map`
 
     Raises
     ------
@@ -41,8 +45,18 @@ class StreamingAccelerator(wiring.Component):
         From the engine.
     """
 
-    def __init__(self, *, program: Program, plan: StreamingPlan, realisation: MemoryPlan) -> None:
-        self._engine = StreamingEngine(program=program, plan=plan, realisation=realisation)
+    def __init__(
+        self,
+        *,
+        program: Program,
+        plan: StreamingPlan,
+        realisation: MemoryPlan,
+        persistent: bool = False,
+    ) -> None:
+        self._engine = StreamingEngine(
+            program=program, plan=plan, realisation=realisation, persistent=persistent
+        )
+        self._control: ControlRegisters | None = None
         self._feature_bits = program.scheme.feature_bits
         members: dict[str, In | Out] = {"unaligned": Out(1)}
         for prefix, bits, flow in (
@@ -56,12 +70,25 @@ class StreamingAccelerator(wiring.Component):
                 f"{prefix}_tvalid": flow(1),
                 f"{prefix}_tready": back(1),
             }
+        if persistent:
+            self._control = ControlRegisters(
+                program=program,
+                lanes=Lanes(mac=1, scan=plan.lanes.scan),
+                access_latency=self._engine.access_latency,
+            )
+            own = self._control.signature.members.items()
+            members |= {name: member for name, member in own if name.startswith("s_axil_")}
         super().__init__(members)
 
     @property
     def plan(self) -> StreamingPlan:
         """Return the engine's plan."""
         return self._engine.plan
+
+    @property
+    def address_width(self) -> int:
+        """Bits of an AXI4-Lite address, 0 without registers."""
+        return 0 if self._control is None else len(self.s_axil_awaddr)
 
     @property
     def engine(self) -> StreamingEngine:
@@ -84,4 +111,12 @@ class StreamingAccelerator(wiring.Component):
             outputs.ready.eq(getattr(self, f"{OUTPUTS}_tready")),
             self.unaligned.eq(engine.unaligned),
         ]
+        if (control := self._control) is not None:
+            m.submodules.control = control
+            for name, member in control.signature.members.items():
+                if name in ("emit_logits", "selected"):
+                    continue  # a frame's outputs are all that it has, and there is one context
+                inner = getattr(control, name)
+                outer = getattr(self if name.startswith("s_axil_") else engine, name)
+                m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)
         return m

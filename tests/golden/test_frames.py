@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from golden import command, vector_files, vectors
 from golden.artifact import from_bytes, to_bytes
-from golden.configuration import FrameShape, NetworkShape
+from golden.configuration import AverageShape, FrameShape, NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor
 from golden.fixed_point import to_real
@@ -18,6 +18,7 @@ from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.regenerate import application
 from golden.scheme import SCHEMES
+from golden.state import State
 from golden.validation import validate
 from tests.golden import float_network
 from tests.golden.calibrated import calibrated_frame_program
@@ -77,6 +78,34 @@ def test_frames_do_not_meet(scheme):
     assert np.array_equal(whole[::-1], run.forward(features[::-1]))
     assert np.array_equal(whole[33:34], run.forward(features[33:34]))
     assert run.forward(features[:0]).shape == (0, 57)
+
+
+AVERAGES = NetworkShape(
+    vocabulary=3, d_model=6, d_inner=8, d_state=1, d_conv=3, dt_rank=8, n_layer=2,
+    frame=FrameShape(features=4, tokens=3), average=AverageShape(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [MARS, AVERAGES], ids=["scan", "averages"])
+def test_a_stream_goes_on_from_frame_to_frame(shape):
+    program = random_program(shape, SCHEMES["w8a8"])
+    frames, executor = random_frames(program, 4), FrameExecutor(program)
+    stream = frames.reshape(-1, frames.shape[-1])
+    whole = vectors.trace(program, stream, reset_at_last=False)
+    state = State.zeros(program, 1)
+    first, saved = executor.advance(frames[:3], state), state.copy()
+    assert np.array_equal(first, whole.probes["logits"][:3])
+    assert np.array_equal(executor.advance(frames[3:], state), whole.probes["logits"][3:])
+    assert np.array_equal(state.scan, whole.state)
+    assert np.array_equal(state.window, whole.window)
+    # A saved state continues, and by policy only the first frame after it sees it.
+    end = 3 * len(frames[0])
+    later = vectors.trace(program, stream[end:], initial=saved, reset_at_last=False)
+    for name, values in later.probes.items():
+        assert np.array_equal(values, whole.probes[name][-len(values) :]), name
+    mixed = vectors.trace(program, np.tile(stream[end:], (2, 1)), initial=saved).probes["logits"]
+    assert np.array_equal(mixed, [whole.probes["logits"][3], executor.forward(frames[3:])[0]])
+    assert not np.array_equal(mixed[0], mixed[1])
 
 
 def test_front_and_head_are_the_written_formulas():
