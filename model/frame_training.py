@@ -20,10 +20,10 @@ from golden.configuration import NetworkShape
 from model.frames import OUTPUT_UNIT, FrameNetwork
 from model.mamba import ScanName
 from model.radar import POINT_FEATURES, RadarData, RadarSplit, root_mean_square_error
+from model.training_recipe import SEED_STRIDE, ShuffledRows, advance_average, warm_cosine
 
 __all__ = ["FrameTrainer", "FrameTrainingOptions", "augmented", "predict"]
 
-_SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 _INTENSITY = 4
 _AXES = 3
 
@@ -70,8 +70,7 @@ class FrameTrainingOptions:
 
     def rate(self, step: int) -> float:
         """Return the learning rate at ``step``."""
-        cosine = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1)) * cosine
+        return self.learning_rate * warm_cosine(step, step / self.steps, self.warmup)
 
 
 def augmented(
@@ -136,7 +135,7 @@ class FrameTrainer:
         )
         self._points = torch.from_numpy(data["train"].points).to(device)
         self._labels = labels.to(device)
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._rows = ShuffledRows(len(labels), options.batch, options.seed, device)
         self.step = 0
 
     def run(self) -> Iterator[Tensor]:
@@ -157,10 +156,10 @@ class FrameTrainer:
 
     def _train_step(self) -> Tensor:
         options = self.options
-        torch.manual_seed(options.seed * _SEED_STRIDE + self.step)
+        torch.manual_seed(options.seed * SEED_STRIDE + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = options.rate(self.step)
-        chosen = self._batch()
+        chosen = self._rows.of_step(self.step)
         points, labels = augmented(self._points[chosen], self._labels[chosen], options)
         self.network.train()
         frame = self.network.frame
@@ -170,22 +169,8 @@ class FrameTrainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
         self.optimizer.step()
-        # Early on the average must forget the initial weights faster than its horizon.
-        decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
-                list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay
-            )
+        advance_average(self.average, self.network, options.averaging, self.step)
         return 100.0 * loss.detach()
-
-    def _batch(self) -> Tensor:
-        """Return the rows of this step; every epoch shuffles them anew and leaves a rest out."""
-        rows, batch = len(self._points), min(self.options.batch, len(self._points))
-        epoch, index = divmod(self.step, rows // batch)
-        if index == 0 or not len(self._order):
-            generator = torch.Generator().manual_seed(self.options.seed * _SEED_STRIDE + epoch)
-            self._order = torch.randperm(rows, generator=generator).to(self.device)
-        return self._order[index * batch : (index + 1) * batch]
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.errors import InputError
+from model.training_recipe import advance_average, warm_cosine
 
 __all__ = ["QuantizationTrainer", "QuantizationTraining", "TrainingText"]
 
@@ -75,8 +76,7 @@ class QuantizationTraining:
 
     def rate(self, step: int, progress: float) -> float:
         """Return the learning rate at ``step``, ``progress`` (0 to 1) of the budget being used."""
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-        return self.learning_rate * cosine * min(1.0, (step + 1) / max(self.warmup, 1))
+        return self.learning_rate * warm_cosine(step, progress, self.warmup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +158,7 @@ class QuantizationTrainer:
         loss.backward()
         self._clip()
         self.optimizer.step()
-        # Early on the average must forget the initial weights faster than its horizon.
-        decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
-                list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay
-            )
+        advance_average(self.average, self.network, options.averaging, self.step)
         return loss.detach() / math.log(2.0)
 
     def _loss(self, found: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:

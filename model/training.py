@@ -23,13 +23,13 @@ from torch.nn import functional
 from model.configuration import Configuration
 from model.corpus import SEPARATOR, Corpus
 from model.mamba import MambaLanguageModel, ScanName
+from model.training_recipe import SEED_STRIDE, advance_average, warm_cosine
 
 __all__ = ["Trainer", "TrainingOptions", "bits_per_byte"]
 
 _PENALIZED = (".x", ".residual", ".gated", ".normed", ".mlp_gated")
 _MATRICES = ("_proj.weight", ".fc1.weight", ".fc2.weight")
 _PENALTY_FREE = 6.0  # root-mean-squares that a value may have at no cost
-_SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,10 @@ class TrainingOptions:
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate at ``step``, ``progress`` (0 to 1) of the budget being used."""
-        progress = min(max(progress, 0.0), 1.0)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
-        shape = cosine if self.schedule == "cosine" else 1.0 - progress
-        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1)) * shape
+        if self.schedule == "cosine":
+            return self.learning_rate * warm_cosine(step, progress, self.warmup)
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return self.learning_rate * warm * (1.0 - min(max(progress, 0.0), 1.0))
 
 
 @torch.no_grad()
@@ -194,7 +194,7 @@ class Trainer:
 
     def _train_step(self) -> Tensor:
         options = self.options
-        torch.manual_seed(options.seed * _SEED_STRIDE + self.step)
+        torch.manual_seed(options.seed * SEED_STRIDE + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = options.rate(self.step, self.progress)
         inputs, targets = self._batch()  # b l
@@ -209,12 +209,7 @@ class Trainer:
         objective.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self.optimizer.step()
-        # Early on the average must forget the initial weights faster than its horizon.
-        decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
-                list(self.average.parameters()), list(self.model.parameters()), 1.0 - decay
-            )
+        advance_average(self.average, self.model, options.averaging, self.step)
         return loss.detach() / math.log(2.0)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -224,7 +219,7 @@ class Trainer:
         per_epoch = windows // batch
         epoch, index = divmod(self.step, per_epoch)
         if self._starts is None or self._starts[0] != epoch:
-            generator = torch.Generator().manual_seed(self.options.seed * _SEED_STRIDE + epoch)
+            generator = torch.Generator().manual_seed(self.options.seed * SEED_STRIDE + epoch)
             shift = torch.randint(length, (1,), generator=generator)
             order = torch.randperm(windows, generator=generator)
             self._starts = (epoch, (shift + order * length).to(self.device))

@@ -27,13 +27,13 @@ from model.positioning.radio import ANTENNAS, TAPS
 from model.quantized_slim import QuantizedSlim
 from model.slim import SlimNetwork
 from model.slim_configuration import SlimConfiguration
+from model.training_recipe import SEED_STRIDE, ShuffledRows, advance_average, warm_cosine
 
 __all__ = ["PositioningOptions", "PositioningTrainer", "new_network", "predict"]
 
 Network = SlimNetwork | QuantizedSlim
 """A float network, or the integer graph of its program."""
 
-_SEED_STRIDE = 1_000_003  # prime, keeps the streams of neighbouring seeds apart
 _ROUND = 0.01  # m; the loss is quadratic below
 
 
@@ -167,7 +167,7 @@ class PositioningTrainer:
         self._places = torch.from_numpy(train.places).to(device)
         self._ends = torch.from_numpy(train.ends).to(device)
         self._segments = torch.from_numpy(train.segments).to(device)
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._rows = ShuffledRows(len(train.ends), options.batch, options.seed, device)
         self._started = time.monotonic()
         self.step = 0
 
@@ -196,11 +196,11 @@ class PositioningTrainer:
 
     def _train_step(self, progress: float) -> Tensor:
         options = self.options
-        torch.manual_seed(options.seed * _SEED_STRIDE + self.step)
-        rate = min(1.0, (self.step + 1) / max(options.warmup, 1))
+        torch.manual_seed(options.seed * SEED_STRIDE + self.step)
+        rate = options.learning_rate * warm_cosine(self.step, progress, options.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-        chosen = self._batch()
+            group["lr"] = rate
+        chosen = self._rows.of_step(self.step)
         ends, reach = self._ends[chosen], options.replay
         steps = torch.ones_like(ends)
         if reach:
@@ -215,12 +215,7 @@ class PositioningTrainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
         self.optimizer.step()
-        # Early on the average must forget the initial weights faster than its horizon.
-        decay = min(options.averaging, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(  # the public loop launches a kernel per tensor
-                list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay
-            )
+        advance_average(self.average, self.network, options.averaging, self.step)
         return loss.detach()
 
     def _disturbed(self, features: Tensor) -> Tensor:
@@ -233,12 +228,3 @@ class PositioningTrainer:
             parts = lost[:, None, :, None].expand(-1, TAPS, -1, 2).flatten(1)  # b 2000
             features = features.masked_fill(torch.cat([parts, lost], dim=1)[:, None], 0.0)
         return features
-
-    def _batch(self) -> Tensor:
-        """Return the windows of this step; every epoch shuffles them anew, leaving a rest out."""
-        rows, batch = len(self._ends), min(self.options.batch, len(self._ends))
-        epoch, index = divmod(self.step, rows // batch)
-        if index == 0 or not len(self._order):
-            generator = torch.Generator().manual_seed(self.options.seed * _SEED_STRIDE + epoch)
-            self._order = torch.randperm(rows, generator=generator).to(self.device)
-        return self._order[index * batch : (index + 1) * batch]
