@@ -13,7 +13,10 @@ AverageBlock::AverageBlock(const Network& network, std::size_t index)
       zeros_(padded(channels()), 0) {
     const Layer& layer = network.layers[index];
     const Scheme& scheme = network.scheme;
-    if (is_convolved()) convolution_ = Convolution(layer.convolution, layer.convolution_shift);
+    if (is_convolved()) {
+        convolution_ = Convolution(layer.convolution, scheme.activation_bits,
+                                   layer.convolution_shift);
+    }
     projected_ = Linear(layer.dt_proj, scheme.projection_input_bits(), layer.projected_shift,
                         Limits::of_signed(activation_input_bits));
     decay_ = Requantizer(
@@ -22,18 +25,19 @@ AverageBlock::AverageBlock(const Network& network, std::size_t index)
 }
 
 const Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                     BlockState&) const {
+                                     BlockState&, Ahead&) const {
     if (!is_convolved()) return own.x;
     convolution_.run_centred(kernels, own.x, tokens, own.mixed);
     return own.mixed;
 }
 
+Ahead AverageBlock::mix_ahead() const { return projected_.ahead(); }
+
 void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                        std::size_t tokens, BlockState&, const Probes& probes) const {
     projected_.run(kernels, own.u, tokens, own.projected);
     probes("projected", index(), own.projected, tokens);
-    sigmoid_.run(kernels, own.projected, tokens, own.activated);
-    decay_.run(kernels, own.activated, tokens, own.decay);
+    sigmoid_.run(kernels, own.projected, tokens, decay_, own.decay);
     probes("decay", index(), own.decay, tokens);
     own.y.shape(tokens, channels());
     const std::int32_t* before = zeros_.data();

@@ -41,7 +41,9 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
         z_ = Linear(layer.in_proj, inputs, layer.z_shift, activation_input, shape.gate_row());
         gate_ = Requantizer(Integers(channels_, layer.gate_shift),
                             Limits::of_signed(scheme.gate_bits), activated_bound);
-        gated_ = Gate(layer.gated_shift, gated);
+        gated_ = Gate(layer.gated_shift, gated,
+                      (shape.average ? scheme.average_bits() : scheme.scan_output_bits) +
+                          scheme.gate_bits);
     } else {
         ungated_ = Requantizer(layer.gated_shift, gated, activated_bound);
     }
@@ -54,17 +56,17 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
 void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens,
                      BlockState& state, const Probes& probes) const {
     thread_local MixerValues own;
-    norm_.run(kernels, residual, tokens, own.norm);
+    norm_.run(kernels, residual, tokens, own.norm, x_.ahead());
     probes("norm", index_, own.norm, tokens);
     x_.run(kernels, own.norm, tokens, own.x);
     probes("x", index_, own.x, tokens);
-    const Rows32& mixed = convolve(kernels, own, tokens, state);
+    Ahead ahead = z_ ? z_->ahead() : mix_ahead();
+    const Rows32& mixed = convolve(kernels, own, tokens, state, ahead);
     if (convolved_) probes("convolution", index_, mixed, tokens);
-    const Rows32& scan_u = store(kernels, own, mixed, tokens, probes);
+    const Rows32& scan_u = store(kernels, own, mixed, tokens, probes, ahead);
     if (z_) {
         z_->run(kernels, own.norm, tokens, own.z);
-        silu_.run(kernels, own.z, tokens, own.activated);
-        gate_.run(kernels, own.activated, tokens, own.gate);
+        silu_.run(kernels, own.z, tokens, gate_, own.gate, mix_ahead());
         probes("gate", index_, own.gate, tokens);
     }
     mix(kernels, own, scan_u, tokens, state, probes);
@@ -86,9 +88,14 @@ void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t token
 
 // Stores SiLU's results for x_proj and for the scan; returns what the scan reads.
 const Rows32& MixerBlock::store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
-                                std::size_t tokens, const Probes& probes) const {
-    silu_.run(kernels, mixed, tokens, own.activated);
-    u_.run(kernels, own.activated, tokens, own.u);
+                                std::size_t tokens, const Probes& probes,
+                                Ahead ahead) const {
+    if (dual_scale_ || scan_u_) {
+        silu_.run(kernels, mixed, tokens, own.activated, ahead);
+        u_.run(kernels, own.activated, tokens, own.u);
+    } else {
+        silu_.run(kernels, mixed, tokens, u_, own.u, ahead);
+    }
     if (u_codes_) u_codes_->run(tokens, own.u);
     probes("u", index_, own.u, tokens);
     if (dual_scale_) {

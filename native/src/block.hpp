@@ -73,7 +73,9 @@ public:
 protected:
     // Convolves x into SiLU's input, both of `own`; returns that input.
     virtual const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                   BlockState& state) const = 0;
+                                   BlockState& state, Ahead& ahead) const = 0;
+    // The weights that `mix` reads first.
+    virtual Ahead mix_ahead() const = 0;
     // Computes y of `own` from u and the scan's own input.
     virtual void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                      std::size_t tokens, BlockState& state, const Probes& probes) const = 0;
@@ -84,10 +86,11 @@ protected:
     int index() const { return index_; }
     std::size_t channels() const { return channels_; }
     bool is_convolved() const { return convolved_; }
+    Ahead out_ahead() const { return out_.ahead(); }
 
 private:
     const Rows32& store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
-                        std::size_t tokens, const Probes& probes) const;
+                        std::size_t tokens, const Probes& probes, Ahead ahead) const;
 
     int index_;
     std::size_t channels_;  // e
@@ -111,7 +114,8 @@ public:
 
 protected:
     const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state) const override;
+                           BlockState& state, Ahead& ahead) const override;
+    Ahead mix_ahead() const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
     Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
@@ -143,7 +147,8 @@ public:
 
 protected:
     const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state) const override;
+                           BlockState& state, Ahead& ahead) const override;
+    Ahead mix_ahead() const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <string>
 
@@ -43,7 +44,7 @@ constexpr Instructions all_instructions[] = {Instructions::avx512, Instructions:
 
 // The residual and what head and front compute; one for each thread.
 struct Workspace {
-    Rows32 input, rows, residual, norm, hidden, activated, logits, sums, all_norms;
+    Rows32 input, rows, residual, norm, hidden, logits, sums, all_norms;
 
     static Workspace& of_thread() {
         thread_local Workspace workspace;
@@ -88,6 +89,7 @@ struct Executor::Prepared {
     Requantizer features_requantizer;
     Normalization norm;
     Linear hidden, head;
+    Requantizer mean;  // over a frame's tokens
     Activation silu;
     Requantizer hidden_output;
 
@@ -130,6 +132,10 @@ Executor::Prepared::Prepared(const Program& own, Instructions instructions)
     head = Linear(network().head, inputs, network().head_shift,
                   Limits::of_signed(scheme.logit_bits));
     if (const auto& pooled = network().pooled) {
+        const auto tokens = static_cast<double>(own.shape().tokens);
+        mean = Requantizer(Integers(own.shape().d_model, std::ilogb(tokens)),
+                           Limits::of_signed(scheme.residual_bits),
+                           std::ldexp(tokens, scheme.residual_bits - 1));
         hidden = Linear(pooled->hidden, inputs, pooled->hidden_shift,
                         Limits::of_signed(activation_input_bits));
         silu = Activation(Activation::Kind::silu, network().tables.silu);
@@ -195,7 +201,7 @@ void Executor::Prepared::read_frame(const std::int64_t* values, Workspace& own,
 void Executor::Prepared::embed_features(const Workspace& own, std::size_t first, std::size_t count,
                                         Rows32& residual) const {
     const std::size_t d = program.shape().d_model;
-    features.run(kernels, own.input, first, count, residual);
+    features.run(kernels, own.input, first, count, nullptr, residual);
     for (std::size_t t = 0; t < count; ++t) {
         const std::int32_t* bias = network().features->bias.data() + (first + t) * d;
         for (std::size_t i = 0; i < d; ++i) residual.row(t)[i] += bias[i];
@@ -248,16 +254,12 @@ void Executor::Prepared::frame(const std::int64_t* values, State& state, std::in
 
 // Computes the hidden layer from the sum over the frame's tokens.
 void Executor::Prepared::pool(Workspace& own, const Probes& probes) const {
-    const double mean = 1.0 / static_cast<double>(program.shape().tokens);
-    kernels.requantize_all(own.sums.row(0), mean,
-                           Limits::of_signed(network().scheme.residual_bits), own.sums.row(0),
-                           width());
+    mean.run(kernels, own.sums, 1, own.sums);
     probes("pooled", -1, own.sums, 1);
     norm.run(kernels, own.sums, 1, own.norm);
     probes("norm", -1, own.norm, 1);
     hidden.run(kernels, own.norm, 1, own.hidden);
-    silu.run(kernels, own.hidden, 1, own.activated);
-    hidden_output.run(kernels, own.activated, 1, own.hidden);
+    silu.run(kernels, own.hidden, 1, hidden_output, own.hidden);
     probes("hidden", -1, own.hidden, 1);
 }
 

@@ -12,15 +12,45 @@
 
 namespace scanwright {
 
-// Packed weights: chunks of up to eight blocks of 16 rows, in them groups of columns (four bytes or
-// two words), in them the blocks, in them the rows. A register holds one group of a block's rows,
-// and the order is that in which the products read.
+// Packed weights: chunks of up to eight blocks of 16 rows, in them groups of columns, in them the
+// blocks, in them the rows. A register holds one group of a block's rows, and the order is that in
+// which the products read. A row's share of a group has four bytes: four columns; or two words, of
+// one column each; or eight nibbles. A byte of nibbles has column i of the group in its low half and
+// column i + 4 in its high one, both offset by 8.
 constexpr std::size_t byte_group = 4;
 constexpr std::size_t word_group = 2;
+constexpr std::size_t nibble_group = 4;  // bytes, of twice as many columns
+constexpr std::int32_t byte_offset = 128, nibble_offset = 8;
 constexpr std::size_t chunk_blocks = 8;
 
 // Tokens that are computed at once: the most that a kernel is given.
 constexpr std::size_t token_limit = 16;
+
+// Memory that is read next. Kernels that compute more than they load bring it into the first cache
+// on the way, since products wait for little else than their weights.
+struct Ahead {
+    const char* next = nullptr;
+    const char* end = nullptr;
+};
+
+static inline void fetch(Ahead& ahead, int cache_lines) {
+    if (ahead.next >= ahead.end) return;
+    for (int i = 0; i < cache_lines; ++i) __builtin_prefetch(ahead.next + i * 64);
+    ahead.next += cache_lines * 64;
+}
+
+// How a kernel rounds what it computes, half to even, and saturates: in float32, times `scale`, where
+// the values have at most 24 bits; in int32 where all channels drop `shift` bits; else, with `scale`
+// null and `shift` negative, each its own number. With half = 2**(shift - 1) - 1 and parity = 1, int32
+// adds half, and one more where the result would be odd; without a shift both are 0.
+struct Rounding {
+    const float* scale;  // one a channel
+    std::int32_t shift;
+    const std::int32_t* shifts;  // one a channel, and so are the next two
+    const std::int32_t* halves;
+    const std::int32_t* parities;
+    std::int32_t low, high;
+};
 
 template <typename Weight, typename Input>
 struct Product {
@@ -28,11 +58,12 @@ struct Product {
     std::size_t row_blocks;
     std::size_t groups;          // of columns
     const std::int32_t* start;   // what every row's sum starts from
-    const Input* inputs;         // (tokens, input_stride); bytes are offset by 128
+    const Input* inputs;         // (tokens, input_stride); beside bytes offset by `byte_offset`
     std::size_t input_stride;
     std::int32_t* totals;        // (tokens, total_stride)
     std::size_t total_stride;
     std::size_t tokens;
+    const Rounding* rounding;  // of the totals, or none
 };
 
 // Where a block's weights are: the first group, and the distance from one group to the next.
@@ -53,11 +84,10 @@ static inline Rows<Weight> rows_of(const Product<Weight, Input>& own, std::size_
 
 // RMSNorm with one weight, golden/operations/normalization.py.
 struct NormConstants {
-    const double* weight;
+    const double* weight;  // times 2**-shift
     const std::int32_t* base;
     const std::int32_t* slope;
     std::int64_t epsilon;
-    double scale;
     Limits limits;
     std::size_t count;   // values
     std::size_t padded;  // values and padding
@@ -67,14 +97,13 @@ struct NormConstants {
 struct ConvolutionConstants {
     const std::int32_t* taps;  // (K, channels)
     const std::int32_t* bias;
-    const double* scale;
     std::size_t count;     // taps
     std::size_t channels;  // padded
 };
 
-struct ActivationTable {
-    const std::int32_t* base;   // 512 segments and one of zeros, for what lies beyond
-    const std::int32_t* slope;
+// A line of a table, base + slope offset; one look-up finds both.
+struct Line {
+    std::int32_t base, slope;
 };
 
 struct DualScaleConstants {
@@ -98,13 +127,13 @@ struct ScanConstants {
     double decay_scale;          // 2**-decay_bits
     Limits update, state, output;
 
-    // For the kernel in float32, where `narrow` says that its steps are exact (src/scan.cpp):
-    // 2**-(update shift + decay bits), and the mantissa of 2**-f with f / 2 added on 32 segments,
-    // base - slope f.
+    // For the kernel in float32, where `narrow` says that its steps are exact (src/scan.cpp).
     bool narrow;
-    const float* drive_scale;
-    const float* mantissa_base;
-    const float* mantissa_slope;
+    const std::int32_t* decay_line;  // of 32 segments, src/decay.hpp
+    const float* drive_scale;        // 2**-(update shift + decay bits)
+    const float* narrow_skip;        // the same as above in float32
+    const float* narrow_output_scale;
+    const std::uint8_t* whole_updates;  // one a block: none of its channels rounds its update
 };
 
 struct ScanTokens {
@@ -119,41 +148,45 @@ struct ScanTokens {
 };
 
 struct Kernels {
+    void (*multiply_nibbles)(const Product<std::uint8_t, std::int8_t>& product);
     void (*multiply_bytes)(const Product<std::int8_t, std::uint8_t>& product);
     void (*multiply_words)(const Product<std::int16_t, std::int16_t>& product);
 
     // Narrow int32 to the inputs of a product.
-    void (*to_bytes)(const std::int32_t* values, std::uint8_t* out, std::size_t count);
+    void (*to_signed_bytes)(const std::int32_t* values, std::int8_t* out, std::size_t count);
+    void (*to_offset_bytes)(const std::int32_t* values, std::uint8_t* out, std::size_t count);
     void (*to_words)(const std::int32_t* values, std::int16_t* out, std::size_t count);
 
-    // out = saturate(round(values scale))
+    // out = saturate(round(values scale)), for values of any size.
     void (*requantize)(const std::int32_t* values, const double* scale, Limits limits,
                        std::int32_t* out, std::size_t count);
-    void (*requantize_single)(const std::int32_t* values, const float* scale, Limits limits,
-                              std::int32_t* out, std::size_t count);  // values below 2**24
-    void (*requantize_all)(const std::int32_t* values, double scale, Limits limits,
-                           std::int32_t* out, std::size_t count);
 
-    // residual = saturate(residual + saturate(round(values scale)))
-    void (*add)(const std::int32_t* values, const double* scale, Limits limits,
+    // The same of what `rounding` holds for.
+    void (*round)(const std::int32_t* values, const Rounding& rounding, std::int32_t* out,
+                  std::size_t count);
+
+    // residual = saturate(residual + values)
+    void (*add)(const std::int32_t* values, std::int32_t low, std::int32_t high,
                 std::int32_t* residual, std::size_t count);
 
     void (*normalize)(const std::int32_t* residual, const NormConstants& constants,
-                      std::int32_t* out);
+                      std::int32_t* out, Ahead& ahead);
 
-    // out = saturate(round((bias + sum of tap times row) scale)); rows[i] meets tap i.
+    // out = bias + sum of tap times row, rounded unless `rounding` is null; rows[i] meets tap i.
     void (*convolve)(const std::int32_t* const* rows, const ConvolutionConstants& constants,
-                     Limits limits, std::int32_t* out);
+                     const Rounding* rounding, std::int32_t* out, Ahead& ahead);
 
-    // relu(x) - correction(|x|) and relu(x) + correction(|x|), with 23 fraction bits.
-    void (*silu)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
-                 std::size_t count);
-    void (*softplus)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
-                     std::size_t count);
+    // relu(x) - correction(|x|) and relu(x) + correction(|x|), with 23 fraction bits; then
+    // rounded, unless `rounding` is null. A table has 512 segments and one of zeros, for what lies
+    // beyond.
+    void (*silu)(const std::int32_t* x, const Line* table, const Rounding* rounding,
+                 std::int32_t* out, std::size_t count, Ahead& ahead);
+    void (*softplus)(const std::int32_t* x, const Line* table, const Rounding* rounding,
+                     std::int32_t* out, std::size_t count, Ahead& ahead);
 
-    // 1 / (1 + exp(-x)) with 23 fraction bits, of a table of its lower half.
-    void (*sigmoid)(const std::int32_t* x, const ActivationTable& table, std::int32_t* out,
-                    std::size_t count);
+    // 1 / (1 + exp(-x)) with 23 fraction bits, of a table of its lower half; the same.
+    void (*sigmoid)(const std::int32_t* x, const Line* table, const Rounding* rounding,
+                    std::int32_t* out, std::size_t count, Ahead& ahead);
 
     // out = round(v + decay (before - v)) for v = u lift; decay counts steps of `scale`.
     void (*average)(const std::int32_t* decay, const std::int32_t* u, double lift, double scale,
@@ -164,9 +197,15 @@ struct Kernels {
                        std::int32_t* out, std::size_t count);
 
     // Advances the states (blocks, states, 16) of one layer by all tokens.
-    void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state);
+    void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state,
+                 Ahead& ahead);
 
-    // out = saturate(round(left right scale))
+    // out = left right, below 2**30, rounded.
+    void (*multiply_integers)(const std::int32_t* left, const std::int32_t* right,
+                              const Rounding& rounding, std::int32_t* out,
+                              std::size_t count);
+
+    // out = saturate(round(left right scale)), for products of any size
     void (*multiply)(const std::int32_t* left, const std::int32_t* right, const double* scale,
                      Limits limits, std::int32_t* out, std::size_t count);
 

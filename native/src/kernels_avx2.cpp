@@ -12,6 +12,8 @@
 namespace scanwright {
 namespace {
 
+void round_row(std::int32_t* row, const Rounding* rounding, std::size_t count);
+
 // Adds one group of 8 rows, four bytes each, times four inputs; a row's sums are in two lanes.
 inline __m256i add_bytes(__m256i sums, const std::int8_t* weight, __m256i x) {
     const __m128i packed = _mm_load_si128(reinterpret_cast<const __m128i*>(weight));
@@ -46,6 +48,46 @@ void multiply_bytes(const Product<std::int8_t, std::uint8_t>& own) {
                                     _mm256_add_epi32(start, added));
             }
         }
+        round_row(totals, own.rounding, own.row_blocks * lanes);
+    }
+}
+
+// The sums of eight rows; a product of nibble and byte has 12 bits, so that four fit 16.
+inline __m256i sum_nibbles(const std::uint8_t* weight, std::size_t stride, const std::int8_t* x,
+                           std::size_t groups, __m256i sums) {
+    const __m256i mask = _mm256_set1_epi8(0x0F), ones = _mm256_set1_epi16(1);
+    for (std::size_t group = 0; group < groups; ++group, weight += stride, x += 2 * nibble_group) {
+        std::int32_t low, high;
+        __builtin_memcpy(&low, x, sizeof low);
+        __builtin_memcpy(&high, x + nibble_group, sizeof high);
+        const __m256i packed = _mm256_load_si256(reinterpret_cast<const __m256i*>(weight));
+        const __m256i low_part = _mm256_and_si256(packed, mask);
+        const __m256i high_part = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
+        const __m256i products =
+            _mm256_add_epi16(_mm256_maddubs_epi16(low_part, _mm256_set1_epi32(low)),
+                             _mm256_maddubs_epi16(high_part, _mm256_set1_epi32(high)));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(products, ones));
+    }
+    return sums;
+}
+
+void multiply_nibbles(const Product<std::uint8_t, std::int8_t>& own) {
+    for (std::size_t token = 0; token < own.tokens; ++token) {
+        const std::int8_t* inputs = own.inputs + token * own.input_stride;
+        std::int32_t* totals = own.totals + token * own.total_stride;
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < own.input_stride; ++i) sum += inputs[i];
+        const __m256i offset = _mm256_set1_epi32(nibble_offset * sum);
+        for (std::size_t first = 0; first < own.row_blocks * lanes; first += 8) {
+            const Rows<std::uint8_t> rows = rows_of<nibble_group>(own, first / lanes);
+            const __m256i start =
+                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(own.start + first));
+            _mm256_storeu_si256(
+                reinterpret_cast<__m256i*>(totals + first),
+                sum_nibbles(rows.first + first % lanes * nibble_group, rows.stride, inputs,
+                            own.groups, _mm256_sub_epi32(start, offset)));
+        }
+        round_row(totals, own.rounding, own.row_blocks * lanes);
     }
 }
 
@@ -69,6 +111,7 @@ void multiply_words(const Product<std::int16_t, std::int16_t>& own) {
                 _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals + first), sums);
             }
         }
+        round_row(totals, own.rounding, own.row_blocks * lanes);
     }
 }
 

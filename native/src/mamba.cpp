@@ -9,7 +9,8 @@ namespace scanwright {
 MambaBlock::MambaBlock(const Network& network, std::size_t index,
                        std::shared_ptr<const DecayTable> decay)
     : MixerBlock(network, index),
-      convolution_(network.layers[index].convolution, network.layers[index].convolution_shift),
+      convolution_(network.layers[index].convolution, network.scheme.activation_bits,
+                   network.layers[index].convolution_shift),
       softplus_(Activation::Kind::softplus, network.tables.softplus),
       decay_(std::move(decay)),
       argument_shift_(network.layers[index].argument_shift),
@@ -56,10 +57,12 @@ void HeadOperations::add_bias(Rows32& dt_rows, std::size_t tokens) const {
 }
 
 const Rows32& MambaBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                   BlockState& state) const {
-    convolution_.run(kernels, own.x, tokens, state.window, own.mixed);
+                                   BlockState& state, Ahead& ahead) const {
+    convolution_.run(kernels, own.x, tokens, state.window, own.mixed, ahead);
     return own.mixed;
 }
+
+Ahead MambaBlock::mix_ahead() const { return heads_ ? heads_->dt.ahead() : projected_.ahead(); }
 
 void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                      std::size_t tokens, BlockState& state, const Probes& probes) const {
@@ -69,7 +72,8 @@ void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& sca
         select(kernels, own, tokens, probes);
     }
     const Rows32& selection = heads_ ? own.u : own.projected;
-    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(), own.y);
+    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(), own.y,
+              out_ahead());
     probes("scan_output", index(), own.y, tokens);
 }
 
@@ -86,8 +90,7 @@ void MambaBlock::select(const Kernels& kernels, MixerValues& own, std::size_t to
     projected_.run(kernels, own.u, tokens, own.projected);
     probes("projected", index(), own.projected, tokens);
     dt_.run(kernels, own.projected, tokens, own.dt);
-    softplus_.run(kernels, own.dt, tokens, own.activated);
-    delta_.run(kernels, own.activated, tokens, own.delta);
+    softplus_.run(kernels, own.dt, tokens, delta_, own.delta);
     probes("delta", index(), own.delta, tokens);
 }
 
@@ -96,8 +99,7 @@ void MambaBlock::select_heads(const Kernels& kernels, MixerValues& own, std::siz
     heads_->dt.run(kernels, own.norm, tokens, own.dt);
     probes("dt", index(), own.dt, tokens);
     heads_->add_bias(own.dt, tokens);
-    softplus_.run(kernels, own.dt, tokens, own.activated);
-    heads_->delta.run(kernels, own.activated, tokens, own.delta);
+    softplus_.run(kernels, own.dt, tokens, heads_->delta, own.delta);
     probes("delta", index(), own.delta, tokens);
     if (probes) {
         decays(own.delta, tokens, own.decay);

@@ -13,7 +13,8 @@ MlpBlock::MlpBlock(const Network& network, std::size_t index) : index_(static_ca
     silu_ = Activation(Activation::Kind::silu, network.tables.silu);
     gate_ = Requantizer(Integers(network.shape.mlp, mlp.gate_shift),
                         Limits::of_signed(scheme.gate_bits), activated_bound);
-    gated_ = Gate(mlp.gated_shift, Limits::of_signed(inputs));
+    gated_ = Gate(mlp.gated_shift, Limits::of_signed(inputs),
+                  scheme.scan_output_bits + scheme.gate_bits);
     out_ = Linear(mlp.down, inputs, mlp.out_shift, Limits::of_signed(scheme.residual_bits));
 }
 
@@ -23,8 +24,7 @@ void MlpBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens,
     norm_.run(kernels, residual, tokens, norm);
     probes("mlp_norm", index_, norm, tokens);
     z_.run(kernels, norm, tokens, z);
-    silu_.run(kernels, z, tokens, gate);
-    gate_.run(kernels, gate, tokens, gate);
+    silu_.run(kernels, z, tokens, gate_, gate);
     probes("mlp_gate", index_, gate, tokens);
     up_.run(kernels, norm, tokens, up);
     probes("up", index_, up, tokens);

@@ -142,6 +142,10 @@ struct PooledHead {
     int output_shift = 0;
 };
 
+// The largest magnitude that `count` rows from `first` on accumulate, for inputs of `input_bits`.
+std::int64_t accumulator_bound(const Matrix& matrix, const Integers& bias, int input_bits,
+                               std::size_t first, std::size_t count);
+
 // `size` eps in the scale of the integer sum of squares.
 std::int64_t norm_epsilon(std::size_t size, int fraction);
 

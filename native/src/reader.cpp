@@ -87,10 +87,10 @@ LinearTable Reader::table(const std::string& name, std::size_t segments) const {
             tensor(full + ".slope", {segments}, slope_bits)};
 }
 
-void check_accumulator(const std::string& name, const Matrix& matrix, const Integers& bias,
-                       int input_bits) {
+std::int64_t accumulator_bound(const Matrix& matrix, const Integers& bias, int input_bits,
+                               std::size_t first, std::size_t count) {
     std::int64_t largest = 0;
-    for (std::size_t row = 0; row < matrix.rows; ++row) {
+    for (std::size_t row = first; row < first + count; ++row) {
         std::int64_t sum = 0;
         for (std::size_t column = 0; column < matrix.columns; ++column) {
             sum += std::abs(std::int64_t{matrix.weight[row * matrix.columns + column]});
@@ -99,6 +99,12 @@ void check_accumulator(const std::string& name, const Matrix& matrix, const Inte
         if (!bias.empty()) sum += std::abs(std::int64_t{bias[row]});
         largest = std::max(largest, sum);
     }
+    return largest;
+}
+
+void check_accumulator(const std::string& name, const Matrix& matrix, const Integers& bias,
+                       int input_bits) {
+    const std::int64_t largest = accumulator_bound(matrix, bias, input_bits, 0, matrix.rows);
     constexpr std::int64_t limit = (std::int64_t{1} << (accumulator_bits - 1)) - 1;
     if (largest > limit) {
         throw Error(name + " can accumulate up to " + std::to_string(largest) +

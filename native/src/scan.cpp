@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 
 #include "operations.hpp"
 
@@ -10,28 +9,9 @@ namespace scanwright {
 
 namespace {
 
-constexpr std::int32_t arguments = 1 << exponent_bits;
-constexpr int mantissa_fraction = 24;
-constexpr int segment_bits = exponent_fraction - 5;
 constexpr int narrow_decay_bits = 12;
 constexpr std::size_t narrow_states = 256;
 constexpr double single_exact = 1 << 24;
-
-// 2**-argument with `decay_bits` fraction bits of every argument, golden/operations/exponent.py.
-Integers decay_table(const LinearTable& table, int decay_bits) {
-    Integers decays(arguments);
-    for (std::int32_t argument = 0; argument < arguments; ++argument) {
-        const std::int32_t fraction = argument & ((1 << exponent_fraction) - 1);
-        const auto segment = static_cast<std::size_t>(fraction >> segment_bits);
-        const double mantissa = std::ldexp(table.base[segment], mantissa_fraction - 16) -
-                                static_cast<double>(table.slope[segment]) *
-                                    (fraction & ((1 << segment_bits) - 1));
-        const int shift = (argument >> exponent_fraction) + mantissa_fraction - decay_bits;
-        decays[static_cast<std::size_t>(argument)] =
-            static_cast<std::int32_t>(std::nearbyint(std::ldexp(mantissa, -shift)));
-    }
-    return decays;
-}
 
 std::int32_t largest_magnitude(const Integers& values) {
     std::int32_t largest = 0;
@@ -40,37 +20,6 @@ std::int32_t largest_magnitude(const Integers& values) {
 }
 
 }  // namespace
-
-DecayTable::DecayTable(const LinearTable& table, int decay_bits)
-    : all(decay_table(table, decay_bits)), base(exponent_segments), slope(exponent_segments) {
-    narrow = decay_bits == narrow_decay_bits;
-    const auto set = [this](float& target, double value) {
-        target = static_cast<float>(value);
-        narrow = narrow && static_cast<double>(target) == value;
-    };
-    for (std::size_t i = 0; i < exponent_segments; ++i) {
-        const double fall = std::ldexp(table.slope[i], exponent_fraction - mantissa_fraction);
-        const double left = static_cast<double>(i) / exponent_segments;
-        set(base[i], std::ldexp(table.base[i], -16) + fall * left);
-        set(slope[i], fall - 0.5);
-    }
-    for (std::int32_t i = 0; i < arguments && narrow; ++i) {
-        narrow = narrow_decay(i) == all[static_cast<std::size_t>(i)];
-    }
-}
-
-double DecayTable::narrow_decay(std::int32_t argument) const {
-    const double fraction =
-        std::ldexp(argument & ((1 << exponent_fraction) - 1), -exponent_fraction);
-    const auto segment = static_cast<std::size_t>(argument >> segment_bits) % exponent_segments;
-    const auto mantissa = static_cast<float>(base[segment] - slope[segment] * fraction);
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &mantissa, sizeof bits);
-    bits -= static_cast<std::uint32_t>(argument) << 11;
-    float scaled = 0;
-    std::memcpy(&scaled, &bits, sizeof scaled);
-    return std::nearbyint(std::ldexp(static_cast<double>(scaled), narrow_decay_bits));
-}
 
 std::size_t scan_channel(const Shape& shape, std::size_t channel) {
     const std::size_t width = shape.d_inner / shape.groups;
@@ -115,7 +64,8 @@ Scan::Scan(const Network& network, const Layer& layer,
     constants_.update = Limits::of_signed(scheme.update_bits());
     constants_.state = Limits::of_signed(scheme.state_bits);
     constants_.output = Limits::of_signed(scheme.scan_output_bits);
-    constants_.narrow = prepare_narrow(network, layer);
+    constants_.narrow = is_narrow(network, layer);
+    prepare_single();
 }
 
 // Whether every step of the float32 kernel is exact:
@@ -123,21 +73,34 @@ Scan::Scan(const Network& network, const Layer& layer,
 // * delta u is exact, and its products with B are checked token by token;
 // * decay h + update is exact below 2**24 steps, and beyond that saturates either way;
 // * the read-out's sum is exact in any order.
-bool Scan::prepare_narrow(const Network& network, const Layer& layer) {
+bool Scan::is_narrow(const Network& network, const Layer& layer) const {
     const Scheme& scheme = network.scheme;
     const double largest_delta = Limits::of_unsigned(scheme.delta_bits).high;
     const double largest_u = -Limits::of_signed(scheme.scan_input_bits()).low;
     const double read_out = std::ldexp(static_cast<double>(shape_.d_state),
                                        scheme.activation_bits + scheme.state_bits - 2) +
                             largest_magnitude(layer.skip) * largest_u;
-    drive_scale_.resize(update_scale_.size());
-    std::transform(update_scale_.begin(), update_scale_.end(), drive_scale_.begin(),
-                   [](double scale) {
-                       return static_cast<float>(std::ldexp(scale, -narrow_decay_bits));
-                   });
     return decay_->narrow && shape_.d_state <= narrow_states &&
            scheme.state_bits + scheme.decay_bits <= 24 &&
            largest_delta * largest_u <= single_exact && read_out < single_exact;
+}
+
+// The constants that the float32 kernel has in its own type.
+void Scan::prepare_single() {
+    const auto single = [](const Aligned<double>& values, int exponent) {
+        Aligned<float> result(values.size());
+        std::transform(values.begin(), values.end(), result.begin(), [&](double value) {
+            return static_cast<float>(std::ldexp(value, exponent));
+        });
+        return result;
+    };
+    drive_scale_ = single(update_scale_, -narrow_decay_bits);
+    narrow_skip_ = single(skip_, 0);
+    narrow_output_scale_ = single(output_scale_, 0);
+    whole_updates_.assign(update_scale_.size() / lanes, 1);
+    for (std::size_t e = 0; e < update_scale_.size(); ++e) {
+        if (update_scale_[e] != 0 && update_scale_[e] < 1) whole_updates_[e / lanes] = 0;
+    }
 }
 
 ScanConstants Scan::constants_of(std::size_t group) const {
@@ -148,9 +111,11 @@ ScanConstants Scan::constants_of(std::size_t group) const {
     constants.skip = skip_.data() + first;
     constants.output_scale = output_scale_.data() + first;
     constants.decay = decay_->all.data();
+    constants.decay_line = decay_->lines.data();
     constants.drive_scale = drive_scale_.data() + first;
-    constants.mantissa_base = decay_->base.data();
-    constants.mantissa_slope = decay_->slope.data();
+    constants.narrow_skip = narrow_skip_.data() + first;
+    constants.narrow_output_scale = narrow_output_scale_.data() + first;
+    constants.whole_updates = whole_updates_.data() + first / lanes;
     return constants;
 }
 
@@ -166,7 +131,7 @@ void Scan::spread(const Rows32& values, std::size_t share, std::size_t tokens, R
 }
 
 void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
-               Rows32& y) const {
+               Rows32& y, Ahead ahead) const {
     const std::size_t e = shape_.d_inner, states = shape_.d_state;
     y.shape(tokens, e);
     if (!shape_.has_heads()) {
@@ -174,7 +139,7 @@ void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens,
         kernels.scan(constants_of(0),
                      {inputs.delta.row(0), inputs.u.row(0), inputs.delta.stride(), b, b + states,
                       inputs.selection.stride(), y.row(0), tokens},
-                     state);
+                     state, ahead);
         return;
     }
     thread_local Rows32 delta, u, spread_y;
@@ -188,7 +153,7 @@ void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens,
                      {delta.row(0) + first, u.row(0) + first, delta.stride(), b,
                       b + shape_.groups * states, inputs.selection.stride(),
                       spread_y.row(0) + first, tokens},
-                     state + first * states);
+                     state + first * states, ahead);
     }
     for (std::size_t t = 0; t < tokens; ++t) {
         for (std::size_t i = 0; i < e; ++i) y.row(t)[i] = spread_y.row(t)[scan_channel(shape_, i)];

@@ -1,0 +1,160 @@
+#include "products.hpp"
+
+#include <algorithm>
+
+#include "scratch.hpp"
+
+namespace scanwright {
+
+namespace {
+
+// Columns up to which the sums of high nibbles, 16 times as large, fit int32.
+constexpr std::size_t nibble_columns = 1 << 15;
+
+// Calls `set(element of the packed weights, column, weight)` for every weight; an element is one
+// column's, of nibbles that of two columns.
+template <std::size_t group_size, typename Weight, typename Function>
+void for_each_weight(Aligned<Weight>& weights, std::size_t groups, const Matrix& matrix,
+                     std::size_t first, std::size_t count, std::size_t group_columns,
+                     const Function& set) {
+    Product<Weight, Weight> layout{};
+    layout.weight = weights.data();
+    layout.row_blocks = padded(count) / lanes;
+    layout.groups = groups;
+    for (std::size_t row = 0; row < count; ++row) {
+        const Rows<Weight> rows = rows_of<group_size>(layout, row / lanes);
+        Weight* start = weights.data() + (rows.first - weights.data()) + row % lanes * group_size;
+        for (std::size_t column = 0; column < matrix.columns; ++column) {
+            const std::size_t within = column % group_columns;
+            set(start[column / group_columns * rows.stride + within % group_size], within,
+                matrix.weight[(first + row) * matrix.columns + column]);
+        }
+    }
+}
+
+template <std::size_t group_size, typename Weight>
+Aligned<Weight> packed(const Matrix& matrix, std::size_t first, std::size_t count) {
+    const std::size_t groups = padded(matrix.columns) / group_size;
+    Aligned<Weight> weights(padded(count) * groups * group_size, Weight{0});
+    for_each_weight<group_size>(weights, groups, matrix, first, count, group_size,
+                                [](Weight& element, std::size_t, std::int32_t weight) {
+                                    element = static_cast<Weight>(weight);
+                                });
+    return weights;
+}
+
+Aligned<std::uint8_t> packed_nibbles(const Matrix& matrix, std::size_t first, std::size_t count) {
+    constexpr std::size_t group_columns = 2 * nibble_group;
+    constexpr std::uint8_t zeros = nibble_offset | nibble_offset << 4;
+    const std::size_t groups = padded(matrix.columns) / group_columns;
+    Aligned<std::uint8_t> weights(padded(count) * groups * nibble_group, zeros);
+    for_each_weight<nibble_group>(
+        weights, groups, matrix, first, count, group_columns,
+        [](std::uint8_t& element, std::size_t column, std::int32_t weight) {
+            const int shift = column < nibble_group ? 0 : 4;
+            const int kept = element & ~(15 << shift);
+            element = static_cast<std::uint8_t>(kept | (weight + nibble_offset) << shift);
+        });
+    return weights;
+}
+
+}  // namespace
+
+LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t first,
+                             std::size_t count)
+    : rows_(count), columns_(matrix.columns), start_(padded(count), 0) {
+    choose_packing(matrix, input_bits, first);
+    for (std::size_t row = 0; row < count; ++row) {
+        std::int64_t total = matrix.bias.empty() ? 0 : matrix.bias[first + row];
+        for (std::size_t i = 0; packing_ == Packing::bytes && i < columns_; ++i) {
+            total -= byte_offset * matrix.weight[(first + row) * columns_ + i];
+        }
+        // Wraps where the offset leads out of int32; the sums wrap back.
+        start_[row] = static_cast<std::int32_t>(static_cast<std::uint32_t>(total));
+    }
+    largest_ = static_cast<double>(accumulator_bound(matrix, matrix.bias, input_bits, first, count));
+    pack(matrix, first);
+}
+
+void LinearProduct::choose_packing(const Matrix& matrix, int input_bits, std::size_t first) {
+    const auto begin = matrix.weight.begin() + static_cast<std::ptrdiff_t>(first * columns_);
+    const auto [least, most] =
+        std::minmax_element(begin, begin + static_cast<std::ptrdiff_t>(rows_ * columns_));
+    const auto within = [&](std::int32_t limit) { return *least >= -limit && *most < limit; };
+    if (input_bits > 8 || !within(byte_offset)) {
+        packing_ = Packing::words;
+    } else if (within(nibble_offset) && columns_ <= nibble_columns) {
+        packing_ = Packing::nibbles;
+    }
+}
+
+void LinearProduct::pack(const Matrix& matrix, std::size_t first) {
+    switch (packing_) {
+        case Packing::nibbles: nibbles_ = packed_nibbles(matrix, first, rows_); break;
+        case Packing::bytes: bytes_ = packed<byte_group, std::int8_t>(matrix, first, rows_); break;
+        case Packing::words: words_ = packed<word_group, std::int16_t>(matrix, first, rows_); break;
+    }
+}
+
+Ahead LinearProduct::ahead() const {
+    constexpr std::size_t most = 20 << 10;
+    const auto start = [&](const auto& weights) {
+        const auto* first = reinterpret_cast<const char*>(weights.data());
+        return Ahead{first, first + std::min(weights.size() * sizeof weights[0], most)};
+    };
+    switch (packing_) {
+        case Packing::nibbles: return start(nibbles_);
+        case Packing::bytes: return start(bytes_);
+        default: return start(words_);
+    }
+}
+
+void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_t first,
+                        std::size_t tokens, const Rounding* rounding,
+                        Rows32& totals) const {
+    totals.shape(tokens, rows_);
+    const std::size_t width = padded(columns_), blocks = padded(rows_) / lanes;
+    const auto run = [&](auto* narrow, const auto& weights, std::size_t group, auto convert,
+                         auto multiply) {
+        for (std::size_t i = 0; i < tokens; ++i) {
+            convert(inputs.row(first + i), narrow + i * width, width);
+        }
+        multiply({weights.data(), blocks, width / group, start_.data(), narrow, width,
+                  totals.row(0), totals.stride(), tokens, rounding});
+    };
+    switch (packing_) {
+        case Packing::nibbles:
+            run(thread_scratch<std::int8_t>(tokens * width), nibbles_, 2 * nibble_group,
+                kernels.to_signed_bytes, kernels.multiply_nibbles);
+            break;
+        case Packing::bytes:
+            run(thread_scratch<std::uint8_t>(tokens * width), bytes_, byte_group,
+                kernels.to_offset_bytes, kernels.multiply_bytes);
+            break;
+        case Packing::words:
+            run(thread_scratch<std::int16_t>(tokens * width), words_, word_group,
+                kernels.to_words, kernels.multiply_words);
+            break;
+    }
+}
+
+void Linear::run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+                 Rows32& out) const {
+    const bool single = requantizer_.is_single();
+    const Rounding rounding = requantizer_.rounding();
+    product_.run(kernels, inputs, 0, tokens, single ? &rounding : nullptr, out);
+    if (!single) requantizer_.run(kernels, out, tokens, out);
+}
+
+void Linear::add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+                 Rows32& residual) const {
+    thread_local Rows32 totals;
+    run(kernels, inputs, tokens, totals);
+    const Limits limits = requantizer_.limits();
+    for (std::size_t i = 0; i < tokens; ++i) {
+        kernels.add(totals.row(i), static_cast<std::int32_t>(limits.low),
+                    static_cast<std::int32_t>(limits.high), residual.row(i), residual.stride());
+    }
+}
+
+}  // namespace scanwright

@@ -1,0 +1,67 @@
+// Products of matrices and vectors, with the weights packed as the kernels read them.
+#pragma once
+
+#include "requantizer.hpp"
+
+namespace scanwright {
+
+// A matrix-vector product in int32, for inputs and weights of any width up to 16 bits.
+class LinearProduct {
+public:
+    LinearProduct() = default;
+
+    // Takes `count` rows of `matrix` from `first` on.
+    LinearProduct(const Matrix& matrix, int input_bits, std::size_t first, std::size_t count);
+    LinearProduct(const Matrix& matrix, int input_bits)
+        : LinearProduct(matrix, input_bits, 0, matrix.rows) {}
+
+    // Multiplies the inputs of `tokens` tokens from row `first` on; rounds the totals, unless
+    // `rounding` is null.
+    void run(const Kernels& kernels, const Rows32& inputs, std::size_t first, std::size_t tokens,
+             const Rounding* rounding, Rows32& totals) const;
+
+    // The largest magnitude of a total.
+    double largest() const { return largest_; }
+
+    // The weights that are read first, as many as the first cache holds beside other things.
+    Ahead ahead() const;
+
+private:
+    // Two weights a byte where all have at most four bits; words where weights or inputs are no
+    // bytes.
+    enum class Packing { nibbles, bytes, words };
+    void choose_packing(const Matrix& matrix, int input_bits, std::size_t first);
+    void pack(const Matrix& matrix, std::size_t first);
+
+    std::size_t rows_ = 0, columns_ = 0;
+    Packing packing_ = Packing::bytes;
+    Aligned<std::uint8_t> nibbles_;
+    Aligned<std::int8_t> bytes_;
+    Aligned<std::int16_t> words_;
+    Values start_;
+    double largest_ = 0;
+};
+
+// A product and the requantizer behind it.
+class Linear {
+public:
+    Linear() = default;
+    Linear(const Matrix& matrix, int input_bits, const Integers& shifts, Limits limits,
+           std::size_t first = 0)
+        : product_(matrix, input_bits, first, shifts.size()),
+          requantizer_(shifts, limits, product_.largest()) {}
+
+    void run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens, Rows32& out) const;
+
+    // Adds the requantized result to the residual.
+    void add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+             Rows32& residual) const;
+
+    Ahead ahead() const { return product_.ahead(); }
+
+private:
+    LinearProduct product_;
+    Requantizer requantizer_;
+};
+
+}  // namespace scanwright
