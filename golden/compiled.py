@@ -6,48 +6,26 @@ for why floating point carries the integers exactly.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from golden import kernels
-from golden.fixed_point import Integers, integer_range
-from golden.layer import Block, BlockShifts, Layer, LayerShifts
+from golden import kernels, mixer_kernels
+from golden.compiled_block import Array, CompiledBlock, Normalization, columns, limit, residual_norm
+from golden.fixed_point import Integers
+from golden.layer import Layer, LayerShifts
 from golden.lookup import (
-    Lookup,
     average_decay_lookup,
     decay_lookup,
-    dual_scale_lookup,
     power_of_two,
     silu_lookup,
     softplus_lookup,
-    stacked,
 )
 from golden.mlp import GatedMLP, MLPShifts
-from golden.operations import hadamard
-from golden.operations.linear import accumulator_bound
-from golden.operations.normalization import epsilon_integer
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from golden.state import State
 
-Array = npt.NDArray[Any]
-
 POSITIONS = 512
 """Tokens, over all rows of a batch, that are computed at once: their tensors fit the cache."""
-
-_FLOAT32_EXACT = 1 << 24
-
-
-def _columns(weight: Integers, input_bits: int) -> Array:
-    """Return ``weight.T`` in the narrowest type whose products with any input are exact.
-
-    Every partial sum, in whatever order BLAS takes them, is at most the accumulator's bound.
-    """
-    exact32 = accumulator_bound(weight, input_bits) < _FLOAT32_EXACT
-    return np.ascontiguousarray(weight.T, dtype=np.float32 if exact32 else np.float64)
 
 
 def _by_group(rate: Integers, groups: int) -> Array:
@@ -56,118 +34,7 @@ def _by_group(rate: Integers, groups: int) -> Array:
     return np.ascontiguousarray(parts, dtype=float)
 
 
-def _limit(bits: int) -> float:
-    return float(integer_range(bits)[1])
-
-
-class _Normalization:
-    """RMSNorm with one weight, over rows or over equal groups of their channels.
-
-    Parameters
-    ----------
-    weight : (channels,)
-    groups : normalised apart
-    fraction : fraction bits of the input
-    shift, bits : of the result
-    """
-
-    def __init__(
-        self, program: Program, weight: Integers, shift: int, fraction: int, bits: int, groups: int
-    ) -> None:
-        self._weight = weight.astype(float).reshape(groups, -1)
-        self._epsilon = epsilon_integer(self._weight.shape[1], fraction)
-        self._scale = 2.0**-shift
-        self._limit = _limit(bits)
-        self._table = program.tables.reciprocal
-
-    def apply(self, values: Array) -> Array:
-        """Return the norm of ``values`` (p, channels), which products take as float32."""
-        out = np.empty(values.shape, np.float32)
-        size = self._weight.shape[1]
-        for group, weight in enumerate(self._weight):
-            own = slice(group * size, (group + 1) * size)
-            kernels.normalize(
-                values[:, own],
-                weight,
-                self._epsilon,
-                self._scale,
-                self._limit,
-                self._table.base,
-                self._table.slope,
-                out[:, own],
-            )
-        return out
-
-
-def _residual_norm(program: Program, weight: Integers, shift: int, bits: int) -> _Normalization:
-    """Return the norm of the residual stream with ``weight`` (d,)."""
-    return _Normalization(program, weight, shift, program.residual_fraction, bits, 1)
-
-
-def _u_look_up(
-    program: Program, index: int, shifts: BlockShifts
-) -> tuple[Array, npt.NDArray[np.int32]]:
-    """Return SiLU's tables with the requantizer to u behind, and each channel's one."""
-    table, zero = program.tables.silu, program.layers[index].formats.u_zero
-    if program.shape.heads:
-        return stacked(lambda shift: silu_lookup(table, shift, program.u_bits), shifts.u)
-    bits = program.projection_bits(index)
-    formats = (shifts.u,) if zero is None else (shifts.u, zero)
-    return stacked(lambda *own: silu_lookup(table, own[0], bits, *own[1:]), *formats)
-
-
-class _CompiledBlock(ABC):
-    """What all kinds of block have: weights in floating point and the constants of kernels."""
-
-    def __init__(self, program: Program, index: int, block: Block, shifts: BlockShifts) -> None:
-        shape, scheme, tables = program.shape, program.scheme, program.tables
-        inputs = program.projection_bits(index)
-        self._shape = shape
-        self._norm = _residual_norm(program, block.norm_weight, shifts.norm, inputs)
-        self._in_proj = _columns(block.in_proj.weight, inputs)
-        self._out_proj = _columns(block.out_proj.weight, inputs)
-        u_look_up = _u_look_up(program, index, shifts)
-        dual = scheme.dual_scale
-
-        def scan_input(shift: int) -> Lookup:
-            if dual is None:
-                return silu_lookup(tables.silu, shift, scheme.scan_input_bits)
-            return dual_scale_lookup(tables.silu, shift, dual)
-
-        scan_look_up = u_look_up
-        if program.separate_scan_input:
-            # B and C are channels of u with heads; what they would be as scan input nobody reads.
-            scan_look_up = stacked(scan_input, np.resize(shifts.scan_u, shape.convolution_channels))
-        self._look_ups = (*u_look_up, *scan_look_up)
-        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
-        self._gated_norm: _Normalization | None = None
-        self._rotation = None
-        if shifts.rotated is not None:
-            order, _ = hadamard.factors(shape.d_inner)
-            matrix = hadamard.block_matrix(order).astype(float)
-            self._rotation = (matrix, power_of_two(shifts.rotated), _limit(inputs))
-
-    def advance(self, residual: Array, window: Integers, state: Integers) -> None:
-        """Run the block on ``residual`` (b t, d), which it changes in place, as the state is."""
-        kernels.add(residual, self.mix(residual, window, state) @ self._out_proj, *self._out)
-
-    def mix(self, residual: Array, window: Integers, state: Integers) -> Array:
-        """Return out_proj's input (b t, e) and advance the state."""
-        norm = self._norm.apply(residual)
-        total = (norm @ self._in_proj).reshape(len(state), -1, self._shape.in_projected)  # b t rows
-        gated = self._gated(total, window, state).reshape(-1, self._shape.d_inner)  # (b t) e
-        if self._gated_norm is not None:
-            gated = self._gated_norm.apply(gated)
-        if self._rotation is not None:
-            kernels.rotate(gated, *self._rotation)
-        return gated
-
-    @abstractmethod
-    def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
-        """Return the gated values (b, t, e) of in_proj's accumulators and advance the state."""
-
-
-class _CompiledLayer(_CompiledBlock):
+class _CompiledLayer(CompiledBlock):
     """One block with a selective scan."""
 
     def __init__(self, program: Program, index: int) -> None:
@@ -179,7 +46,7 @@ class _CompiledLayer(_CompiledBlock):
         self._selection: _Projections | _Heads = select(program, index, layer, shifts)
         self._convolution = (
             power_of_two(shifts.x),
-            _limit(bits),
+            limit(bits),
             np.ascontiguousarray(layer.convolution.weight.T, dtype=float),
             np.asarray(layer.convolution.bias, dtype=float),
             power_of_two(shifts.convolution),
@@ -188,7 +55,7 @@ class _CompiledLayer(_CompiledBlock):
         if shifts.normed is not None:
             own, groups = layer.head_selection, program.shape.groups
             bits = program.mixed_bits(index)
-            self._gated_norm = _Normalization(
+            self._gated_norm = Normalization(
                 program, own.gate_norm_weight, shifts.normed, own.product, bits, groups
             )
         self._scan = (
@@ -208,10 +75,10 @@ class _CompiledLayer(_CompiledBlock):
             (
                 2.0**-shifts.argument,
                 2.0**-scheme.decay_bits,
-                _limit(scheme.update_bits),
-                _limit(scheme.state_bits),
-                _limit(scheme.scan_output_bits),
-                _limit(program.gated_bits if program.shape.heads else program.mixed_bits(index)),
+                limit(scheme.update_bits),
+                limit(scheme.state_bits),
+                limit(scheme.scan_output_bits),
+                limit(program.gated_bits if program.shape.heads else program.mixed_bits(index)),
             ),
         )
 
@@ -242,14 +109,14 @@ class _CompiledLayer(_CompiledBlock):
         """Return u and the scan's input, (2, b, t, c)."""
         channels = self._shape.convolution_channels
         made = np.empty((2, *total.shape[:2], channels), np.float32)
-        kernels.convolve(total, window, *self._convolution, made[0], made[1])
+        mixer_kernels.convolve(total, window, *self._convolution, made[0], made[1])
         return made
 
     def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
         u, scan_u = self._convolve(total, window)  # b t c
         delta, selected = self._selection.select(total, u)  # b t e, b t ..
         gated = np.empty(delta.shape, np.float32)  # b t e
-        kernels.scan_and_gate(delta, total, scan_u, selected, state, *self._scan, gated)
+        mixer_kernels.scan_and_gate(delta, total, scan_u, selected, state, *self._scan, gated)
         return gated
 
 
@@ -260,9 +127,9 @@ class _Projections:
         scheme, bits = program.scheme, program.scheme.activation_bits
         inputs = program.projection_bits(index) + scheme.asymmetric
         self._rank = program.shape.dt_rank
-        self._x_proj = _columns(layer.x_proj.weight, inputs)
-        self._dt_proj = _columns(layer.dt_proj.weight, bits)
-        self._projected = (power_of_two(shifts.projected), _limit(bits))
+        self._x_proj = columns(layer.x_proj.weight, inputs)
+        self._dt_proj = columns(layer.dt_proj.weight, bits)
+        self._projected = (power_of_two(shifts.projected), limit(bits))
         self._step = (
             np.asarray(layer.dt_proj.bias, dtype=float),
             power_of_two(shifts.dt),
@@ -281,7 +148,7 @@ class _Projections:
         projected = self.project(u)  # (b t) (r+2n)
         delta = np.empty(u.shape, np.float32)  # b t e
         dt = projected[:, : self._rank] @ self._dt_proj  # (b t) e
-        kernels.step_sizes(dt, self._step, delta.reshape(dt.shape))
+        mixer_kernels.step_sizes(dt, self._step, delta.reshape(dt.shape))
         return delta, projected.reshape(*u.shape[:2], -1)
 
 
@@ -302,13 +169,13 @@ class _Heads:
     def raw(self, total: Array) -> Array:
         """Return dt before its bias (p, h) of in_proj's rows (p, rows)."""
         dt = np.ascontiguousarray(total[:, self._first : self._first + len(self._step[0])])
-        kernels.requantize(dt, self._step[1], _limit(ACTIVATION_INPUT_BITS))
+        kernels.requantize(dt, self._step[1], limit(ACTIVATION_INPUT_BITS))
         return dt
 
     def select(self, total: Array, u: Array) -> tuple[Array, Array]:
         """Return what :meth:`_Projections.select` does."""
         delta = np.empty((*u.shape[:2], self._channels), np.float32)  # b t e
-        kernels.head_step_sizes(
+        mixer_kernels.head_step_sizes(
             total.reshape(-1, total.shape[2]),
             self._first,
             self._step,
@@ -318,7 +185,7 @@ class _Heads:
         return delta, u
 
 
-class _CompiledAverage(_CompiledBlock):
+class _CompiledAverage(CompiledBlock):
     """One block with a moving average."""
 
     def __init__(self, program: Program, index: int) -> None:
@@ -335,9 +202,9 @@ class _CompiledAverage(_CompiledBlock):
             bits, shift = scheme.activation_bits, shifts.convolution
         self._half = len(taps) // 2
         self._convolution = (
-            power_of_two(shifts.x), _limit(bits), taps, bias, power_of_two(shift), *self._look_ups
+            power_of_two(shifts.x), limit(bits), taps, bias, power_of_two(shift), *self._look_ups
         )  # fmt: skip
-        self._dt_proj = _columns(layer.dt_proj.weight, scheme.projection_input_bits)
+        self._dt_proj = columns(layer.dt_proj.weight, scheme.projection_input_bits)
         self._average = (
             (
                 np.asarray(layer.dt_proj.bias, dtype=float),
@@ -352,7 +219,7 @@ class _CompiledAverage(_CompiledBlock):
                 silu_lookup(program.tables.silu, shifts.gate, scheme.gate_bits),
             ),
             power_of_two(shifts.gated),
-            (2.0**scheme.lift, 2.0**-scheme.decay_bits, _limit(scheme.gated_bits)),
+            (2.0**scheme.lift, 2.0**-scheme.decay_bits, limit(scheme.gated_bits)),
         )
 
     def _gated(self, total: Array, window: Integers, state: Integers) -> Array:
@@ -362,11 +229,11 @@ class _CompiledAverage(_CompiledBlock):
         ahead = np.concatenate([total, np.zeros((batch, half, rows), total.dtype)], axis=1)
         edge = np.zeros((batch, 2 * half, self._shape.d_inner), np.int64)
         u, scan_u = np.empty((2, batch, length + half, self._shape.d_inner), np.float32)
-        kernels.convolve(ahead, edge, *self._convolution, u, scan_u)
+        mixer_kernels.convolve(ahead, edge, *self._convolution, u, scan_u)
         u, scan_u = np.ascontiguousarray(u[:, half:]), np.ascontiguousarray(scan_u[:, half:])
         argument = (u.reshape(-1, u.shape[2]) @ self._dt_proj).reshape(u.shape)
         gated = u  # dt_proj has read it; the result takes its memory
-        kernels.average_and_gate(argument, total, scan_u, state, *self._average, gated)
+        mixer_kernels.average_and_gate(argument, total, scan_u, state, *self._average, gated)
         return gated
 
 
@@ -375,25 +242,25 @@ class _CompiledMLP:
 
     def __init__(self, program: Program, index: int, mlp: GatedMLP, shifts: MLPShifts) -> None:
         scheme, bits = program.scheme, program.projection_bits(index)
-        self._norm = _residual_norm(program, mlp.norm_weight, shifts.norm, bits)
-        self._gate, self._up = _columns(mlp.gate.weight, bits), _columns(mlp.up.weight, bits)
-        self._down = _columns(mlp.down.weight, bits)
+        self._norm = residual_norm(program, mlp.norm_weight, shifts.norm, bits)
+        self._gate, self._up = columns(mlp.gate.weight, bits), columns(mlp.up.weight, bits)
+        self._down = columns(mlp.down.weight, bits)
         self._product = (
             (
                 np.zeros(len(shifts.z)),
                 power_of_two(shifts.z),
                 silu_lookup(program.tables.silu, shifts.gate, scheme.gate_bits),
             ),
-            (power_of_two(shifts.up), _limit(scheme.scan_output_bits)),
-            (power_of_two(shifts.gated), _limit(bits)),
+            (power_of_two(shifts.up), limit(scheme.scan_output_bits)),
+            (power_of_two(shifts.gated), limit(bits)),
         )
-        self._out = (power_of_two(shifts.out), _limit(scheme.residual_bits))
+        self._out = (power_of_two(shifts.out), limit(scheme.residual_bits))
 
     def advance(self, residual: Array) -> None:
         """Add the MLP's output to ``residual`` (p, d) in place."""
         norm = self._norm.apply(residual)
         gated = np.empty((len(norm), self._gate.shape[1]), np.float32)
-        kernels.gate(norm @ self._gate, norm @ self._up, *self._product, gated)
+        mixer_kernels.gate(norm @ self._gate, norm @ self._up, *self._product, gated)
         kernels.add(residual, gated @ self._down, *self._out)
 
 
@@ -402,7 +269,7 @@ class CompiledBlocks:
 
     def __init__(self, program: Program) -> None:
         block = _CompiledLayer if program.shape.average is None else _CompiledAverage
-        self._layers: list[_CompiledBlock] = [
+        self._layers: list[CompiledBlock] = [
             block(program, index) for index in range(program.shape.n_layer)
         ]
         self._mlps = [
@@ -440,9 +307,9 @@ class CompiledProgram:
         self._embedding = (front.table << front.shift[:, None]).astype(np.float32)
         self._blocks = CompiledBlocks(program)
         bits, shift = program.scheme.activation_bits, program.final_norm_shift
-        self._norm = _residual_norm(program, program.final_norm_weight, shift, bits)
-        self._head = _columns(program.head.weight, bits)
-        self._logits = (power_of_two(program.head_shift), _limit(program.scheme.logit_bits))
+        self._norm = residual_norm(program, program.final_norm_weight, shift, bits)
+        self._head = columns(program.head.weight, bits)
+        self._logits = (power_of_two(program.head_shift), limit(program.scheme.logit_bits))
 
     def forward(self, tokens: Integers, state: State) -> Integers:
         """Return the logits (b, l, V) of checked tokens (b, l) and advance ``state`` in place.
