@@ -5,7 +5,7 @@ program of scheme `w8a8` beside a float32 network: prefill of 1 x 512 and of 16 
 decoding one stream token by token. Each side runs in its own process, since `transformers` picks
 its kernels from the modules it finds loaded; its compiled kernels need a GPU, so it runs its
 reference implementation. The two take turns, so that both see the same machine, and the best
-round counts. Figures are given for one thread and for all cores; the ratio compares equal numbers
+turn counts. Figures are given for one thread and for all cores; the ratio compares equal numbers
 of threads.
 """
 
@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 import typer
 
 from bench.measurement import FOLDER, PRESET, SCHEME, Figure, write_report
+from bench.speed import Rates, best, best_rates, in_own_process
 from golden import command
 from golden.presets import find_preset
 from golden.scheme import find_scheme
@@ -38,26 +36,20 @@ TARGET_RATIO = 1.0
 application = typer.Typer(add_completion=False)
 
 
-def rates(prefill: Callable[[Any], object], decode: Callable[[Any], object]) -> dict[str, float]:
+def rates(prefill: Callable[[Any], object], decode: Callable[[Any], object], threads: int) -> Rates:
     """Return tokens a second of every workload; ``decode`` runs one stream token by token."""
     random = np.random.default_rng(0)
     vocabulary = find_preset(PRESET).vocabulary
-    workloads = {f"prefill {shape[0]} x {shape[1]}": (prefill, shape) for shape in PREFILLS}
-    workloads[f"decode 1 x {DECODED}"] = (decode, (1, DECODED))
-    results = {}
-    for name, (run, shape) in workloads.items():
+    shapes = {f"prefill {b} x {length}": (prefill, (b, length)) for b, length in PREFILLS}
+    shapes[f"decode 1 x {DECODED}"] = (decode, (1, DECODED))
+    workloads = {}
+    for name, (run, shape) in shapes.items():
         tokens = random.integers(0, vocabulary, shape)
-        run(tokens)  # compiles, and fills caches
-        seconds = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            run(tokens)
-            seconds.append(time.perf_counter() - start)
-        results[name] = tokens.size / min(seconds)
-    return results
+        workloads[name] = (lambda run=run, tokens=tokens: run(tokens), tokens.size)
+    return best_rates({"own": workloads}, REPEATS, threads)["own"]
 
 
-def golden_rates() -> dict[str, float]:
+def golden_rates(threads: int) -> Rates:
     """Measure the golden executor."""
     from golden.executor import Executor  # noqa: PLC0415 - each side loads only its own modules
     from golden.random_program import random_program  # noqa: PLC0415
@@ -70,10 +62,10 @@ def golden_rates() -> dict[str, float]:
         for token in tokens.T:
             _, state = executor.step(token, state)
 
-    return rates(executor.forward, decode)
+    return rates(executor.forward, decode, threads)
 
 
-def transformers_rates(threads: int) -> dict[str, float]:
+def transformers_rates(threads: int) -> Rates:
     """Measure ``MambaForCausalLM`` in float32, without compiled kernels as on any CPU."""
     import torch  # noqa: PLC0415
     from transformers import MambaConfig, MambaForCausalLM, logging  # noqa: PLC0415
@@ -102,35 +94,29 @@ def transformers_rates(threads: int) -> dict[str, float]:
             cache = model(token[:, None], cache_params=cache, use_cache=True).cache_params
 
     with torch.inference_mode():
-        return rates(prefill, decode)
+        return rates(prefill, decode, threads)
 
 
-def _measure(side: str, threads: int) -> dict[str, float]:
-    """Run one side in a fresh process; the BLAS of NumPy reads its thread count from there."""
-    environment = os.environ | dict.fromkeys(
-        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
-    )
-    words = [sys.executable, "-m", "bench.golden_speed", "--side", side, "--threads", str(threads)]
-    done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout))
+SIDES = {"golden": golden_rates, "transformers": transformers_rates}
 
 
 def compare(threads: int, rounds: int) -> list[dict[str, Any]]:
     """Return one row a workload: both rates and their ratio, the best of ``rounds`` turns."""
-    best: dict[str, dict[str, float]] = {"golden": {}, "transformers": {}}
+    turns: dict[str, list[Rates]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for side, known in best.items():
-            for name, rate in _measure(side, threads).items():
-                known[name] = max(rate, known.get(name, 0.0))
+        for side, own in turns.items():
+            words = ("--side", side, "--threads", str(threads))
+            own.append(in_own_process("bench.golden_speed", threads, *words))
+    golden, transformers = (best(turns[side]) for side in SIDES)
     return [
         {
             "workload": name,
             "threads": threads,
             "golden": round(rate),
-            "transformers": round(best["transformers"][name]),
-            "ratio": round(rate / best["transformers"][name], 2),
+            "transformers": round(transformers[name]),
+            "ratio": round(rate / transformers[name], 2),
         }
-        for name, rate in best["golden"].items()
+        for name, rate in golden.items()
     ]
 
 
@@ -145,7 +131,7 @@ def main(
 ) -> None:
     """Print tokens a second of the golden executor and of transformers, and their ratio."""
     if side is not None:
-        print(json.dumps(golden_rates() if side == "golden" else transformers_rates(threads)))
+        print(json.dumps(SIDES[side](threads)))
         return
     counts = sorted({1, os.cpu_count() or 1})
     rows = [row for count in counts for row in compare(count, rounds)]

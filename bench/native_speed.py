@@ -1,19 +1,19 @@
-"""Tokens a second of the C++ back end beside the golden executor on one thread of this CPU.
+"""Tokens a second of the C++ back end beside the golden model's, on one thread of this CPU.
 
-``python -m bench.native_speed`` runs the trained integer program `bytelm` w8a8 through both: a
-prefill of 512 tokens; decoding one stream token by token from Python; and greedy generation of one
-stream, which the C++ back end does without Python. Each side runs in its own process with one
-thread, and the two take turns; the best round counts. What counts is the process's own time on the
-processor, so that other work on the machine does not favour the side with the shorter runs.
+``python -m bench.native_speed`` runs trained integer programs of `bytelm`, weights of 8 and of 4
+bits, in three ways: by the C++ back end; by the golden executor, whose loops numba compiles; and by
+the golden definition, NumPy alone. Workloads are a prefill of 512 tokens, decoding one stream token
+by token from Python, and greedy generation of one stream, which the C++ back end does without
+Python. All take turns in one process with one thread, and the best turn of each counts, in the
+process's own time on the processor.
+
+Beside them stands the roof of the memory: how often a second one thread reads as many bytes as the
+weights have, by NumPy's dot product of such a vector with itself.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,31 +21,44 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bench.measurement import FOLDER, Figure, measured_program, write_report
+from bench.measurement import FOLDER, PRESET, Figure, write_report
+from bench.speed import Rates, Workload, Workloads, best_rates, in_own_process
 from golden import command
+from golden.builtin import load_builtin
+from golden.executor import Executor
+from golden.fixed_point import Integers
+from golden.program import Program
+from golden.reference import ReferenceExecutor
+from golden.scheme import find_scheme
+from golden.state import State
 
-PREFILL, DECODED = 512, 200
-REPEATS = 5
+COMPARED_SCHEMES = ("w8a8", "w4a8")
+PREFILL, DECODED, DEFINED = 512, 200, 10
+"""Tokens of a prefill, of one stream, and of one stream by the definition."""
+ROUNDS = 12
 TARGET_RATIO = 20.0
 """Times the golden model's tokens a second in one stream."""
-DECODE, GENERATE = f"decode 1 x {DECODED}", f"generate 1 x {DECODED}"
+PREFILL_NAME = f"prefill 1 x {PREFILL}"
+DECODE_NAME, GENERATE_NAME = f"decode 1 x {DECODED}", f"generate 1 x {DECODED}"
 
 application = typer.Typer(add_completion=False)
-Workloads = dict[str, tuple[Callable[[], object], int]]
+Run = Callable[[Integers, State], tuple[Integers, State]]
 
 
-def golden_workloads(tokens: np.ndarray) -> Workloads:
-    """Return what the golden executor runs, with the number of tokens."""
-    from golden.executor import Executor  # noqa: PLC0415 - each side loads only its own modules
-    from golden.state import State  # noqa: PLC0415
-
-    program, _ = measured_program()
-    executor = Executor(program)
+def _decoding(program: Program, run: Run, tokens: Integers) -> Workload:
+    """Return the decoding of ``tokens`` one by one by an executor's ``forward``."""
 
     def decode() -> None:
         state = State.zeros(program, 1)
-        for token in tokens[:DECODED]:
-            _, state = executor.step([token], state)
+        for token in tokens:
+            _, state = run(np.array([[token]]), state)
+
+    return decode, len(tokens)
+
+
+def golden_workloads(program: Program, tokens: Integers) -> Workloads:
+    """Return what the golden executor runs."""
+    executor = Executor(program)
 
     def generate() -> None:
         state, token = State.zeros(program, 1), int(tokens[0])
@@ -54,18 +67,23 @@ def golden_workloads(tokens: np.ndarray) -> Workloads:
             token = int(logits[0].argmax())
 
     return {
-        f"prefill 1 x {PREFILL}": (lambda: executor.forward(tokens[None, :PREFILL]), PREFILL),
-        DECODE: (decode, DECODED),
-        GENERATE: (generate, DECODED),
+        PREFILL_NAME: (lambda: executor.forward(tokens[None]), PREFILL),
+        DECODE_NAME: _decoding(program, executor.forward, tokens[:DECODED]),
+        GENERATE_NAME: (generate, DECODED),
     }
 
 
-def native_workloads(tokens: np.ndarray) -> Workloads:
-    """Return what the C++ back end runs, with the number of tokens."""
-    from native.executor import Executor  # noqa: PLC0415
+def definition_workloads(program: Program, tokens: Integers) -> Workloads:
+    """Return what the golden definition runs."""
+    run = ReferenceExecutor(program).forward
+    return {DECODE_NAME: _decoding(program, run, tokens[:DEFINED])}
 
-    program, _ = measured_program()
-    context, numbers = Executor(program).context(), tokens.tolist()
+
+def native_workloads(program: Program, tokens: Integers) -> Workloads:
+    """Return what the C++ back end runs."""
+    from native.executor import Executor as Native  # noqa: PLC0415 - reports what is not built
+
+    context, numbers = Native(program).context(), tokens.tolist()
 
     def decode() -> None:
         context.reset()
@@ -77,82 +95,126 @@ def native_workloads(tokens: np.ndarray) -> Workloads:
         context.generate(numbers[0], DECODED)
 
     return {
-        f"prefill 1 x {PREFILL}": (lambda: context.forward(tokens[:PREFILL]), PREFILL),
-        DECODE: (decode, DECODED),
-        GENERATE: (generate, DECODED),
+        PREFILL_NAME: (lambda: context.forward(tokens), PREFILL),
+        DECODE_NAME: (decode, DECODED),
+        GENERATE_NAME: (generate, DECODED),
     }
 
 
-SIDES = {"golden": golden_workloads, "native": native_workloads}
+def weights(program: Program) -> tuple[int, int]:
+    """Return the number of weights that a token reads, and the bytes that they have in C++."""
+    matrices = [program.head.weight]
+    for layer in program.scan_layers:
+        matrices += [
+            part.weight for part in (layer.in_proj, layer.x_proj, layer.dt_proj, layer.out_proj)
+        ]
+    sizes = [matrix.size for matrix in matrices]
+    narrow = [matrix.min() >= -8 and matrix.max() < 8 for matrix in matrices]
+    held = [size // 2 if half else size for size, half in zip(sizes, narrow, strict=True)]
+    return sum(sizes), sum(held)
 
 
-def rates(workloads: Workloads) -> dict[str, float]:
-    """Return tokens a second of every workload, the best of a few runs."""
+def reading_workloads(program: Program) -> Workloads:
+    """Return the reading of as many bytes as the weights have."""
+    vector = np.ones(weights(program)[1] // 4, np.float32)
+
+    def read() -> None:
+        for _ in range(DECODED):
+            np.dot(vector, vector)
+
+    return {"read": (read, DECODED)}
+
+
+def measured(rounds: int) -> dict[str, dict[str, Rates]]:
+    """Return tokens a second by scheme, side and workload."""
+    tokens = np.random.default_rng(0).integers(0, 256, PREFILL)
     results = {}
-    for name, (run, tokens) in workloads.items():
-        run()  # compiles, and fills caches
-        seconds = []
-        for _ in range(REPEATS):
-            start = time.process_time()
-            run()
-            seconds.append(time.process_time() - start)
-        results[name] = tokens / min(seconds)
+    for scheme in COMPARED_SCHEMES:
+        program = load_builtin(PRESET, find_scheme(scheme))
+        sides = {
+            "golden": golden_workloads(program, tokens),
+            "definition": definition_workloads(program, tokens),
+            "native": native_workloads(program, tokens),
+            "reading": reading_workloads(program),
+        }
+        results[scheme] = best_rates(sides, rounds)
     return results
 
 
-def _measure(side: str) -> dict[str, float]:
-    """Run one side in a fresh process with one thread."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "bench.native_speed", "--side", side]
-    done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout))
+def _rows(scheme: str, sides: dict[str, Rates]) -> list[dict[str, Any]]:
+    """Return one row a workload, with the ratios to golden's two executors."""
+    rows = []
+    for name, rate in sides["golden"].items():
+        native, definition = sides["native"][name], sides["definition"].get(name)
+        rows.append(
+            {
+                "workload": f"{name}, {scheme}",
+                "definition": None if definition is None else round(definition),
+                "golden": round(rate),
+                "native": round(native),
+                "ratio": round(native / rate, 2),
+            }
+        )
+    return rows
 
 
-def compare(rounds: int) -> list[dict[str, Any]]:
-    """Return one row a workload: both rates and their ratio, the best of ``rounds`` turns."""
-    best: dict[str, dict[str, float]] = {side: {} for side in SIDES}
-    for _ in range(rounds):
-        for side, known in best.items():
-            for name, rate in _measure(side).items():
-                known[name] = max(rate, known.get(name, 0.0))
-    return [
-        {
-            "workload": name,
-            "golden": round(rate),
-            "native": round(best["native"][name]),
-            "ratio": round(best["native"][name] / rate, 2),
-        }
-        for name, rate in best["golden"].items()
-    ]
+def _roof(scheme: str, sides: dict[str, Rates]) -> dict[str, Any]:
+    """Return what the weights cost a token, and how near generation comes to reading them."""
+    count, size = weights(load_builtin(PRESET, find_scheme(scheme)))
+    rate, most = sides["native"][GENERATE_NAME], sides["reading"]["read"]
+    return {
+        "scheme": scheme,
+        "weights": count,
+        "bytes": size,
+        "reads": round(most),
+        "share": round(rate / most, 3),
+        "gigabytes_a_second": round(rate * size / 1e9, 1),
+        "multiply_adds_a_second": round(rate * count / 1e9, 1),
+    }
+
+
+def _print(rows: list[dict[str, Any]], roofs: list[dict[str, Any]]) -> None:
+    print(f"{'workload':24}{'definition':>12}{'golden':>10}{'native':>10}{'ratio':>8}   (tokens/s)")
+    for row in rows:
+        definition = row["definition"] or ""
+        print(f"{row['workload']:24}{definition:>12}{row['golden']:10}{row['native']:10}"
+              f"{row['ratio']:8.1f}")  # fmt: skip
+    for roof in roofs:
+        print(
+            f"{roof['scheme']}: {roof['bytes']:,} bytes of weights a token; reading them takes one "
+            f"thread 1/{roof['reads']:,} s, {100 * roof['share']:.0f} % of the time of generation "
+            f"({roof['gigabytes_a_second']} GB/s, {roof['multiply_adds_a_second']} billion "
+            "multiply-adds a second)"
+        )
 
 
 @application.command()
 def main(
+    *,
     output: Annotated[Path, typer.Option("--json", help="report to write")] = (
         FOLDER / "native.json"
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 3,
-    side: Annotated[str | None, typer.Option(hidden=True)] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = ROUNDS,
+    measuring: Annotated[bool, typer.Option("--measure", hidden=True)] = False,
 ) -> None:
-    """Print tokens a second of the C++ back end and of the golden executor, and their ratio."""
-    if side is not None:
-        tokens = np.random.default_rng(0).integers(0, 256, PREFILL)
-        print(json.dumps(rates(SIDES[side](tokens))))
+    """Print tokens a second of the C++ back end and of the golden model, and their ratio."""
+    if measuring:
+        print(json.dumps(measured(rounds)))
         return
-    rows = compare(rounds)
-    print(f"{'workload':20}{'golden':>10}{'native':>10}   (tokens/s, one thread)")
-    for row in rows:
-        print(f"{row['workload']:20}{row['golden']:10}{row['native']:10}")
+    results = in_own_process("bench.native_speed", 1, "--measure", "--rounds", str(rounds))
+    rows = [row for scheme, sides in results.items() for row in _rows(scheme, sides)]
+    roofs = [_roof(scheme, sides) for scheme, sides in results.items()]
+    _print(rows, roofs)
     figures = [
         Figure(
             name=f"native / golden, {row['workload']}, one thread",
             value=row["ratio"],
             unit="times",
-            target=TARGET_RATIO if row["workload"] in (DECODE, GENERATE) else None,
+            target=None if row["workload"].startswith(PREFILL_NAME) else TARGET_RATIO,
         )
         for row in rows
     ]
-    write_report(output, figures, unit="tokens/s", rows=rows)
+    write_report(output, figures, unit="tokens/s", rows=rows, roofs=roofs)
 
 
 if __name__ == "__main__":
