@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from golden.errors import InputError
-from sim.mutation.campaign import HEADS, RTL_FAULTS, Campaign, Verdict
+from sim.mutation.campaign import HEADS, RTL_FAULTS, TERNARY, Campaign, Verdict
 from sim.mutation.control_faults import IMAGE_FAULTS
 from sim.mutation.report import to_json, to_markdown
 from sim.mutation.schemata import Fault, flip_bit, inject
@@ -47,9 +47,10 @@ def test_every_fault_is_caught(campaign, caplog):
     assert not survivors, f"{len(survivors)} faults survive:\n{listed}"
 
 
-def test_every_fault_of_heads_is_caught(tmp_path, caplog):
+@pytest.mark.parametrize("subject", [HEADS, TERNARY], ids=["heads", "ternary"])
+def test_every_fault_of_other_networks_is_caught(subject, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="SelectiveVerilator")
-    survivors = [verdict for verdict in Campaign(tmp_path, HEADS).run() if not verdict.caught]
+    survivors = [verdict for verdict in Campaign(tmp_path, subject).run() if not verdict.caught]
     listed = "\n".join(f"{fault.name} ({fault.unit}): {fault.kind}" for fault in survivors)
     assert not survivors, f"{len(survivors)} faults survive:\n{listed}"
 
@@ -61,7 +62,9 @@ def test_every_parameter_memory_has_a_fault(campaign):
 
 def test_faults_are_many_and_told_apart():
     assert len(RTL_FAULTS) >= LEAST_FAULTS
-    faults = (*RTL_FAULTS, *IMAGE_FAULTS, *HEADS.rtl, *HEADS.images)
+    faults = (*RTL_FAULTS, *IMAGE_FAULTS)
+    for subject in (HEADS, TERNARY):
+        faults += (*subject.rtl, *subject.images)
     names = Counter(fault.name for fault in faults)
     assert names.most_common(1)[0][1] == 1
 

@@ -11,6 +11,7 @@ import typer
 from golden import command
 from sim.mutation.campaign import SUBJECTS, Campaign
 from sim.mutation.report import to_json, to_markdown
+from sim.mutation.streaming_campaign import STREAMING_SUBJECTS, StreamingCampaign
 
 application = typer.Typer(add_completion=False)
 
@@ -28,6 +29,11 @@ def main(
             verdict
             for name, subject in SUBJECTS.items()
             for verdict in Campaign(Path(folder) / name, subject).run(workers)
+        ]
+        verdicts += [
+            verdict
+            for name, (shape, faults) in STREAMING_SUBJECTS.items()
+            for verdict in StreamingCampaign(Path(folder) / name, shape, faults).run(workers)
         ]
     command.atomic_write(out / "mutation.json", to_json(verdicts).encode())
     command.atomic_write(out / "mutation.md", to_markdown(verdicts).encode())

@@ -23,7 +23,15 @@ from sim.mutation.mixer_faults import MIXER_FAULTS
 from sim.mutation.mlp_faults import MLP_FAULTS
 from sim.mutation.rotation_faults import ROTATION_FAULTS
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
-from sim.mutation.strained import LANES, Scenario, scenarios, strained_heads, strained_program
+from sim.mutation.strained import (
+    LANES,
+    Scenario,
+    scenarios,
+    strained_heads,
+    strained_program,
+    strained_ternary,
+)
+from sim.mutation.ternary_faults import TERNARY_FAULTS, TERNARY_IMAGE_FAULTS
 
 RTL_FAULTS: tuple[Fault, ...] = (
     *LINEAR_FAULTS,
@@ -73,18 +81,22 @@ class Subject:
     ----------
     program : makes the network
     rtl, images : its faults
+    tokens : of a stream; without it all
     """
 
     program: Callable[[], Program]
     rtl: tuple[Fault, ...]
     images: tuple[ImageFault, ...]
+    tokens: int | None = None
 
 
 MIXED = Subject(strained_program, RTL_FAULTS, IMAGE_FAULTS)
 """Mamba-1 blocks with MLPs and a rotation."""
 HEADS = Subject(strained_heads, HEAD_FAULTS, HEAD_IMAGE_FAULTS)
 """Mamba-2 blocks; faults of the units that the others do not have."""
-SUBJECTS = {"mixed": MIXED, "heads": HEADS}
+TERNARY = Subject(strained_ternary, TERNARY_FAULTS, TERNARY_IMAGE_FAULTS, tokens=5)
+"""Ternary blocks with deep memories; faults of what only these have."""
+SUBJECTS = {"mixed": MIXED, "heads": HEADS, "ternary": TERNARY}
 
 
 class Campaign:
@@ -112,7 +124,7 @@ class Campaign:
             folder=folder / "design",
         )
         build_schemata(folder / "design", self.generated.top, subject.rtl, folder / "schemata")
-        self.scenarios = scenarios(program, self.generated.schedule)
+        self.scenarios = scenarios(program, self.generated.schedule, subject.tokens)
         self._simulation = Cosimulation(folder / "schemata", folder / "simulation")
 
     def play(

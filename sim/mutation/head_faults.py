@@ -19,6 +19,13 @@ _STEP_FAULTS = (
         faulty="$signed(1'h0)",
     ),
     Fault(
+        name="head's dt wraps",
+        unit=_STEPS,
+        kind="dt and its bias wrap around in place of saturating",
+        pattern=rf"= (?P<site>{ANONYMOUS}) \? total\[17:0\] :",
+        faulty="1'h1",
+    ),
+    Fault(
         name="low limit ignored",
         unit=_STEPS,
         kind="a step size falls below its limit",
@@ -141,4 +148,7 @@ _NORM_FAULTS = (
 
 HEAD_FAULTS = (*_STEP_FAULTS, *_OPERAND_FAULTS, *_NORM_FAULTS)
 
-HEAD_IMAGE_FAULTS = (ImageFault("gate_norm_weight", 20, 9, "a weight of the gated norm is wrong"),)
+HEAD_IMAGE_FAULTS = (
+    ImageFault("gate_norm_weight", 20, 9, "a weight of the gated norm is wrong"),
+    ImageFault("scan_head_constants", 3, 20, "a bit of a head's decay rate"),
+)

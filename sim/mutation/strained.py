@@ -12,7 +12,7 @@ from golden.configuration import HeadShape, NetworkShape
 from golden.layer import Layer, Linear
 from golden.program import Program, TokenEmbedding
 from golden.random_program import random_program
-from golden.scheme import find_scheme
+from golden.scheme import Scheme, find_scheme
 from golden.validation import validate
 from hw.lanes import Lanes
 from hw.schedule import Schedule
@@ -25,6 +25,8 @@ SHAPE = NetworkShape(
 
 LANES = Lanes(mac=8, scan=2)
 SCHEME = "w4a5-se-h"
+TERNARY = Scheme(name="strained-ternary", weight_bits=2, ternary=True, projection_bits=4)
+"""Matrices read 4 bits and the head 8, so that every norm and u has two widths."""
 QUIET, LOUD = 0, 1
 """Tokens whose embedding is next to nothing, and next to the residual's limit."""
 
@@ -106,11 +108,29 @@ def strained_heads() -> Program:
     def strained(layer: Layer) -> Layer:
         own, rows = layer.head_selection, layer.in_proj.fraction_bits.copy()
         rows[shape.convolution_channels : shape.gate_row] -= 3
+        rows[shape.convolution_channels] -= 4  # the first head's dt saturates
         selection = dataclasses.replace(own, delta_low=200, delta_high=3000)
         in_proj = dataclasses.replace(layer.in_proj, fraction_bits=rows)
         return dataclasses.replace(layer, in_proj=in_proj, selection=selection)
 
     layers = tuple(strained(layer) for layer in program.scan_layers)
+    return validate(dataclasses.replace(program, front=_embedding(program), layers=layers))
+
+
+def strained_ternary() -> Program:
+    """Return a random ternary program whose weights fill several banks of block memories.
+
+    Most of them are the head's, six digits each. The blocks' norms are large, so that they
+    saturate.
+    """
+    shape = dataclasses.replace(SHAPE, vocabulary=288, d_model=32, d_inner=64, mlp=None)
+    program = random_program(shape, TERNARY, seed=3)
+    layers = tuple(
+        dataclasses.replace(
+            layer, formats=dataclasses.replace(layer.formats, norm=layer.formats.norm + 2)
+        )
+        for layer in program.scan_layers
+    )
     return validate(dataclasses.replace(program, front=_embedding(program), layers=layers))
 
 
@@ -130,9 +150,16 @@ class Scenario:
     trace: vectors.Trace
 
 
-def scenarios(program: Program, schedule: Schedule) -> list[Scenario]:
-    """Return the streams in the order of playing: full speed, then stalls that keep the state."""
-    tokens, last = list(_TOKENS), list(_LAST)
+def scenarios(program: Program, schedule: Schedule, length: int | None = None) -> list[Scenario]:
+    """Return the streams in the order of playing: full speed, then stalls that keep the state.
+
+    Parameters
+    ----------
+    program : what plays
+    schedule : of its design
+    length : tokens of a stream; without it all
+    """
+    tokens, last = list(_TOKENS[:length]), list(_LAST[:length])
     busy = len(tokens) * schedule.interval + schedule.latency + _MARGIN
     full = Stimulus(tokens=tokens, last=last, vocabulary=program.shape.vocabulary, watchdog=busy)
     stalled = dataclasses.replace(

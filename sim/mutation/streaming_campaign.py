@@ -14,9 +14,11 @@ from golden.configuration import AverageShape, FrameShape, NetworkShape, PatchSh
 from golden.errors import InputError
 from golden.random_program import random_program
 from golden.scheme import find_scheme
+from hw.multiplier import Multipliers
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design
 from sim.cosimulation import Difference
+from sim.mutation.average_faults import AVERAGE_FAULTS
 from sim.mutation.campaign import Verdict
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata
 from sim.mutation.streaming_faults import STREAMING_FAULTS
@@ -26,7 +28,7 @@ from sim.streaming_cosimulation import (
     frame_stimulus,
 )
 
-__all__ = ["AVERAGE_SHAPE", "SHAPE", "StreamingCampaign"]
+__all__ = ["AVERAGE_SHAPE", "SHAPE", "STREAMING_SUBJECTS", "StreamingCampaign"]
 
 SHAPE = NetworkShape(
     vocabulary=5,
@@ -49,6 +51,11 @@ AVERAGE_SHAPE = NetworkShape(
     frame=FrameShape(features=3, tokens=3, patch=PatchShape(width=3, kernel=4, stride=2)),
     average=AverageShape(),
 )
+STREAMING_SUBJECTS = {
+    "scan": (SHAPE, STREAMING_FAULTS),
+    "average": (AVERAGE_SHAPE, AVERAGE_FAULTS),
+}
+"""Networks and the faults that their Verilog has places for."""
 FRAMES = 8
 """More than are under way, so that credit must come back."""
 
@@ -66,6 +73,7 @@ class StreamingCampaign:
     folder : empty or missing; receives the design, the simulator and the records
     shape : of the network
     faults : to build in
+    multipliers : what multiplies; hardware multipliers take two products each
 
     Raises
     ------
@@ -78,13 +86,19 @@ class StreamingCampaign:
         folder: Path,
         shape: NetworkShape = SHAPE,
         faults: Sequence[Fault] = STREAMING_FAULTS,
+        multipliers: Multipliers = Multipliers.DSP,
     ) -> None:
         self._faults = faults
         program = random_program(shape, find_scheme("w4a8"), seed=3)
         plan = choose_streaming(shape, program.scheme)
         stimulus = vectors.random_stimulus(program, FRAMES, 0)
         self.made = write_streaming_design(
-            program, plan, stimulus, preset="mutation", folder=folder / "design"
+            program,
+            plan,
+            stimulus,
+            preset="mutation",
+            folder=folder / "design",
+            multipliers=multipliers,
         )
         schemata = folder / "schemata"
         build_schemata(folder / "design", self.made.top, faults, schemata)

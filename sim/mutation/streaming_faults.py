@@ -9,6 +9,7 @@ _SEQUENCER = "engine_sequencer"
 _NORM = "engine_norm"
 _INPUT = "engine_input"
 _HEAD = "engine_head"
+_ARRAY = "engine_x_array_array"
 
 
 def kept(unit: str, register: str, name: str, kind: str) -> Fault:
@@ -33,7 +34,40 @@ def replaced(unit: str, register: str, faulty: str, name: str, kind: str) -> Fau
     )
 
 
+PACKED_FAULTS = (
+    Fault(
+        name="borrow kept",
+        unit=_ARRAY,
+        kind="the upper lane does not get back what the lower product borrowed",
+        pattern=r"\{ \\\$\d+ , (?P<site>1'h1) \}\) \+ \$signed\(products_0\[23:11\]\)",
+        faulty="1'h0",
+    ),
+    Fault(
+        name="lower product unsigned",
+        unit=_ARRAY,
+        kind="a negative product of the lower lane is read as a large one",
+        pattern=r"(?P<site>\$signed\((?P<low>products_0\[11:0\])\))",
+        faulty="$signed({{ 1'h0, {low} }})",
+    ),
+    Fault(
+        name="upper weight not lessened",
+        unit=_ARRAY,
+        kind="the packed weight counts a borrow that the lower one's sign already is",
+        pattern=r"products_0_upper = \$signed\(weights\[7:4\]\) - (?P<site>[^;]+);",
+        faulty="$signed(1'h0)",
+    ),
+    Fault(
+        name="lower weight's sign short",
+        unit=_ARRAY,
+        kind="the lower weight is extended by one sign bit less",
+        pattern=r"\{ products_0_upper, (?P<site>weights\[3\])(?:, weights\[3\]){7}, weights\[3:0\]",
+        faulty="1'h0",
+    ),
+)
+"""Faults of two products that share a hardware multiplier."""
+
 STREAMING_FAULTS = (
+    *PACKED_FAULTS,
     kept(_SEQUENCER, "slot", "residual slot stays", "all tokens share one residual"),
     kept(_SEQUENCER, "position", "place in frame stays", "every token is a frame's first"),
     kept(_SEQUENCER, "x_tag", "tag of x stays", "in_proj works on the first layer only"),
