@@ -14,6 +14,7 @@ from golden import command, vector_files, vectors
 from golden.artifact import to_bytes
 from golden.program import Program
 from hw.parameter_memory import ROM_MODULE, ROM_VERILOG, MemoryPlan
+from hw.primitives import MULTIPLIER_MODULE, MULTIPLIER_VERILOG, Primitives
 from hw.verilog import emit
 
 __all__ = ["IMAGE_FOLDER", "top_name", "write_golden", "write_sources"]
@@ -32,6 +33,8 @@ def write_sources(
 ) -> dict[str, str]:
     """Write Verilog and memory images; return the Verilog by file name."""
     rtl = {**emit(component, top), f"{ROM_MODULE}.v": ROM_VERILOG}
+    if realisation.primitives is not Primitives.NONE:
+        rtl[f"{MULTIPLIER_MODULE}.v"] = MULTIPLIER_VERILOG
     for name, text in rtl.items():
         command.atomic_write(folder / "rtl" / name, text.encode())
     for name in realisation.images:

@@ -20,6 +20,7 @@ from hw.lanes import Lanes, chosen_lanes
 from hw.manifest import build_manifest, file_digests
 from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan
+from hw.primitives import Primitives
 from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import (
@@ -73,6 +74,7 @@ def write_design(
     folder: Path,
     multipliers: Multipliers = Multipliers.DSP,
     dense_trits: bool = False,
+    primitives: Primitives = Primitives.NONE,
 ) -> Generated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -84,7 +86,9 @@ def write_design(
         If the lanes do not fit the shape, a hazard remains or there are no trits to store densely;
         nothing is written then.
     """
-    plan = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers, dense_trits=dense_trits)
+    plan = MemoryPlan(
+        IMAGE_FOLDER, multipliers=multipliers, dense_trits=dense_trits, primitives=primitives
+    )
     accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
     top, schedule = top_name(preset, program.scheme.name), accelerator.schedule
     trace = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
@@ -124,6 +128,9 @@ def generate(
         Multipliers | None,
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
+    primitives: Annotated[
+        Primitives, typer.Option(help="ecp5 puts the array's product registers into MULT18X18D")
+    ] = Primitives.NONE,
     contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     tokens: Annotated[
         int, typer.Option(help="tokens of the golden vectors; of a frame network, frames")
@@ -160,7 +167,13 @@ def generate(
         command.atomic_directory(out) as folder,
     ):
         stimulus = vectors.random_stimulus(program, tokens, seed, contexts)
-        made = write(stimulus, preset=preset, folder=folder, multipliers=multipliers or usual)
+        made = write(
+            stimulus,
+            preset=preset,
+            folder=folder,
+            multipliers=multipliers or usual,
+            primitives=primitives,
+        )
     typer.echo(f"{out}: {made.summary}")
 
 

@@ -8,6 +8,7 @@ shadow register and leave one a cycle while the next group accumulates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -20,6 +21,7 @@ from hw.multiplier import (
     pipelined_product,
     registered_product,
 )
+from hw.primitives import Primitives
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class MacArray(wiring.Component):
     multipliers : what multiplies
     pipelined : give the products two cycles
     ternary : weights are -1, 0 or 1 in two bits: lanes add, subtract or skip
+    primitives : of a device, for the hardware multipliers of pipelined products
 
     Members
     -------
@@ -99,6 +102,7 @@ class MacArray(wiring.Component):
         multipliers: Multipliers = Multipliers.DSP,
         pipelined: bool = False,
         ternary: bool = False,
+        primitives: Primitives = Primitives.NONE,
     ) -> None:
         if ternary and (weight_bits != 2 or pipelined):
             raise ValueError("ternary weights take two bits and products of one cycle")
@@ -112,6 +116,7 @@ class MacArray(wiring.Component):
         self._lanes, self._weight_bits = lanes, weight_bits
         self._accumulator_bits, self._multipliers = accumulator_bits, multipliers
         self._pipelined, self._ternary = pipelined, ternary
+        self._primitives = primitives
         super().__init__(
             {
                 "enable": In(1),
@@ -177,9 +182,12 @@ class MacArray(wiring.Component):
                     (weights[lane], weights[lane + 1]),
                     pipelined=self._pipelined,
                     name=f"products_{lane}",
+                    primitives=self._primitives,
                 )
                 products += [LaneProduct(pair.low), LaneProduct(pair.high, pair.carry)]
-        build = pipelined_product if self._pipelined else registered_product
+        build = registered_product
+        if self._pipelined:
+            build = partial(pipelined_product, primitives=self._primitives)
         for lane in range(len(products), self._lanes):
             product = build(m, self.x, weights[lane], self._multipliers, name=f"product_{lane}")
             products.append(LaneProduct(product))

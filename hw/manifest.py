@@ -54,6 +54,7 @@ def resources(program: Program, schedule: Schedule, plan: MemoryPlan) -> dict[st
     gated_norm = {"gated_norm": GATED_NORM_MULTIPLIERS} if shape.heads else {}
     return {
         "multiplier_kind": plan.multipliers.value,
+        "primitives": plan.primitives.value,
         "multipliers": {
             "array": lanes.mac,
             "scan": lanes.scan * MULTIPLIERS_A_SCAN_LANE + decays * MULTIPLIERS_A_DECAY,

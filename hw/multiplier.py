@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 
+from hw.primitives import Primitives, native_product
+
 __all__ = [
     "PIPELINED_PRODUCT",
     "WIDE_PRODUCT",
@@ -45,12 +47,14 @@ class Multipliers(StrEnum):
 
     ``dsp`` leaves the product to synthesis, which takes a hardware multiplier for each, or for
     two products of narrow weights with the same element; ``lut`` adds partial products in logic;
-    ``mix`` does so where that is cheap and quick: for factors of at most :data:`NARROW_BITS` bits.
+    ``mix`` does so where that is cheap and quick: for factors of at most :data:`NARROW_BITS` bits;
+    ``packed`` is that mix, but where two products can share a hardware multiplier they do.
     """
 
     DSP = "dsp"
     LUT = "lut"
     MIX = "mix"
+    PACKED = "packed"
 
     def in_logic(self, factor_bits: int, cycles: int) -> bool:
         """Return whether a product of ``cycles`` with so narrow a factor is made of logic.
@@ -59,14 +63,17 @@ class Multipliers(StrEnum):
         """
         if factor_bits <= CHOICE_BITS:
             return True
-        if self is Multipliers.MIX:
+        if self in (Multipliers.MIX, Multipliers.PACKED):
             return factor_bits <= NARROW_BITS[cycles]
         return self is Multipliers.LUT
 
     def packs(self, weight_bits: int, input_bits: int, cycles: int) -> bool:
         """Return whether two weights share the hardware multiplier of their common element."""
+        narrowest = min(weight_bits, input_bits)
         fits = weight_bits <= PACKED_BITS and input_bits + 2 * weight_bits < FACTOR_BITS
-        return fits and not self.in_logic(min(weight_bits, input_bits), cycles)
+        if self is Multipliers.PACKED:
+            return fits and narrowest > CHOICE_BITS
+        return fits and not self.in_logic(narrowest, cycles)
 
 
 def _partial_products(first: Value, second: Value) -> list[Value]:
@@ -135,21 +142,31 @@ def registered_product(
 
 
 def pipelined_product(
-    m: Module, first: Value, second: Value, kind: Multipliers, *, name: str
+    m: Module,
+    first: Value,
+    second: Value,
+    kind: Multipliers,
+    *,
+    name: str,
+    primitives: Primitives = Primitives.NONE,
 ) -> Signal:
     """Return a register that holds ``first * second`` of two cycles before.
 
     Logic keeps the sums of neighbouring partial products in between, a hardware multiplier its
-    factors, so that these registers can be placed beside it.
+    factors, so that these registers can be placed beside it, or lie in it.
 
     Parameters
     ----------
     first, second : factors, signed or not
     kind : what multiplies
     name : of the register
+    primitives : of a device; with them the factors are signed, and a product's registers are those
+        of its hardware multiplier
     """
     first, second = _ordered(first, second)
     in_logic = kind.in_logic(len(second), PIPELINED_PRODUCT)
+    if primitives is not Primitives.NONE and not in_logic:
+        return native_product(m, first, second, name=name)
     values = _partial_products(first, second) if in_logic else [first, second]
     registers = [
         _registered(m, value, f"{name}_part_{position}") for position, value in enumerate(values)
@@ -219,7 +236,13 @@ class ProductPair:
 
 
 def packed_products(
-    m: Module, x: Value, weights: tuple[Value, Value], *, pipelined: bool, name: str
+    m: Module,
+    x: Value,
+    weights: tuple[Value, Value],
+    *,
+    pipelined: bool,
+    name: str,
+    primitives: Primitives = Primitives.NONE,
 ) -> ProductPair:
     """Return the products of ``x`` with two signed weights, one or two cycles later.
 
@@ -235,19 +258,23 @@ def packed_products(
     weights : two signed weights of one width
     pipelined : keep the factors in registers, as :func:`pipelined_product` does
     name : of the registers
+    primitives : of a device, for pipelined products, as in :func:`pipelined_product`
     """
     first, second = weights
     low_bits = len(x) + len(first)
     upper = Signal(signed(len(second) + 1), name=f"{name}_upper")
     m.d.comb += upper.eq(second - first[-1])
     packed: Value = Cat(first, first[-1].replicate(len(x)), upper).as_signed()
-    if pipelined:
-        factor = Signal(packed.shape(), name=f"{name}_weights", reset_less=True)
-        element = Signal(x.shape(), name=f"{name}_element", reset_less=True)
-        m.d.sync += [factor.eq(packed), element.eq(x)]
-        packed, x = factor, element
-    product = Signal(signed(len(packed) + len(x)), name=name, reset_less=True)
-    m.d.sync += product.eq(packed * x)
+    if pipelined and primitives is not Primitives.NONE:
+        product = native_product(m, packed, x, name=name)
+    else:
+        if pipelined:
+            factor = Signal(packed.shape(), name=f"{name}_weights", reset_less=True)
+            element = Signal(x.shape(), name=f"{name}_element", reset_less=True)
+            m.d.sync += [factor.eq(packed), element.eq(x)]
+            packed, x = factor, element
+        product = Signal(signed(len(packed) + len(x)), name=name, reset_less=True)
+        m.d.sync += product.eq(packed * x)
     low = product[:low_bits].as_signed()
     high = product[low_bits : 2 * low_bits].as_signed()
     return ProductPair(low, high, product[low_bits - 1])

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 from hw.pipeline import delayed
+from hw.primitives import Primitives
 
 ROM_MODULE = "scanwright_rom"
 
@@ -78,11 +79,13 @@ class MemoryPlan:
         name makes every memory an instance of ``scanwright_rom`` reading ``FOLDER/NAME.hex``
     multipliers : what multiplies
     dense_trits : the shared array's ternary weights take a byte for every five, not two bits each
+    primitives : of which device; any but none is for generated Verilog only
     """
 
     image_folder: str | None = None
     multipliers: Multipliers = Multipliers.DSP
     dense_trits: bool = False
+    primitives: Primitives = Primitives.NONE
     images: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
 
     def add(self, name: str, width: int, words: list[int]) -> None:

@@ -294,6 +294,7 @@ class Projection(wiring.Component):
             input_bits=self._element_bits,
             accumulator_bits=self.accumulator_bits,
             multipliers=self._plan.multipliers,
+            primitives=self._plan.primitives,
             pipelined=not self._ternary,
             ternary=self._ternary,
         )

@@ -15,6 +15,7 @@ from golden.scheme import find_scheme
 from golden.vectors import random_stimulus
 from hw.generate import write_design
 from hw.lanes import default_lanes
+from hw.primitives import Primitives
 from sim.verilator_tools import verilator_executable
 
 HAS_ICARUS = shutil.which("iverilog") is not None
@@ -83,6 +84,16 @@ def test_icarus_passes(original):
     code, lines = run(original, "iverilog")
     assert (code, len(lines)) == (0, 1), lines
     assert lines[0].startswith(f"PASS {TOP}: 3 tokens at full speed and with stalls")
+
+
+def test_a_design_of_primitives_passes(tmp_path):
+    program = random_program(find_preset("micro"), find_scheme("w4a5-se"), 3)
+    stimulus, lanes = random_stimulus(program, 2, 1), default_lanes(program.shape)
+    write_design(
+        program, lanes, stimulus, preset="micro", folder=tmp_path, primitives=Primitives.ECP5
+    )
+    code, lines = run(tmp_path, QUICKEST)
+    assert (code, lines[-1].split()[0]) == (0, "PASS")
 
 
 def test_verilator_finds_a_wrong_weight(design):

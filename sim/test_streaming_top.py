@@ -11,6 +11,7 @@ from golden.random_program import random_program
 from golden.scheme import find_scheme
 from golden.vectors import random_stimulus, trace
 from hw.multiplier import Multipliers
+from hw.primitives import Primitives
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design
 from sim.streaming_cosimulation import (
@@ -43,28 +44,34 @@ WINDOWS = NetworkShape(
 )
 PLAIN = replace(WINDOWS, d_conv=1, n_layer=3, average=AverageShape(gated=False))
 CASES = {
-    "windows-w8a8-mix": (WINDOWS, "w8a8", None, Multipliers.MIX),
-    "plain-w4a5-se-lut": (PLAIN, "w4a5-se", None, Multipliers.LUT),
-    "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX),
-    "deep-w4a5-se-lut": (DEEP, "w4a5-se", None, Multipliers.LUT),
-    "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX),
-    "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP),
+    "windows-w8a8-mix": (WINDOWS, "w8a8", None, Multipliers.MIX, Primitives.NONE),
+    "plain-w4a5-se-lut": (PLAIN, "w4a5-se", None, Multipliers.LUT, Primitives.NONE),
+    "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX, Primitives.NONE),
+    "deep-w4a5-se-packed": (DEEP, "w4a5-se", None, Multipliers.PACKED, Primitives.ECP5),
+    "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX, Primitives.NONE),
+    "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP, Primitives.NONE),
 }
 SLOW = ("mars-w8a8-dsp",)
-PERSISTENT = ("plain-w4a5-se-lut", "deep-w4a5-se-lut")
+PERSISTENT = ("plain-w4a5-se-lut", "deep-w4a5-se-packed")
 """Cases with registers, left at their initial policy: a frame is a sequence as in the others."""
 
 
 class FrameDesign:
     """A generated directory and its compiled simulator."""
 
-    def __init__(self, program, plan, kind, folder, *, persistent=False):
+    def __init__(self, program, plan, kind, primitives, folder, *, persistent=False):
         self.program = program
         stimulus = random_stimulus(program, 1, 0)
         self.made = write_streaming_design(
-            program, plan, stimulus, preset="test", folder=folder / "design", multipliers=kind,
+            program,
+            plan,
+            stimulus,
+            preset="test",
+            folder=folder / "design",
+            multipliers=kind,
+            primitives=primitives,
             persistent=persistent,
-        )  # fmt: skip
+        )
         self.simulation = StreamingCosimulation(folder / "design", folder / "simulation")
 
     def play(self, *, frames=4, seed=0, cut=False, stall_seed=None, name="run"):
@@ -90,14 +97,14 @@ class FrameDesign:
     params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES],
 )
 def design(request, tmp_path_factory):
-    shape, scheme, scan, kind = CASES[request.param]
+    shape, scheme, scan, kind, primitives = CASES[request.param]
     if shape is None:
         program = load_builtin("mars", find_scheme(scheme))
     else:
         program = random_program(shape, find_scheme(scheme), seed=5)
     plan = choose_streaming(program.shape, program.scheme, scan=scan)
     folder, persistent = tmp_path_factory.mktemp(request.param), request.param in PERSISTENT
-    return FrameDesign(program, plan, kind, folder, persistent=persistent)
+    return FrameDesign(program, plan, kind, primitives, folder, persistent=persistent)
 
 
 def test_frames_back_to_back_leave_every_frame_interval(design):

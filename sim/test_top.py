@@ -16,6 +16,7 @@ from golden.scheme import find_scheme
 from hw.generate import write_design
 from hw.lanes import Lanes, default_lanes
 from hw.manifest import SINGLE_STREAM_TURNAROUND
+from hw.primitives import Primitives
 from sim.cosimulation import Cosimulation, Stimulus, differences
 
 PROMPT = "The village of "
@@ -25,13 +26,18 @@ GENERATED_TOKENS = 64
 class Design:
     """A generated directory and its compiled simulator."""
 
-    def __init__(self, program, lanes, folder):
+    def __init__(self, program, lanes, folder, primitives=Primitives.NONE):
         stimulus = vectors.random_stimulus(program, 4, 0)
         self.program = program
         self.generated = write_design(
-            program, lanes, stimulus, preset="test", folder=folder / "design",
+            program,
+            lanes,
+            stimulus,
+            preset="test",
+            folder=folder / "design",
+            primitives=primitives,
             dense_trits=program.scheme.ternary,
-        )  # fmt: skip
+        )
         self.simulation = Cosimulation(folder / "design", folder / "simulation")
 
     def check(self, *, length=6, seed=0, name="run", **options):
@@ -68,11 +74,19 @@ CASES = {
 }
 
 
+NATIVE = ("micro-w4a5-se",)
+"""Cases whose array is made of the device's primitives."""
+
+
 @pytest.fixture(scope="module", params=CASES)
 def design(request, tmp_path_factory):
     shape, scheme, lanes = CASES[request.param]
-    program = random_program(shape, find_scheme(scheme), seed=5)
-    return Design(program, lanes or default_lanes(shape), tmp_path_factory.mktemp(request.param))
+    return Design(
+        random_program(shape, find_scheme(scheme), seed=5),
+        lanes or default_lanes(shape),
+        tmp_path_factory.mktemp(request.param),
+        Primitives.ECP5 if request.param in NATIVE else Primitives.NONE,
+    )
 
 
 def test_full_speed_matches_golden_in_value_and_cycle(design):

@@ -15,6 +15,7 @@ from golden.builtin import load_builtin
 from golden.errors import InputError
 from golden.scheme import find_scheme
 from hw.multiplier import Multipliers
+from hw.primitives import Primitives
 from hw.report import flow
 from hw.report.console import show
 from hw.report.contents import contents
@@ -81,6 +82,9 @@ def report(
         Multipliers | None,
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
+    primitives: Annotated[
+        Primitives, typer.Option(help="ecp5 puts the array's product registers into MULT18X18D")
+    ] = Primitives.NONE,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[
         int, typer.Option(help="placements, seeds 1 to this; ECP5 only; 0 packs and does not route")
@@ -100,6 +104,8 @@ def report(
     if not frequency > 0:
         raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
     chosen = parse_target(target)
+    if primitives is Primitives.ECP5 and chosen.kind != ECP5:
+        raise InputError(f"--target {target} has no primitives of an ECP5; leave --primitives out")
     program = load_builtin(preset, find_scheme(scheme), artifact)
     design = build(
         program,
@@ -110,6 +116,7 @@ def report(
         beat=beat,
         multipliers=multipliers,
         dense_trits=dense_trits,
+        primitives=primitives,
     )
     found = measure(out, design, chosen, seeds, frequency)
     text = json.dumps(found, indent=2, sort_keys=True)

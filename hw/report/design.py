@@ -15,6 +15,7 @@ from hw.design_files import IMAGE_FOLDER, top_name, write_sources
 from hw.lanes import chosen_lanes
 from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan
+from hw.primitives import Primitives
 from hw.report.gantt import Chart, frame_chart, token_chart
 from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
@@ -30,7 +31,7 @@ class Design:
 
     Parameters
     ----------
-    preset, scheme, multipliers : what it realises
+    preset, scheme, multipliers, primitives : what it realises
     top : name of the top module
     shape : of the network
     schedule : cycles of a token, or the plan of a streaming engine
@@ -40,6 +41,7 @@ class Design:
     preset: str
     scheme: str
     multipliers: Multipliers
+    primitives: Primitives
     top: str
     shape: NetworkShape
     schedule: Schedule | StreamingPlan
@@ -52,6 +54,7 @@ class Design:
             "scheme": self.scheme,
             "multipliers": str(self.multipliers),
             "dense_trits": self.dense_trits,
+            "primitives": str(self.primitives),
             "top": self.top,
             "mac_lanes": self.schedule.lanes.mac,
             "scan_lanes": self.schedule.lanes.scan,
@@ -83,6 +86,7 @@ def build(
     beat: int | None = None,
     multipliers: Multipliers | None = None,
     dense_trits: bool = False,
+    primitives: Primitives = Primitives.NONE,
 ) -> Design:
     """Write the Verilog and the memory images of a network into ``folder``.
 
@@ -95,7 +99,9 @@ def build(
     """
     usual = Multipliers.DSP if program.shape.frame is None else Multipliers.MIX
     chosen = multipliers or usual
-    plan = MemoryPlan(IMAGE_FOLDER, multipliers=chosen, dense_trits=dense_trits)
+    plan = MemoryPlan(
+        IMAGE_FOLDER, multipliers=chosen, dense_trits=dense_trits, primitives=primitives
+    )
     accelerator: Component
     schedule: Schedule | StreamingPlan
     if program.shape.frame is None:
@@ -113,7 +119,14 @@ def build(
     _remove_others(folder / "rtl", set(rtl))
     _remove_others(folder / IMAGE_FOLDER, {f"{name}.hex" for name in plan.images})
     return Design(
-        preset, program.scheme.name, chosen, top, program.shape, schedule, dense_trits=dense_trits
+        preset,
+        program.scheme.name,
+        chosen,
+        primitives,
+        top,
+        program.shape,
+        schedule,
+        dense_trits=dense_trits,
     )
 
 

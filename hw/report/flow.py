@@ -17,6 +17,7 @@ from typing import Any
 
 from golden import command
 from hw.manifest import file_digests
+from hw.primitives import MULTIPLIER_MODULE
 from hw.report import pins
 from hw.report.components import Cells, by_instance, totals
 from hw.report.liberty import cell_report
@@ -119,6 +120,9 @@ def synthesize(
     if target.library is not None:
         library = work / "library.lib"
         command.atomic_write(library, library_text(target.library).encode())
+    if f"rtl/{MULTIPLIER_MODULE}.v" in sources:
+        # The design names primitives: Yosys must know their ports when it builds the hierarchy.
+        commands.insert(0, "read_verilog -lib +/ecp5/cells_bb.v")
     made = synthesis_commands(target, top, library)
     path = work / "netlist.json"
     identity = inputs_digest(

@@ -13,6 +13,7 @@ from hw.design_files import IMAGE_FOLDER, top_name, write_golden, write_sources
 from hw.manifest import file_digests
 from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan
+from hw.primitives import Primitives
 from hw.streaming.manifest import build_streaming_manifest
 from hw.streaming.plan import StreamingPlan
 from hw.streaming.testbench import write_streaming_testbench
@@ -95,6 +96,7 @@ def write_streaming_design(
     folder: Path,
     multipliers: Multipliers = Multipliers.MIX,
     persistent: bool = False,
+    primitives: Primitives = Primitives.NONE,
 ) -> StreamingGenerated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
 
@@ -105,7 +107,7 @@ def write_streaming_design(
     InputError
         If the program is not a frame network; nothing is written then.
     """
-    realisation = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers)
+    realisation = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers, primitives=primitives)
     accelerator = StreamingAccelerator(
         program=program, plan=plan, realisation=realisation, persistent=persistent
     )

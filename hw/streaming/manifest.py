@@ -12,13 +12,14 @@ from typing import Any
 from golden.program import Program
 from hw.manifest import VERSION
 from hw.parameter_memory import MemoryPlan
+from hw.primitives import MULTIPLIER_MODULE
 from hw.register_map import Register
 from hw.streaming.plan import StreamingPlan
 
 __all__ = ["build_streaming_manifest", "prediction", "resources"]
 
 _MEMORY = re.compile(r"^\s*reg \[(\d+):0\] \S+ *\[(\d+):0\];", re.MULTILINE)
-_PRODUCT = re.compile(r" \* ")
+_PRODUCT = re.compile(rf" \* |{MULTIPLIER_MODULE} ")
 
 
 def _units(top: str, rtl: Mapping[str, str]) -> dict[str, str]:
@@ -50,6 +51,7 @@ def resources(
         )
     return {
         "multiplier_kind": realisation.multipliers.value,
+        "primitives": realisation.primitives.value,
         "mac_lanes": plan.lanes.mac,
         "hardware_multipliers": {unit: count for unit, count in products.items() if count},
         "parameter_memory_bits": {

@@ -239,6 +239,7 @@ class MatrixStage(wiring.Component):
             input_bits=self._input_bits,
             accumulator_bits=self._accumulator_bits,
             multipliers=self._plan.multipliers,
+            primitives=self._plan.primitives,
             pipelined=True,
         )
         element = self._element(m, position)

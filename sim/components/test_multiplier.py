@@ -17,6 +17,7 @@ from hw.multiplier import (
     registered_product,
     wide_product,
 )
+from hw.primitives import native_product
 from sim.components.pipes import run_pipe
 
 SHAPES = [Shape(1), Shape(3), Shape(4), Shape(2, signed=True), Shape(5, signed=True)]
@@ -108,6 +109,16 @@ def test_narrow_weights_share_hardware_multipliers():
     assert not Multipliers.DSP.packs(5, 6, 1)
     assert not Multipliers.MIX.packs(4, 8, PIPELINED_PRODUCT)
     assert not Multipliers.LUT.packs(4, 8, 1)
+    assert Multipliers.PACKED.packs(4, 8, PIPELINED_PRODUCT)
+    assert not Multipliers.PACKED.packs(5, 6, 1)
+    assert not Multipliers.PACKED.packs(2, 8, 1)
+    assert Multipliers.PACKED.in_logic(8, PIPELINED_PRODUCT)
+
+
+@pytest.mark.parametrize("factor", [Signal(8), Signal(signed(19))])
+def test_a_primitive_takes_signed_factors_of_18_bits(factor):
+    with pytest.raises(ValueError, match=r"does not fit signed\(18\)"):
+        native_product(Module(), factor, Signal(signed(8)), name="product")
 
 
 class Wide(wiring.Component):

@@ -12,9 +12,13 @@ from golden.command import run
 from golden.errors import InputError
 from golden.presets import find_preset
 from golden.scheme import find_scheme
+from hw.design_files import IMAGE_FOLDER, write_sources
 from hw.engine import Engine
 from hw.lanes import default_lanes
+from hw.mac_array import MacArray
+from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan
+from hw.primitives import Primitives
 from hw.report import flow, pins
 from hw.report.__main__ import application
 from hw.report.components import at_depth, by_instance, component_of, totals, ultrascale_families
@@ -132,6 +136,37 @@ def test_the_ecp5_netlist_names_its_components_and_is_not_made_twice(tiny, tmp_p
     assert again.instances == first.instances
     (tiny / "rtl" / "tiny_count.v").write_text(COUNT.replace("8'd0", "8'd1"))
     assert not flow.synthesize(tiny, "tiny", target, work).reused
+
+
+@pytest.mark.parametrize("kind", Multipliers)
+def test_the_registers_of_an_array_of_primitives_are_inside(kind, tmp_path):
+    found = {}
+    for primitives in Primitives:
+        array = MacArray(
+            lanes=2,
+            weight_bits=4,
+            input_bits=8,
+            accumulator_bits=16,
+            multipliers=kind,
+            pipelined=True,
+            primitives=primitives,
+        )
+        plan = MemoryPlan(IMAGE_FOLDER, primitives=primitives)
+        write_sources(tmp_path / primitives, array, "array", plan)
+        work = tmp_path / "work" / primitives
+        netlist = flow.synthesize(tmp_path / primitives, "array", parse_target("ecp5"), work)
+        cells = json.loads(netlist.path.read_text())["modules"]["array"]["cells"].values()
+        multipliers = [cell for cell in cells if cell["type"] == "MULT18X18D"]
+        found[primitives] = (netlist.cells, multipliers)
+    (plain, left), (native, registered) = found.values()
+    packed = kind in (Multipliers.DSP, Multipliers.PACKED)
+    assert len(left) == len(registered) == packed
+    for cell in registered:
+        registers = ("REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK")
+        assert {cell["parameters"][name] for name in registers} == {"CLK0"}
+    # Two weights of 4 bits with the upper one's borrow, an element, and two products of 12 bits.
+    assert plain["TRELLIS_FF"] - native["TRELLIS_FF"] >= packed * (2 * 4 + 8 + 2 * 12)
+    assert packed or plain == native
 
 
 def test_place_and_route_repeats_with_the_seed_and_reports_the_path(tiny, tmp_path):
