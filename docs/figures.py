@@ -21,10 +21,10 @@ from golden.errors import InputError
 from golden.presets import find_preset
 from golden.random_program import random_program
 from golden.scheme import find_scheme
-from hw.engine import probe_widths
 from hw.lanes import default_lanes
 from hw.latencies import latencies
 from hw.parameter_memory import MemoryPlan
+from hw.probes import probe_widths
 from hw.schedule import Schedule, build_schedule
 from hw.top import Accelerator
 from hw.verilog import emit

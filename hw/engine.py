@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation_stage import ActivationStage
-from hw.array_controller import STEERING
 from hw.convolution import CausalConvolution
 from hw.embedding import Embedding
-from hw.event_table import Event, EventTable
 from hw.gated_norm import GatedNorm
 from hw.gated_product import GatedProduct
 from hw.hadamard import HadamardRotation
 from hw.head_scan import HeadScanEngine
 from hw.lanes import Lanes
 from hw.layer_widths import LayerWidths
+from hw.microcode import Microcode
 from hw.normalization import ResidualNorm
 from hw.output_stage import OutputStage, logit_layout
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import index_bits
+from hw.probes import probe_widths
 from hw.projection import Projection
 from hw.scan_engine import ScanEngine
 from hw.schedule import Latencies, Schedule, build_schedule
@@ -31,44 +30,6 @@ from hw.state_access import access_ports, connect_access
 
 SETTLE_MARGIN = 16
 """Cycles added to the last probe's, after which a token has left every register."""
-
-
-def probe_widths(program: Program, lanes: Lanes) -> dict[str, tuple[int, bool]]:
-    """Return width and signedness of every probe point, in the order of the network."""
-    scheme, bits = program.scheme, program.scheme.activation_bits
-    inputs = scheme.projection_input_bits
-    rotated = {} if scheme.rotation_bits is None else {"rotated": (inputs, True)}
-    mlp = {} if program.mlps is None else {
-        "mlp_gate": (scheme.gate_bits, True),
-        "up": (scheme.scan_output_bits, True),
-        "mlp_gated": (inputs, True),
-    }  # fmt: skip
-    selected, normed = {"projected": (bits, True)}, {}
-    if program.shape.heads is not None:
-        selected = {
-            "dt": (ACTIVATION_INPUT_BITS, True),
-            "decay": (scheme.decay_bits + 1, False),
-        }
-        normed = {"normed": (scheme.gated_bits, True)}
-    return {
-        "residual": (scheme.residual_bits, True),
-        "norm": (max(inputs, bits), True),
-        "x": (bits, True),
-        "convolution": (ACTIVATION_INPUT_BITS, True),
-        "u": (program.u_bits, True),
-        "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
-        **selected,
-        "gate": (scheme.gate_bits, True),
-        "delta": (scheme.delta_bits, False),
-        "state": (lanes.scan * scheme.state_bits, False),
-        "scan_output": (scheme.scan_output_bits, True),
-        "gated": (program.gated_bits, True),
-        **normed,
-        **rotated,
-        **mlp,
-        "logits": (scheme.logit_bits, True),
-        "token": ((program.shape.vocabulary - 1).bit_length(), False),
-    }
 
 
 class Engine(wiring.Component):
@@ -250,55 +211,15 @@ class Engine(wiring.Component):
             self._scan.context.eq(sequencer.context),
         ]
 
-    def _table(self, m: Module, name: str, sequencer: Sequencer, events: list[Event]) -> EventTable:
-        """Add the microcode store of one unit."""
-        names = events[0].fields
-        limits = {key: max(event.fields[key] for event in events) for key in names}
-        table = EventTable(events=events, limits=limits, cycles=self.schedule.interval)
-        m.submodules[f"{name}_microcode"] = table
-        m.d.comb += [table.running.eq(sequencer.running), table.cycle.eq(sequencer.cycle)]
-        return table
-
     def _connect_microcode(self, m: Module, sequencer: Sequencer, outputs: OutputStage) -> None:
-        """Start every unit in the cycles of the schedule."""
-        schedule, projection = self.schedule, self._projection
-        array = self._table(m, "array", sequencer, [projection.event(i) for i in schedule.array])
-        m.d.comb += projection.start.eq(array.start)
-        for name in projection.operands:
-            m.d.comb += getattr(projection, name).eq(getattr(array, name))
-        for name in STEERING:
-            m.d.comb += getattr(projection, f"{name}_operand").eq(getattr(array, name))
-        embedding = self._table(m, "embedding", sequencer, [Event(schedule.embedding_start, {})])
-        m.d.comb += self._embedding.start.eq(embedding.start)
-        scan = self._table(
-            m,
-            "scan",
-            sequencer,
-            [Event(start, {"layer": i}) for i, start in enumerate(schedule.scan_starts)],
-        )
-        m.d.comb += [self._scan.start.eq(scan.start), self._scan.layer.eq(scan.layer)]
+        """Start every unit in the cycles of the schedule, and tell it the layer."""
+        microcode = Microcode(m, self.schedule, sequencer)
+        microcode.start_array(self._projection)
+        microcode.start_embedding(self._embedding)
         # Elements leave before the next block's scan starts, as out_proj lies between them.
-        for follower in (self._gated_norm, self._rotation, self._widths):
-            if follower is not None:
-                with m.If(scan.start):
-                    m.d.sync += follower.layer.eq(scan.layer)
-        # The layer whose x and z are on their way; the head's start keeps TLAST and context.
-        layers = [i for i in schedule.array if i.name in ("in_x", "head")]
-        layer = self._table(
-            m,
-            "layer",
-            sequencer,
-            [Event(i.start, {"layer": i.layer, "head": i.name == "head"}) for i in layers],
-        )
-        current = Signal(index_bits(self._program.shape.n_layer))
-        with m.If(layer.start):
-            with m.If(layer.head):
-                m.d.sync += [
-                    outputs.last.eq(sequencer.last),
-                    outputs.context.eq(sequencer.context),
-                ]
-            with m.Else():
-                m.d.sync += current.eq(layer.layer)
+        followers = (self._gated_norm, self._rotation, self._widths)
+        microcode.start_scan(self._scan, [unit for unit in followers if unit is not None])
+        current = microcode.current_layer(self._program.shape.n_layer, outputs)
         m.d.comb += [self._convolution.layer.eq(current), self._activation.layer.eq(current)]
         if isinstance(self._scan, HeadScanEngine):
             m.d.comb += self._scan.dt_layer.eq(current)

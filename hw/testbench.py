@@ -14,9 +14,9 @@ from golden.program import Program
 from golden.vectors import Trace
 from hw.contexts import context_bits
 from hw.control import address_bits
-from hw.engine import probe_widths
 from hw.expectation import expected_probe
 from hw.lanes import Lanes
+from hw.probes import probe_widths
 from hw.register_map import Register
 from hw.schedule import Schedule
 
