@@ -107,14 +107,14 @@ _WIDTH_FAULTS = (
         name="blocks' norm as wide as the head's",
         unit="engine_norm",
         kind="a block reads 8 bits in place of 4",
-        pattern=r"norm_value = (?P<site>final_norm_2) \?",
+        pattern=r"norm_value = (?P<site>width_2) \?",
         faulty="1'h1",
     ),
     Fault(
         name="head's norm as narrow as the blocks'",
         unit="engine_norm",
         kind="the head reads 4 bits in place of 8",
-        pattern=rf"{ANONYMOUS} = (?P<site>final_norm_1);",
+        pattern=rf"{ANONYMOUS} = (?P<site>width_1);",
         faulty="1'h0",
     ),
     Fault(
