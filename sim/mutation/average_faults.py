@@ -1,4 +1,4 @@
-"""Faults of the units of moving averages, patches of rows and heads on all tokens."""
+"""Faults of moving averages, patches of rows, heads on all tokens, and persistent states."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ _AVERAGE = "engine_scan"
 _CONVOLUTION = "engine_convolution"
 _ROWS = "engine_input"
 _SEQUENCER = "engine_sequencer"
+_SEQUENCES = "engine_sequences"
 
 AVERAGE_FAULTS = (
     replaced(_AVERAGE, "difference", "v", "old average missing", "the average is its input"),
@@ -29,4 +30,6 @@ AVERAGE_FAULTS = (
     kept(_SEQUENCER, "mix_tag", "tag of the sweep stays", "the first layer's convolution"),
     kept(_SEQUENCER, "average_tag", "tag of the average stays", "the first layer's averages"),
     kept("engine_front_array", "number", "first patch always", "all tokens read the first rows"),
+    replaced(_SEQUENCES, "starts_fresh", "1'h0", "sequences never start", "frames go on"),
+    replaced(_SEQUENCES, "idle", "1'h1", "never busy", "the registers own the averages"),
 )

@@ -99,6 +99,8 @@ class StreamingCampaign:
             preset="mutation",
             folder=folder / "design",
             multipliers=multipliers,
+            # Faults of what persists are among those of averages.
+            persistent=shape.average is not None,
         )
         schemata = folder / "schemata"
         build_schemata(folder / "design", self.made.top, faults, schemata)
