@@ -1,8 +1,9 @@
-"""A language model inside one FPGA: ``python -m bench.routed --collect REPORT --update README.md``.
+"""A network inside one FPGA: ``python -m bench.routed --collect REPORT --update README.md``.
 
 Clock and cells come from a ``report.json`` of ``python -m hw.report``; ``--collect`` keeps what the
-table needs in ``bench/routed.json``, so that it can be written and checked without routing again.
-Cycles are those of the schedule as it is now, with one stream and with two contexts.
+table needs in ``bench/routed.json`` or the file of ``--figures``, so that it can be written and
+checked without routing again. Cycles of a language model are those of the schedule as it is now,
+with one stream and with two contexts, those of a frame network the report's.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from bench.peer import collect
 from bench.results import load
 from golden import command
 from golden.document import Marks, markdown_table, publish
-from golden.errors import InputError
 from golden.presets import find_preset
 from golden.scheme import find_scheme
 from hw.lanes import Lanes
 from hw.latencies import latencies
 from hw.manifest import cycles_generating
+from hw.report.flow import DEVICE_NAME
 from hw.schedule import build_schedule
 
 FIGURES = Path(__file__).parent / "routed.json"
@@ -54,25 +55,37 @@ def _stream_rows(design: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def table(design: dict[str, Any]) -> str:
-    """Return the Markdown table of a routed language model and a line on what was measured.
+def _frame_rows(design: dict[str, Any]) -> list[list[str]]:
+    """Return cycles and frames a second while input is there."""
+    cycles = design["cycles_per_frame"]
+    rows = [
+        ["cycles a frame", f"{cycles:,}", ""],
+        ["arrays usefully busy", f"{design['array_utilisation']:.1%}", ""],
+    ]
+    if "clock_mhz" in design:
+        rows.append(["frames a second", f"{design['clock_mhz'] * 1e6 / cycles:,.0f}", ""])
+    return rows
 
-    Raises
-    ------
-    InputError
-        If the design reads frames.
-    """
-    if "cycles_per_frame" in design:
-        raise InputError(f"{design['preset']} reads frames; bench.peer has the table for it")
+
+def _clock_rows(design: dict[str, Any]) -> list[list[str]]:
+    """Return the clock of a design that was routed."""
+    if "clock_mhz" not in design:
+        return []
     seeds = design["clock_mhz_by_seed"]
     spread = f"{min(seeds.values()):.1f} to {max(seeds.values()):.1f}"
+    name = f"clock after routing, median of {len(seeds)} seeds"
+    return [[name, f"{design['clock_mhz']:.1f} MHz ({spread})", f"≥ {CLOCK_TARGET:.0f} MHz"]]
+
+
+def table(design: dict[str, Any]) -> str:
+    """Return the Markdown table of a network and a line on what was measured.
+
+    Frame networks may have been packed only; then there is no clock.
+    """
+    of_work = _frame_rows if "cycles_per_frame" in design else _stream_rows
     rows = [
-        [
-            f"clock after routing, median of {len(seeds)} seeds",
-            f"{design['clock_mhz']:.1f} MHz ({spread})",
-            f"≥ {CLOCK_TARGET:.0f} MHz",
-        ],
-        *_stream_rows(design),
+        *_clock_rows(design),
+        *of_work(design),
         *(
             [kind.removeprefix("TRELLIS_"), f"{design['cells'][kind]:,}", f"≤ {limit:,}"]
             for kind, limit in DEVICE_CELLS.items()
@@ -81,7 +94,8 @@ def table(design: dict[str, Any]) -> str:
     lanes = f"{design['mac_lanes']} + {design['scan_lanes']}"
     columns = [f"`{design['preset']}` {design['scheme']}, {lanes} lanes", "measured", "target"]
     tools = ", ".join(f"{name} {version}" for name, version in design["tools"].items())
-    note = f"{design['device']}; cells' limits are the device's; all weights inside; {tools}."
+    packed = "" if "clock_mhz" in design else " after packing, not routed"
+    note = f"{DEVICE_NAME}{packed}; cells' limits are the device's; all weights inside; {tools}."
     return f"{markdown_table(columns, rows)}\n\n{note}"
 
 
@@ -97,7 +111,9 @@ def main(
 ) -> None:
     """Print what a routed language model reaches, and put it into a document or compare."""
     if report is not None:
-        content = json.dumps(collect([report])[0], indent=1, sort_keys=True) + "\n"
+        found = load(report, "run: python -m hw.report")
+        kept = collect([report], routed="cycles_per_frame" not in found)
+        content = json.dumps(kept[0], indent=1, sort_keys=True) + "\n"
         command.atomic_write(figures, content.encode())
     text = table(load(figures, "run: python -m bench.routed --collect REPORT"))
     publish(MARKS, text, update=update or (), check=check or ())

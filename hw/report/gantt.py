@@ -103,9 +103,11 @@ def frame_chart(plan: StreamingPlan) -> Chart:
         for token in range(shape.frame.tokens)
         for layer in range(shape.n_layer)
     ]
+    # An average begins with the first row that arrives, not at a start pulse.
+    within = {"scan": plan.tags.get("average", 0)} | plan.starts
     found = []
     for unit in lanes:
-        begins = starts.get(unit, [block + plan.starts.get(unit, 0) for block in blocks])
+        begins = starts.get(unit, [block + within.get(unit, 0) for block in blocks])
         if unit == "scan":
             duration, busy = shape.d_inner * shape.d_state // plan.lanes.scan, 1.0
         else:

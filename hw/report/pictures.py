@@ -14,11 +14,13 @@ from golden.command import atomic_write
 from hw.report.gantt import Chart
 
 _STAGES = {
+    "rows": ("#bab0ac", "projection of rows"),
     "front": ("#ff9da6", "embedding"),
     "in_x": ("#4c78a8", "in_proj, x rows"),
     "x": ("#4c78a8", "in_proj, x rows"),
     "x_proj": ("#72b7b2", "x_proj"),
     "projected": ("#72b7b2", "x_proj"),
+    "in_dt": ("#83bcb6", "in_proj, dt rows"),
     "in_z": ("#9ecae9", "in_proj, z rows"),
     "z": ("#9ecae9", "in_proj, z rows"),
     "scan": ("#b279a2", "scan"),

@@ -15,11 +15,12 @@ from golden.scheme import find_scheme
 from hw.design_files import IMAGE_FOLDER, write_sources
 from hw.engine import Engine
 from hw.lanes import default_lanes
+from hw.latencies import latencies
 from hw.mac_array import MacArray
 from hw.multiplier import Multipliers
 from hw.parameter_memory import MemoryPlan
 from hw.primitives import Primitives
-from hw.report import flow, pins
+from hw.report import flow, pictures, pins
 from hw.report.__main__ import application
 from hw.report.components import at_depth, by_instance, component_of, totals, ultrascale_families
 from hw.report.contents import contents, lowest_median
@@ -29,6 +30,7 @@ from hw.report.pictures import write_pictures
 from hw.report.step import kept
 from hw.report.targets import LIBERTY, parse_target
 from hw.report.timing import PathStep, critical_path, plain_name, share, signals
+from hw.schedule import build_schedule
 from hw.streaming.choice import choose_streaming
 
 TOP = """\
@@ -326,6 +328,19 @@ def test_the_chart_of_a_frame_is_as_busy_as_the_plan_says():
         work = sorted((b.start, b.end) for b in found.bars if b.unit == unit)
         # A unit never does two things at once.
         assert all(before[1] <= after[0] for before, after in pairwise(work))
+
+
+@pytest.mark.parametrize("preset", ["micro-mamba2", "bitbyte", "mars", "slim", "slim-k1"])
+def test_every_stage_of_every_family_has_a_colour(preset):
+    shape, scheme = find_preset(preset), find_scheme("w8a8")
+    if shape.frame is None:
+        lanes = default_lanes(shape)
+        chart = token_chart(build_schedule(shape, lanes, latencies(shape, scheme, lanes)), shape)
+    else:
+        chart = frame_chart(choose_streaming(shape, scheme))
+    figure = pictures.schedule({"preset": preset, "scheme": "w8a8"}, chart)
+    drawn = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert len(drawn) >= len({bar.name for bar in chart.bars})
 
 
 def test_pictures_are_written_and_repeat(tmp_path, micro_schedule):

@@ -1,11 +1,10 @@
-"""The table of a routed language model: targets beside figures, refused reports."""
+"""The table of a routed network: targets beside figures, cycles of both organisations."""
 
 import json
 
 import pytest
 
 from bench import peer, routed
-from golden.errors import InputError
 
 
 @pytest.fixture
@@ -25,7 +24,15 @@ def test_cycles_are_the_schedule_s_and_clock_and_cells_the_report_s(design):
     assert "| DP16KD | 7 | ≤ 208 |" in text
 
 
-def test_a_frame_network_has_another_table():
+def test_a_frame_network_s_cycles_are_the_report_s():
     frames = json.loads(peer.FIGURES.read_text())["designs"][0]
-    with pytest.raises(InputError, match=r"mars reads frames; bench\.peer"):
-        routed.table(frames)
+    frames |= {"clock_mhz": 128.0, "cycles_per_frame": 1280}
+    text = routed.table(frames)
+    assert "| cycles a frame | 1,280 |  |" in text
+    assert "| frames a second | 100,000 |  |" in text
+    assert "context" not in text
+    assert "not routed" not in text
+    del frames["clock_mhz"]
+    text = routed.table(frames)
+    assert "a second" not in text
+    assert "after packing, not routed" in text
