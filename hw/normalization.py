@@ -9,17 +9,13 @@ from amaranth.lib.wiring import In, Out
 
 from golden.fixed_point import Integers
 from golden.operations.normalization import (
-    NORMALIZED_BITS,
-    NORMALIZED_FRACTION,
     epsilon_integer,
 )
 from golden.program import Program
 from hw.clamp import clamped_among
-from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
-from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
-from hw.reciprocal_root import ReciprocalRoot
-from hw.requantizer import ShiftRequantizer
-from hw.shift_plan import ShiftPlan
+from hw.norm_scaling import NormScaling
+from hw.parameter_memory import MemoryPlan, pack_fields
+from hw.pipeline import delayed, index_bits, select_constant
 from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["ResidualNorm", "norm_weight_words", "norms_in_order"]
@@ -77,32 +73,19 @@ class ResidualNorm(wiring.Component):
         widths = [bits for _, _, bits in norms_in_order(program)]
         self._widths = sorted(set(widths))
         self._choices = [self._widths.index(bits) for bits in widths]
-        self._weight_bits = scheme.norm_weight_bits
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
-        largest = (self._size << (2 * (self._bits - 1))) + self._epsilon
-        self._root = ReciprocalRoot(
-            total_bits=largest.bit_length(), table=program.tables.reciprocal, plan=plan
-        )
-        self._weights = ParameterMemory(
-            name="norm_weight",
-            width=self._weight_bits,
+        self._scaling = NormScaling(
+            size=self._size,
+            bits=self._bits,
+            epsilons=[self._epsilon],
+            table=program.tables.reciprocal,
             words=norm_weight_words(program),
+            weight_bits=scheme.norm_weight_bits,
+            shifts=[shift for _, shift, _ in norms_in_order(program)],
+            output_bits=max(self._widths),
             plan=plan,
         )
-        shifts = [shift for _, shift, _ in norms_in_order(program)]
-        shift_plan = ShiftPlan.covering([shifts])
-        self._shifts, self._shift_bits = shift_plan.stored(shifts), shift_plan.bits
-        self._normalize = ShiftRequantizer(
-            # The root is below 2**17, so that the product is one bit narrower than its factors.
-            input_width=self._bits + NORMALIZED_FRACTION,
-            output_width=NORMALIZED_BITS,
-            max_shift=self._root.max_exponent,
-        )
-        self._narrow = PlannedRequantizer(
-            plan=shift_plan,
-            input_width=NORMALIZED_BITS + self._weight_bits,
-            output_width=max(self._widths),
-        )
+        self._root, self._weights = self._scaling.root, self._scaling.weights
         element = signed(self._bits)
         super().__init__(
             {
@@ -123,8 +106,7 @@ class ResidualNorm(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the last element of a pass to its first normalised element."""
-        scaling = 1 + self._normalize.latency + 1 + self._narrow.latency
-        return self._sum_latency + self._root.latency + scaling
+        return self._sum_latency + self._root.latency + self._scaling.latency
 
     @property
     def duration(self) -> int:
@@ -157,7 +139,7 @@ class ResidualNorm(wiring.Component):
             m.d.sync += reading.eq(1)
         with m.Elif(position_last):
             m.d.sync += reading.eq(0)
-        weight_delay = 2 + self._normalize.latency - self._weights.latency
+        weight_delay = 2 + self._scaling.normalize.latency - self._weights.latency
         weight_read = delayed(m, reading, weight_delay, name="weight_read")
         shift, choice = self._select_weights(m, begin & load_pass, begin, weight_read)
         self._scale(m, stored, shift, choice)
@@ -231,11 +213,12 @@ class ResidualNorm(wiring.Component):
         Returns the set's stored shift, and which of the widths its elements have.
         """
         m.submodules.weights = weights = self._weights
-        weight_set = Signal(range(len(self._shifts)))
-        shift = Signal(self._shift_bits)
+        shifts, shift_bits = self._scaling.shifts, self._scaling.shift_bits
+        weight_set = Signal(range(len(shifts)))
+        shift = Signal(shift_bits)
         choice = Signal(index_bits(len(self._widths)))
         m.d.sync += [
-            shift.eq(select_constant(weight_set, self._shifts, self._shift_bits)),
+            shift.eq(select_constant(weight_set, shifts, shift_bits)),
             choice.eq(select_constant(weight_set, self._choices, len(choice))),
         ]
         # Sets follow each other in the memory, so that the address only ever counts.
@@ -249,8 +232,8 @@ class ResidualNorm(wiring.Component):
 
     def _scale(self, m: Module, stored: Value, shift: Value, choice: Value) -> None:
         """Multiply with the root, then with the weight; ``choice`` is in step with ``shift``."""
-        m.submodules.normalize = normalize = self._normalize
-        m.submodules.narrow = narrow = self._narrow
+        m.submodules.normalize = normalize = self._scaling.normalize
+        m.submodules.narrow = narrow = self._scaling.narrow
         product = Signal(normalize.i.shape(), reset_less=True)
         weighted = Signal(narrow.i.shape(), reset_less=True)
         m.d.sync += [

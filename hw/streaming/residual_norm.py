@@ -7,20 +7,15 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.operations.normalization import (
-    NORMALIZED_BITS,
-    NORMALIZED_FRACTION,
     epsilon_integer,
 )
 from golden.program import Program
 from hw.clamp import clamped, clamped_if
-from hw.multiplier import PIPELINED_PRODUCT, pipelined_product, registered_product
+from hw.norm_scaling import NormScaling, StreamedNorm
 from hw.normalization import norm_weight_words
-from hw.parameter_memory import MemoryPlan, ParameterMemory
-from hw.pipeline import PlannedRequantizer, delayed, index_bits, select_constant
-from hw.reciprocal_root import ReciprocalRoot
+from hw.parameter_memory import MemoryPlan
+from hw.pipeline import delayed, index_bits, select_constant
 from hw.requantizer import ShiftRequantizer
-from hw.shift_plan import ShiftPlan
-from hw.vector_ring import VectorRing
 
 __all__ = ["StreamingNorm"]
 
@@ -81,33 +76,21 @@ class StreamingNorm(wiring.Component):
         self._size, self._bits, self._slots = shape.d_model, scheme.residual_bits, slots
         # Of an element for the head, and of one for a block.
         self._widths = (scheme.activation_bits, scheme.projection_input_bits)
-        self._layers, self._multipliers = shape.n_layer, plan.multipliers
+        self._layers = shape.n_layer
         self._pools, self._pool_shift = shape.frame.hidden is not None, shape.frame.tokens_log2
         self._epsilon = epsilon_integer(self._size, program.residual_fraction)
-        largest = (self._size << (2 * (self._bits - 1))) + self._epsilon
-        self._root = ReciprocalRoot(
-            total_bits=largest.bit_length(), table=program.tables.reciprocal, plan=plan
-        )
-        self._weights = ParameterMemory(
-            name="norm_weight",
-            width=scheme.norm_weight_bits,
+        self._scaling = NormScaling(
+            size=self._size,
+            bits=self._bits,
+            epsilons=[self._epsilon],
+            table=program.tables.reciprocal,
             words=norm_weight_words(program),
+            weight_bits=scheme.norm_weight_bits,
+            shifts=[*(layer.norm for layer in program.shifts), program.final_norm_shift],
+            output_bits=max(self._widths),
             plan=plan,
         )
-        shifts = [*(layer.norm for layer in program.shifts), program.final_norm_shift]
-        shift_plan = ShiftPlan.covering([shifts])
-        self._shifts, self._shift_bits = shift_plan.stored(shifts), shift_plan.bits
-        self._normalize = ShiftRequantizer(
-            # The root is below 2**17, so that the product is one bit narrower than its factors.
-            input_width=self._bits + NORMALIZED_FRACTION,
-            output_width=NORMALIZED_BITS,
-            max_shift=self._root.max_exponent,
-        )
-        self._narrow = PlannedRequantizer(
-            plan=shift_plan,
-            input_width=NORMALIZED_BITS + scheme.norm_weight_bits,
-            output_width=max(self._widths),
-        )
+        self._streamed = StreamedNorm(self._scaling, size=self._size, bits=self._bits, plan=plan)
         element, index = signed(self._bits), index_bits(self._size)
         members: dict[str, In | Out] = {}
         for name in ("load", "add"):
@@ -137,8 +120,7 @@ class StreamingNorm(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the last element of a pass to its first normalised element."""
-        scaling = 1 + self._normalize.latency + 1 + self._narrow.latency
-        return self._settled + _SUM_CYCLES + self._root.latency + scaling
+        return self._settled + self._streamed.latency
 
     @property
     def _settled(self) -> int:
@@ -234,100 +216,39 @@ class StreamingNorm(wiring.Component):
         self, m: Module, *, valid: Value, index: Value, value: Value, weight_set: Value
     ) -> None:
         """Sum the squares of a pass, and scale its elements by the root and the weights."""
-        m.submodules.reciprocal_root = root = self._root
-        square = pipelined_product(m, value, value, self._multipliers, name="square")[
-            : 2 * self._bits - 1
-        ]
-        total = Signal(len(root.total))
-        opening = delayed(m, valid & (index == 0), PIPELINED_PRODUCT, name="opening")
-        squared = delayed(m, valid, PIPELINED_PRODUCT, name="squared")
-        with m.If(squared):
-            m.d.sync += total.eq(Mux(opening, self._epsilon, total) + square)
-        closing = valid & (index == self._size - 1)
-        complete = delayed(m, closing, _SUM_CYCLES, name="complete")
-        m.d.comb += [root.total.eq(total), root.valid.eq(complete)]
+        streamed, narrow = self._streamed, self._scaling.narrow
+        closing = streamed.accumulate(
+            m, valid=valid, index=index, value=value, epsilon=self._epsilon
+        )
         pass_set = Signal.like(weight_set, name="pass_set")
         with m.If(closing):
             m.d.sync += pass_set.eq(weight_set)
-        self._scale(m, valid, index, value, closing, pass_set)
-
-    def _scale(
-        self,
-        m: Module,
-        valid: Value,
-        index: Value,
-        value: Value,
-        closing: Value,
-        pass_set: Signal,
-    ) -> None:
-        """Stream the elements of the pass that was closed through the two products."""
-        # Ring and register take two cycles, so that element 0 meets the root.
-        begin_cycle = _SUM_CYCLES + self._root.latency - 2
-        m.submodules.elements = elements = VectorRing(
-            depth=self._size, width=self._bits, slots=2 + begin_cycle // self._size
-        )
-        m.submodules.normalize = normalize = self._normalize
-        m.submodules.narrow = narrow = self._narrow
-        m.submodules.weights = weights = self._weights
-        begin = delayed(m, closing, begin_cycle - 1, name="begin")
-        reading, position = Signal(), Signal(index_bits(self._size))
-        with m.If(begin):
-            m.d.sync += [reading.eq(1), position.eq(0)]
-        with m.Elif(position == self._size - 1):
-            m.d.sync += reading.eq(0)
-        with m.Else():
-            m.d.sync += position.eq(position + 1)
-        stored = Signal(signed(self._bits), reset_less=True)
-        m.d.sync += stored.eq(elements.read_value)
-        m.d.comb += [
-            elements.valid.eq(valid),
-            elements.index.eq(index),
-            elements.value.eq(value),
-            elements.read.eq(reading),
-        ]
-        product = registered_product(m, stored, self._root.root, self._multipliers, name="product")
-        weighted = registered_product(
-            m, normalize.o, weights.data.as_signed(), self._multipliers, name="weighted"
-        )
-        shift = self._address_weights(m, pass_set, position, begin_cycle)
-        m.d.comb += [
-            normalize.i.eq(product),
-            # The root's exponent may be replaced while the last product is on its way.
-            normalize.shift.eq(delayed(m, self._root.exponent, 1, name="exponent")),
-            narrow.i.eq(weighted),
-            narrow.shift.eq(shift),
-        ]
-        wait = self.latency - self._settled - begin_cycle
-        streaming = delayed(m, reading, wait, name="streaming")
+        sent = streamed.stream(m, valid=valid, index=index, value=value, closing=closing)
+        streamed.requantize(m, sent, self._address_weights(m, pass_set, sent.position))
+        begin_cycle = streamed.begin_cycle
+        wait = streamed.latency - begin_cycle
+        streaming = delayed(m, sent.reading, wait, name="streaming")
         final = delayed(m, pass_set == self._layers, begin_cycle - 1 + wait, name="final_pass")
         m.d.comb += [
             self.norm_valid.eq(streaming & ~final),
             self.final_valid.eq(streaming & final),
-            self.norm_index.eq(delayed(m, position, wait, name="norm_index")),
+            self.norm_index.eq(delayed(m, sent.position, wait, name="norm_index")),
             self.norm_value.eq(clamped_if(final, narrow.o, *self._widths)),
         ]
 
-    def _address_weights(
-        self, m: Module, pass_set: Signal, position: Signal, begin_cycle: int
-    ) -> Value:
+    def _address_weights(self, m: Module, pass_set: Signal, position: Signal) -> Value:
         """Address the weight of the element whose product is under way; return its shift."""
-        # Product, requantizer, then weight: two cycles of ring before, two of the memory less.
-        to_weight = 2 + 1 + self._normalize.latency
-        wait = to_weight - ParameterMemory.latency - 1
-        bases = [number * self._size for number in range(len(self._shifts))]
-        current = delayed(m, pass_set, begin_cycle - 1, name="current_set")
+        scaling, weights, wait = self._scaling, self._scaling.weights, self._streamed.weight_cycles
+        bases = [number * self._size for number in range(len(scaling.shifts))]
+        current = delayed(m, pass_set, self._streamed.begin_cycle - 1, name="current_set")
         late_set = delayed(m, current, wait, name="late_set")
         late_position = delayed(m, position, wait, name="late_position")
-        address = Signal(len(self._weights.address), reset_less=True)
+        address = Signal(len(weights.address), reset_less=True)
         m.d.sync += address.eq(select_constant(late_set, bases, len(address)) + late_position)
-        m.d.comb += self._weights.address.eq(address)
+        m.d.comb += weights.address.eq(address)
         stored = select_constant(
-            delayed(m, late_set, 1 + ParameterMemory.latency, name="shift_set"),
-            self._shifts,
-            self._shift_bits,
+            delayed(m, late_set, 1 + weights.latency, name="shift_set"),
+            scaling.shifts,
+            scaling.shift_bits,
         )
         return delayed(m, stored, 1, name="shift")
-
-
-_SUM_CYCLES = PIPELINED_PRODUCT + 1
-"""From a pass's last element to its complete sum: square, sum."""
