@@ -18,6 +18,7 @@ from model.positioning.report import page_text
     [
         ("bench.results", "--check", "README.md"),
         ("bench.peer", "--check", "README.md"),
+        ("bench.routed", "--figures", "bench/routed-slim.json", "--check", "docs/positioning.md"),
         ("bench.routed", "--check", "README.md"),
         ("docs.figures", "--check"),
     ],

@@ -19,12 +19,7 @@ from hw.parameter_memory import MemoryPlan
 from hw.pipeline import connect_vector
 from hw.scan_engine import ScanEngine
 from hw.state_access import access_ports, connect_access
-from hw.streaming.arrays import (
-    build_arrays,
-    enters_whole,
-    input_slots,
-    streaming_probe_widths,
-)
+from hw.streaming.arrays import build_arrays, enters_whole, input_slots, streaming_probe_widths
 from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
 from hw.streaming.burst import Burst
 from hw.streaming.centred_convolution import CentredConvolution
@@ -32,11 +27,7 @@ from hw.streaming.feature_input import FeatureInput, feature_layout
 from hw.streaming.frame_head import FrameHead, output_layout
 from hw.streaming.frame_sequences import POLICY, FrameSequences
 from hw.streaming.matrix_stage import MatrixStage
-from hw.streaming.plan import (
-    FRONT_START,
-    WINDOWS,
-    StreamingPlan,
-)
+from hw.streaming.plan import FRONT_START, WINDOWS, StreamingPlan
 from hw.streaming.residual_norm import StreamingNorm
 from hw.streaming.row_input import RowInput
 

@@ -88,6 +88,7 @@ def test_an_artifact_of_any_shape_is_generated_under_any_name(tmp_path):
         (("--preset", "micro", "--scheme", "w8a8", "--mac-lanes", "7"), "does not divide"),
         (("--preset", "micro", "--scheme", "w8a8", "--mac-lanes", "0"), "does not divide"),
         (("--preset", "micro", "--scheme", "w8a8", "--dense-trits"), "no ternary weights"),
+        (("--preset", "micro", "--scheme", "w8a8", "--persistent"), "--persistent is for frame"),
         (("--preset", "micro", "--scheme", "w8a8", "--scan-lanes", "3"), "does not divide"),
         (("--preset", "micro", "--scheme", "w8a8", "--tokens", "0"), "0"),
         (("--preset", "micro", "--scheme", "w8a8", "--artifact", "no.file"), "no artifact at"),
