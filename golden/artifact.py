@@ -178,6 +178,14 @@ class _Tensors:
             bias=self.get(f"{name}.bias") if bias else None,
         )
 
+    def grouped(self, name: str, content: dict[str, Any]) -> Linear:
+        """Return a matrix of a block; ``content`` says how many columns share a scale."""
+        linear, group = self.linear(name, bias=False), content.get("group")
+        if group is None:
+            return linear
+        shift = self.get(f"{name}.group_shift")
+        return dataclasses.replace(linear, group=group, group_shift=shift)
+
     def table(self, name: str) -> LinearTable:
         return LinearTable(self.get(f"tables.{name}.base"), self.get(f"tables.{name}.slope"))
 
@@ -209,7 +217,7 @@ def _rebuild_average(content: dict[str, Any], name: str, tensors: _Tensors) -> A
 def _rebuild_selection(content: dict[str, Any], name: str, tensors: _Tensors) -> Selection:
     if "x_proj" in content:
         return ProjectedSelection(
-            x_proj=tensors.linear(f"{name}.x_proj", bias=False),
+            x_proj=tensors.grouped(f"{name}.x_proj", content["x_proj"]),
             dt_proj=tensors.linear(f"{name}.dt_proj", bias=True),
         )
     return HeadSelection(
@@ -226,12 +234,12 @@ def _rebuild_layer(content: dict[str, Any], name: str, tensors: _Tensors) -> Lay
     vectors = (*_COMMON_VECTORS, "state", "scan_output")
     return Layer(
         norm_weight=tensors.get(f"{name}.norm_weight"),
-        in_proj=tensors.linear(f"{name}.in_proj", bias=False),
+        in_proj=tensors.grouped(f"{name}.in_proj", content["in_proj"]),
         convolution=tensors.linear(f"{name}.convolution", bias=True),
         selection=_rebuild_selection(content, name, tensors),
         decay_rate=tensors.get(f"{name}.decay_rate"),
         skip=tensors.get(f"{name}.skip"),
-        out_proj=tensors.linear(f"{name}.out_proj", bias=False),
+        out_proj=tensors.grouped(f"{name}.out_proj", content["out_proj"]),
         formats=LayerFormats(**_rebuild_formats(content, name, tensors, vectors)),
     )
 
@@ -242,9 +250,9 @@ def _rebuild_mlp(content: dict[str, Any], name: str, tensors: _Tensors) -> Gated
         formats[vector] = tensors.get(f"{name}.formats.{vector}")
     return GatedMLP(
         norm_weight=tensors.get(f"{name}.norm_weight"),
-        gate=tensors.linear(f"{name}.gate", bias=False),
-        up=tensors.linear(f"{name}.up", bias=False),
-        down=tensors.linear(f"{name}.down", bias=False),
+        gate=tensors.grouped(f"{name}.gate", content["gate"]),
+        up=tensors.grouped(f"{name}.up", content["up"]),
+        down=tensors.grouped(f"{name}.down", content["down"]),
         formats=MLPFormats(**formats),
     )
 

@@ -127,7 +127,7 @@ class _Projections:
         scheme, bits = program.scheme, program.scheme.activation_bits
         inputs = program.projection_bits(index) + scheme.asymmetric
         self._rank = program.shape.dt_rank
-        self._x_proj = columns(layer.x_proj.weight, inputs)
+        self._x_proj = columns(layer.x_proj.integers, inputs)
         self._dt_proj = columns(layer.dt_proj.weight, bits)
         self._projected = (power_of_two(shifts.projected), limit(bits))
         self._step = (
@@ -243,8 +243,8 @@ class _CompiledMLP:
     def __init__(self, program: Program, index: int, mlp: GatedMLP, shifts: MLPShifts) -> None:
         scheme, bits = program.scheme, program.projection_bits(index)
         self._norm = residual_norm(program, mlp.norm_weight, shifts.norm, bits)
-        self._gate, self._up = columns(mlp.gate.weight, bits), columns(mlp.up.weight, bits)
-        self._down = columns(mlp.down.weight, bits)
+        self._gate, self._up = columns(mlp.gate.integers, bits), columns(mlp.up.integers, bits)
+        self._down = columns(mlp.down.integers, bits)
         self._product = (
             (
                 np.zeros(len(shifts.z)),

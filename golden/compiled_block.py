@@ -103,8 +103,8 @@ class CompiledBlock(ABC):
         inputs = program.projection_bits(index)
         self._shape = shape
         self._norm = residual_norm(program, block.norm_weight, shifts.norm, inputs)
-        self._in_proj = columns(block.in_proj.weight, inputs)
-        self._out_proj = columns(block.out_proj.weight, inputs)
+        self._in_proj = columns(block.in_proj.integers, inputs)
+        self._out_proj = columns(block.out_proj.integers, inputs)
         u_look_up = _u_look_up(program, index, shifts)
         dual = scheme.dual_scale
 

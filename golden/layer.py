@@ -6,7 +6,7 @@ golden model and hardware alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,45 @@ class Linear:
     weight : (rows, columns)
     fraction_bits : one exponent an output row, (rows,)
     bias : in the accumulator's scale, (rows,), or None
+    group_shift : by how many bits the weights of a group of columns are coarser than the row's
+        exponent says, (rows, groups); None if a row has one scale
+    group : columns a group; the last may have fewer
     """
 
     weight: Integers
     fraction_bits: Integers
     bias: Integers | None = None
+    group_shift: Integers | None = None
+    group: int | None = None
+
+    @property
+    def column_shift(self) -> Integers:
+        """Bits by which weights are coarser than their row's exponent, (rows, columns or 1)."""
+        if self.group_shift is None or self.group is None:
+            return np.zeros((len(self.weight), 1), np.int64)
+        return np.repeat(self.group_shift, self.group, axis=1)[:, : self.weight.shape[1]]
+
+    @property
+    def integers(self) -> Integers:
+        """The weights in the unit of their row, which the products are made of."""
+        return self.weight if self.group_shift is None else self.weight << self.column_shift
+
+    @property
+    def column_fraction(self) -> Integers:
+        """Fraction bits of every weight, (rows, columns) or (rows, 1)."""
+        return self.fraction_bits[:, None] - self.column_shift
+
+    def rows(self, start: int, stop: int | None = None) -> Linear:
+        """Return some of the rows, without their bias."""
+        own = slice(start, stop)
+        shift = None if self.group_shift is None else self.group_shift[own]
+        return replace(
+            self,
+            weight=self.weight[own],
+            fraction_bits=self.fraction_bits[own],
+            bias=None,
+            group_shift=shift,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

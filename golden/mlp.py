@@ -129,14 +129,15 @@ def gated_mlp(
         table=tables.reciprocal,
     )  # b l d
     show("mlp_norm", norm)
-    z = requantize(accumulate(mlp.gate.weight, norm), shifts.z, ACTIVATION_INPUT_BITS)  # b l m
+    z = requantize(accumulate(mlp.gate.integers, norm), shifts.z, ACTIVATION_INPUT_BITS)  # b l m
     gate = requantize(silu(z, tables.silu), shifts.gate, scheme.gate_bits)  # b l m
     show("mlp_gate", gate)
-    up = requantize(accumulate(mlp.up.weight, norm), shifts.up, scheme.scan_output_bits)  # b l m
+    up = requantize(accumulate(mlp.up.integers, norm), shifts.up, scheme.scan_output_bits)  # b l m
     show("up", up)
     gated = requantize(up * gate, shifts.gated, inputs)  # b l m
     show("mlp_gated", gated)
-    out = requantize(accumulate(mlp.down.weight, gated), shifts.out, scheme.residual_bits)  # b l d
+    total = accumulate(mlp.down.integers, gated)  # b l d
+    out = requantize(total, shifts.out, scheme.residual_bits)
     residual = requantize(residual + out, 0, scheme.residual_bits)
     show("mlp_residual", residual)
     return residual

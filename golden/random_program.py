@@ -43,7 +43,7 @@ from golden.program import (
     Tables,
     TokenEmbedding,
 )
-from golden.scheme import Scheme
+from golden.scheme import GROUP_SHIFT_BITS, Scheme
 from golden.validation import validate
 
 _LARGEST_RATE = 16.0
@@ -90,11 +90,17 @@ class _RandomProgram:
         fraction = int(fraction_bits_for(weight.max(), bits))
         return to_fixed_point(weight, fraction, bits), fraction
 
-    def matrix(self, rows: int, columns: int, gain: float = 1.0) -> Linear:
-        """Draw a matrix of the blocks in the scheme's weights."""
+    def matrix(self, rows: int, columns: int, gain: float = 1.0, *, grouped: bool = True) -> Linear:
+        """Draw a matrix of the blocks in the scheme's weights, and scales of its groups."""
         scheme = self._scheme
         linear = self.linear(rows, columns, scheme.weight_bits, gain)
-        return replace(linear, weight=np.clip(linear.weight, *scheme.weight_range))
+        linear = replace(linear, weight=np.clip(linear.weight, *scheme.weight_range))
+        group = scheme.weight_group
+        if not grouped or group is None or columns <= group:
+            return linear
+        shift = self._scales.integers(0, 1 << GROUP_SHIFT_BITS, (rows, -(-columns // group)))
+        fraction = linear.fraction_bits + 1
+        return replace(linear, fraction_bits=fraction, group_shift=shift, group=group)
 
     def jitter(self, center: int, size: int | None = None) -> Integers:
         return center + self._random.integers(-1, 2, size or self._shape.d_inner)
@@ -163,7 +169,7 @@ class _RandomProgram:
         formats = self.formats(norm_fraction)
         in_proj = self.matrix(shape.in_projected, shape.d_model, gain=1.5)
         taps = self.linear(c, shape.d_conv, scheme.convolution_weight_bits, gain=1.5)
-        dt_proj = self.matrix(e, shape.dt_rank) if shape.dt_rank else None
+        dt_proj = self.matrix(e, shape.dt_rank, grouped=False) if shape.dt_rank else None
         delta = np.exp(random.uniform(np.log(1e-3), np.log(0.5), shape.step_sizes))
         dt_bias = delta + np.log(-np.expm1(-delta))
         if shape.heads is None:
@@ -233,7 +239,7 @@ class _RandomProgram:
             norm_weight=norm_weight,
             in_proj=self.matrix(shape.in_projected, shape.d_model, gain=1.5),
             convolution=convolution,
-            dt_proj=self._with_bias(self.matrix(e, e, gain=3.0), formats.u, 2.0),
+            dt_proj=self._with_bias(self.matrix(e, e, gain=3.0, grouped=False), formats.u, 2.0),
             out_proj=self.matrix(shape.d_model, e, gain=2.0**-self.spread),
             formats=formats,
         )

@@ -152,7 +152,7 @@ class ReferenceBlocks:
             table=program.tables.reciprocal,
         )  # b l d
         probe("norm", index, norm)
-        total = accumulate(layer.in_proj.weight, norm)  # b l rows
+        total = accumulate(layer.in_proj.integers, norm)  # b l rows
         x, dt, z = np.split(total, [shape.convolution_channels, shape.gate_row], axis=-1)
         x_bits = bits if shape.convolved else ACTIVATION_INPUT_BITS
         x = requantize(x, shifts.x, x_bits)  # b l c
@@ -182,7 +182,7 @@ class ReferenceBlocks:
             gated = requantize(hadamard.transform(gated), shifts.rotated, inputs)  # b l e
             probe("rotated", index, gated)
         out = requantize(
-            accumulate(layer.out_proj.weight, gated), shifts.out, scheme.residual_bits
+            accumulate(layer.out_proj.integers, gated), shifts.out, scheme.residual_bits
         )  # b l d
         residual = requantize(residual + out, 0, scheme.residual_bits)
         probe("residual", index, residual)
@@ -256,7 +256,7 @@ class ReferenceBlocks:
         program, scheme, shape = self.program, self.program.scheme, self.program.shape
         layer, shifts = program.scan_layers[index], program.scan_shifts[index]
         projected = requantize(
-            accumulate(layer.x_proj.weight, u), shifts.projected, scheme.activation_bits
+            accumulate(layer.x_proj.integers, u), shifts.projected, scheme.activation_bits
         )  # b l (r+2n)
         probe("projected", index, projected)
         dt, b, c = np.split(projected, [shape.dt_rank, shape.dt_rank + shape.d_state], axis=-1)

@@ -16,6 +16,7 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "convolution_weight_bits": (4, 8),
     "activation_bits": (4, 16),
     "projection_bits": (4, 16),
+    "weight_group": (4, 1024),
     "residual_bits": (10, 18),
     "norm_weight_bits": (8, 16),
     "decay_rate_bits": (4, 16),
@@ -28,7 +29,13 @@ _WIDTH_LIMITS: dict[str, tuple[int, int]] = {
     "logit_bits": (8, 20),
     "rotation_bits": (8, 18),
 }
-_OPTIONAL = ("head_bits", "rotation_bits", "projection_bits")
+_OPTIONAL = ("head_bits", "rotation_bits", "projection_bits", "weight_group")
+
+_CODE_BITS = 15
+"""Widest codes with zero points: less those they are signed integers of 16 bits."""
+
+GROUP_SHIFT_BITS = 2
+"""Width of the shift of a group of weights: by up to 3 bits it may be coarser than its row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,10 @@ class Scheme:
     ``projection_bits`` is the width of what in_proj, x_proj and out_proj read, if it is another
     than ``activation_bits``; the latter then holds for x, dt, B, C and the inputs of scan and head.
     ``asymmetric`` gives the codes that x_proj reads a zero point a channel (Q3): they are unsigned,
-    ``projection_bits`` wide, and stand for code less zero point, an integer of one bit more.
+    as wide as the scheme's, and stand for code less zero point, an integer of one bit more.
+    ``weight_group`` is how many columns of a matrix share a scale, a power of two: within a row a
+    group of weights is up to three bits coarser than the row's exponent says (Q4). None gives a row
+    one scale, as have dt_proj, the convolution and the head always.
     ``ternary`` restricts the blocks' matrices to -1, 0 and 1, stored in ``weight_bits`` = 2.
     """
 
@@ -120,6 +130,7 @@ class Scheme:
     rotation_bits: int | None = None
     projection_bits: int | None = None
     head_bits: int | None = None
+    weight_group: int | None = None
     ternary: bool = False
     asymmetric: bool = False
 
@@ -133,6 +144,22 @@ class Scheme:
                     f"{name} = {value!r} of scheme {self.name} is outside {low}..{high} bits; "
                     "choose a width in that range"
                 )
+        if self.weight_group is not None and self.weight_group & (self.weight_group - 1):
+            raise InputError(
+                f"weight_group = {self.weight_group} of scheme {self.name} is no power of two; "
+                "choose one, such as 128"
+            )
+        if self.asymmetric and self.projection_input_bits > _CODE_BITS:
+            raise InputError(
+                f"scheme {self.name} is asymmetric with projections of "
+                f"{self.projection_input_bits} bits; codes with zero points have {_CODE_BITS} at "
+                "most"
+            )
+        if self.ternary and self.weight_group is not None:
+            raise InputError(
+                f"scheme {self.name} is ternary, a row of such weights has one scale; leave groups "
+                "out"
+            )
         if self.ternary and self.weight_bits != 2:
             raise InputError(
                 f"scheme {self.name} is ternary with weight_bits = {self.weight_bits}; "
@@ -143,6 +170,12 @@ class Scheme:
     def weight_range(self) -> tuple[int, int]:
         """Least and largest weight of the blocks' matrices."""
         return (-1, 1) if self.ternary else integer_range(self.weight_bits)
+
+    @property
+    def scaled_weight_bits(self) -> int:
+        """Width of a block's weight in the unit of its row."""
+        largest = 0 if self.weight_group is None else (1 << GROUP_SHIFT_BITS) - 1
+        return self.weight_bits + largest
 
     @property
     def head_weight_bits(self) -> int:

@@ -16,6 +16,7 @@ from golden.operations import hadamard
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_INPUT_FRACTION
 from golden.program import FeatureEmbedding, Program
+from golden.scheme import GROUP_SHIFT_BITS
 
 ACCUMULATOR_BITS = 32
 
@@ -36,14 +37,34 @@ def _check(
         )
 
 
+def _check_groups(name: str, linear: Linear, group: int | None) -> None:
+    """Check the shifts of groups of columns, which only rows of several groups have."""
+    rows, columns = linear.weight.shape
+    wanted = group is not None and columns > group
+    if wanted != (linear.group_shift is not None) or (wanted and linear.group != group):
+        raise InputError(
+            f"{name} has shifts of groups of {linear.group} columns where the scheme has "
+            f"weight_group = {group}; regenerate the artifact with model.quantize"
+        )
+    if linear.group_shift is not None and group is not None:
+        sizes = (rows, -(-columns // group))
+        _check(f"{name}.group_shift", linear.group_shift, sizes, GROUP_SHIFT_BITS, signed=False)
+
+
 def _check_linear(
-    name: str, linear: Linear, shape: tuple[int, int], bits: int, input_bits: int
+    name: str,
+    linear: Linear,
+    shape: tuple[int, int],
+    bits: int,
+    input_bits: int,
+    group: int | None = None,
 ) -> None:
     _check(f"{name}.weight", linear.weight, shape, bits)
     _check(f"{name}.fraction_bits", linear.fraction_bits, shape[:1], 8)
     if linear.bias is not None:
         _check(f"{name}.bias", linear.bias, shape[:1], ACCUMULATOR_BITS)
-    bound = accumulator_bound(linear.weight, input_bits, linear.bias)
+    _check_groups(name, linear, group)
+    bound = accumulator_bound(linear.integers, input_bits, linear.bias)
     if bound >= 1 << (ACCUMULATOR_BITS - 1):
         raise InputError(
             f"{name} can accumulate up to {bound}, the limit of an int{ACCUMULATOR_BITS} "
@@ -190,8 +211,9 @@ def _check_block(program: Program, block: Block, name: str) -> None:
     d, e = shape.d_model, shape.d_inner
     inputs, weights = _check_widths(program, block, name), scheme.weight_bits
     _check(f"{name}.norm_weight", block.norm_weight, (d,), scheme.norm_weight_bits)
-    _check_linear(f"{name}.in_proj", block.in_proj, (shape.in_projected, d), weights, inputs)
-    _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs)
+    group, rows = scheme.weight_group, shape.in_projected
+    _check_linear(f"{name}.in_proj", block.in_proj, (rows, d), weights, inputs, group)
+    _check_linear(f"{name}.out_proj", block.out_proj, (d, e), weights, inputs, group)
     c = shape.convolution_channels
     for tensor, size in (("x", c), ("u_channel", c), ("scan_u", e), ("gated_channel", e)):
         _check(f"{name}.formats.{tensor}", getattr(formats, tensor), (size,), 8)
@@ -219,7 +241,8 @@ def _check_projections(program: Program, layer: Layer, name: str) -> None:
     shape, scheme = program.shape, program.scheme
     inputs, weights = scheme.activation_bits, scheme.weight_bits
     sizes = (shape.projected, shape.d_inner)
-    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, program.u_bits)
+    group = scheme.weight_group
+    _check_linear(f"{name}.x_proj", layer.x_proj, sizes, weights, program.u_bits, group)
     sizes = (shape.d_inner, shape.dt_rank)
     _check_linear(f"{name}.dt_proj", layer.dt_proj, sizes, weights, inputs)
     _check_ternary(program, {"x_proj": layer.x_proj, "dt_proj": layer.dt_proj}, name)
@@ -332,7 +355,7 @@ def _check_mlp(program: Program, mlp: GatedMLP, index: int) -> None:
     _check(f"{name}.norm_weight", mlp.norm_weight, (d,), scheme.norm_weight_bits)
     for matrix, sizes in (("gate", (h, d)), ("up", (h, d)), ("down", (d, h))):
         linear: Linear = getattr(mlp, matrix)
-        _check_linear(f"{name}.{matrix}", linear, sizes, weights, inputs)
+        _check_linear(f"{name}.{matrix}", linear, sizes, weights, inputs, scheme.weight_group)
         if linear.bias is not None:
             raise InputError(f"{name}.{matrix} has a bias; an MLP has none, train without")
         _check_ternary(program, {matrix: linear}, name)
@@ -362,6 +385,11 @@ def validate(program: Program) -> Program:
         )
     if shape.frame is None:
         _check_language_model(program)
+    elif scheme.weight_group is not None:
+        raise InputError(
+            f"scheme {scheme.name} has groups of weights, which only language models have; "
+            "quantize a frame network without"
+        )
     else:
         _check_frame(program, shape.frame)
     _check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,7 @@ from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, Arra
 from hw.clamp import clamped
 from hw.dense_trits import dense_bits, pack_dense, unpack_dense
 from hw.event_table import Event
+from hw.group_scales import GroupScales, scale_words
 from hw.mac_array import MacArray, mac_latency
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import delayed
@@ -43,6 +44,9 @@ _STEERING_OF = {
 }
 BODY, HEAD = 0, 1
 
+SCALES = "scale_base"
+"""Operand of arrays whose weights have scales of groups: the instruction's first word of them."""
+
 WEIGHT_LATENCY = 3
 """Cycles of the weight memories, which are deep."""
 
@@ -57,21 +61,29 @@ class Product:
 
     Parameters
     ----------
-    weight : (rows, columns)
+    linear : weights, (rows, columns), and the scales of their groups
     shift : bits that the requantizer drops a row
     bank : weight memory, BODY or HEAD
-    base, row_base : first word in the weight memory, first entry in the row memory
+    base, row_base, scale_base : first word in the weight memory, first entry in the row memory,
+        first word of the groups' scales
     """
 
-    weight: Integers
+    linear: Linear
     shift: Integers
     bank: int
     base: int
     row_base: int
+    scale_base: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.linear.weight.shape
+        return rows, columns
 
 
-def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
-    """Return (name, layer, weight, shift) in the order of execution."""
+def _matrices(program: Program) -> list[tuple[str, int, Linear, Integers]]:
+    """Return (name, layer, weights, shift) in the order of execution."""
     shape = program.shape
     x_end, z_start = shape.convolution_channels, shape.gate_row
     matrices = []
@@ -79,24 +91,24 @@ def _matrices(program: Program) -> list[tuple[str, int, Integers, Integers]]:
         zip(program.scan_layers, program.scan_shifts, strict=True)
     ):
         in_proj: Linear = layer.in_proj
-        selecting = ("in_dt", index, in_proj.weight[x_end:z_start], shifts.dt)
+        selecting = ("in_dt", index, in_proj.rows(x_end, z_start), shifts.dt)
         if shape.heads is None:
-            selecting = ("x_proj", index, layer.x_proj.weight, shifts.projected)
+            selecting = ("x_proj", index, layer.x_proj, shifts.projected)
         matrices += [
-            ("in_x", index, in_proj.weight[:x_end], shifts.x),
+            ("in_x", index, in_proj.rows(0, x_end), shifts.x),
             selecting,
-            ("in_z", index, in_proj.weight[z_start:], shifts.z),
-            ("out", index, layer.out_proj.weight, shifts.out),
+            ("in_z", index, in_proj.rows(z_start), shifts.z),
+            ("out", index, layer.out_proj, shifts.out),
         ]
         if program.mlps is None:
             continue
         mlp, own = program.mlps[index], program.mlp_shifts[index]
         matrices += [
-            ("mlp_z", index, mlp.gate.weight, own.z),
-            ("mlp_up", index, mlp.up.weight, own.up),
-            ("mlp_out", index, mlp.down.weight, own.out),
+            ("mlp_z", index, mlp.gate, own.z),
+            ("mlp_up", index, mlp.up, own.up),
+            ("mlp_out", index, mlp.down, own.out),
         ]
-    return [*matrices, ("head", len(program.scan_layers), program.head.weight, program.head_shift)]
+    return [*matrices, ("head", len(program.scan_layers), program.head, program.head_shift)]
 
 
 def lane_words(weight: Integers, lanes: int, bits: int, *, dense: bool = False) -> list[int]:
@@ -155,16 +167,23 @@ class Projection(wiring.Component):
                 f"scheme {scheme.name} has no ternary weights to store five to a byte; leave "
                 "--dense-trits out"
             )
-        self._one_bank = self._ternary or scheme.weight_bits == scheme.head_weight_bits
+        self._group = scheme.weight_group
+        # The head's weights have no groups, and so no part in their scales.
+        same = scheme.weight_bits == scheme.head_weight_bits and self._group is None
+        self._one_bank = self._ternary or same
+        self._scale_words: list[int] = []
         row_base = 0
-        for name, layer, weight, shift in _matrices(program):
+        for name, layer, linear, shift in _matrices(program):
             bank = HEAD if name == "head" and not self._one_bank else BODY
             bits = scheme.head_weight_bits if bank == HEAD else scheme.weight_bits
             base = len(self._words[bank])
-            self.products[name, layer] = Product(weight, shift, bank, base, row_base)
-            stored = weight
+            scale_base = len(self._scale_words)
+            self.products[name, layer] = Product(linear, shift, bank, base, row_base, scale_base)
+            stored = linear.weight
             if name == "head" and self._ternary:
-                stored = balanced_trits(weight, scheme.head_trits)
+                stored = balanced_trits(stored, scheme.head_trits)
+            if self._group is not None and bank == BODY:
+                self._scale_words += scale_words(linear, lanes, self._group)
             self._words[bank].extend(lane_words(stored, lanes, bits, dense=plan.dense_trits))
             shifts.append(shift)
             row_base += len(shift)
@@ -179,7 +198,7 @@ class Projection(wiring.Component):
         self.accumulator_bits = self._lane_weight_bits + self._element_bits
         for (name, _layer), product in self.products.items():
             bits = {"head": scheme.activation_bits, "x_proj": program.u_bits}.get(name, inputs)
-            bound = accumulator_bound(product.weight, bits)
+            bound = accumulator_bound(product.linear.integers, bits)
             self.accumulator_bits = max(self.accumulator_bits, bound.bit_length() + 1)
         self._sources = {
             "norm": (shape.d_model, self._input_bits),
@@ -201,7 +220,7 @@ class Projection(wiring.Component):
             }
         members |= {f"{name}_valid": Out(1) for name in self._destinations}
         members |= {
-            "row": Out(range(max(product.weight.shape[0] for product in self.products.values()))),
+            "row": Out(range(max(product.shape[0] for product in self.products.values()))),
             "narrow": Out(signed(scheme.activation_bits)),
             "wide": Out(signed(self.wide_bits)),
             "logit": Out(signed(scheme.logit_bits)),
@@ -213,6 +232,8 @@ class Projection(wiring.Component):
     @property
     def operands(self) -> tuple[str, ...]:
         """Names of the operands of an instruction, besides the steering ones."""
+        if self._group is not None:
+            return (*OPERANDS, SCALES)
         return (*OPERANDS, DIGITS) if self._ternary else OPERANDS
 
     @property
@@ -225,7 +246,7 @@ class Projection(wiring.Component):
     def _lane_weight_bits(self) -> int:
         if self._ternary:
             return self._program.scheme.weight_bits
-        return max(self._program.scheme.weight_bits, self._program.scheme.head_weight_bits)
+        return max(self._program.scheme.scaled_weight_bits, self._program.scheme.head_weight_bits)
 
     @property
     def row_latency(self) -> int:
@@ -241,25 +262,29 @@ class Projection(wiring.Component):
     def limits(self) -> dict[str, int]:
         """Largest value of every operand of the microcode and of the array's addresses."""
         columns = max(
-            product.weight.shape[1] * self._digits(name)
-            for (name, _), product in self.products.items()
+            product.shape[1] * self._digits(name) for (name, _), product in self.products.items()
         )
-        rows = max(product.weight.shape[0] for product in self.products.values())
+        rows = max(product.shape[0] for product in self.products.values())
         addresses = max(len(words) for words in self._words)
         digits = {DIGITS: self._digits("head") - 1} if self._ternary else {}
-        return digits | {
-            "weight_base": addresses,
-            "weight_address": addresses,
-            "last_column": columns - 1,
-            "last_group": -(-rows // self._lanes),
-            "last_position": max(columns, self._lanes, LEAST_INTERVAL) - 1,
-            "last_row": rows - 1,
-            "row_base": len(self._stored_shifts),
-            "row_address": len(self._stored_shifts),
-            "source": len(self._sources) - 1,
-            "bank": HEAD,
-            "destination": len(self._destinations) - 1,
-        }
+        scales = {} if self._group is None else {SCALES: len(self._scale_words)}
+        return (
+            digits
+            | scales
+            | {
+                "weight_base": addresses,
+                "weight_address": addresses,
+                "last_column": columns - 1,
+                "last_group": -(-rows // self._lanes),
+                "last_position": max(columns, self._lanes, LEAST_INTERVAL) - 1,
+                "last_row": rows - 1,
+                "row_base": len(self._stored_shifts),
+                "row_address": len(self._stored_shifts),
+                "source": len(self._sources) - 1,
+                "bank": HEAD,
+                "destination": len(self._destinations) - 1,
+            }
+        )
 
     def _digits(self, name: str) -> int:
         return self._program.scheme.head_trits if name == "head" and self._ternary else 1
@@ -272,6 +297,7 @@ class Projection(wiring.Component):
         return Event(
             instruction.start,
             digits
+            | ({} if self._group is None else {SCALES: product.scale_base})
             | {
                 "weight_base": product.base,
                 "last_column": instruction.steps - 1,
@@ -304,7 +330,7 @@ class Projection(wiring.Component):
             row_latency=OPERAND_LATENCY + array.latency - ParameterMemory.latency,
         )
         m.d.comb += controller.start.eq(self.start)
-        for name in (*self.operands, *(f"{name}_operand" for name in STEERING)):
+        for name in (*controller.operands, *(f"{name}_operand" for name in STEERING)):
             m.d.comb += getattr(controller, name).eq(getattr(self, name))
         self._read_operands(m, controller, array)
         self._requantize(m, controller, array)
@@ -352,7 +378,7 @@ class Projection(wiring.Component):
         """Return the weight word at lane width, a cycle before it is at the array."""
         scheme, lanes = self._program.scheme, self._lanes
         banks = []
-        for name, bits, words in (
+        for name, stored_bits, words in (
             ("weights", scheme.weight_bits, self._words[BODY]),
             ("head_weights", scheme.head_weight_bits, self._words[HEAD]),
         ):
@@ -361,7 +387,7 @@ class Projection(wiring.Component):
             dense = self._plan.dense_trits
             bank = ParameterMemory(
                 name=name,
-                width=dense_bits(lanes) if dense else lanes * bits,
+                width=dense_bits(lanes) if dense else lanes * stored_bits,
                 words=words,
                 plan=self._plan,
                 latency=WEIGHT_LATENCY,
@@ -369,6 +395,9 @@ class Projection(wiring.Component):
             m.submodules[f"{name}_memory"] = bank
             m.d.comb += bank.address.eq(controller.weight_address)
             data = unpack_dense(bank.data, lanes) if dense else bank.data
+            bits = stored_bits
+            if self._group is not None and name == "weights":
+                data, bits = self._scaled(m, controller, data), scheme.scaled_weight_bits
             widened = []
             for lane in range(lanes):
                 weight = Signal(signed(self._lane_weight_bits), name=f"{name}_{lane}")
@@ -379,6 +408,28 @@ class Projection(wiring.Component):
             return banks[0]
         selected = delayed(m, controller.bank, OPERAND_LATENCY - 1, name="bank")
         return Mux(selected == HEAD, banks[HEAD], banks[BODY])
+
+    def _scaled(self, m: Module, controller: ArrayController, weights: Value) -> Value:
+        """Return the blocks' weights in the units of their rows."""
+        assert self._group is not None  # asked for by the caller
+        m.submodules.scales = scales = GroupScales(
+            lanes=self._lanes,
+            weight_bits=self._program.scheme.weight_bits,
+            column_bits=len(controller.element),
+            group=self._group,
+            words=self._scale_words,
+            latency=WEIGHT_LATENCY,
+            plan=self._plan,
+        )
+        m.d.comb += [
+            scales.start.eq(self.start),
+            scales.base.eq(getattr(self, SCALES)),
+            scales.element_valid.eq(controller.element_valid),
+            scales.column.eq(delayed(m, controller.element, 1, name="column")),
+            scales.last.eq(controller.last),
+            scales.weights.eq(weights),
+        ]
+        return scales.scaled
 
     def _requantize(self, m: Module, controller: ArrayController, array: MacArray) -> None:
         """Drop each row's bits and saturate it to the width of its destination."""

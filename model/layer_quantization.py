@@ -72,11 +72,14 @@ def _tap_windows(x: Array, taps: int) -> Array:
 
 def fitted(
     weight: Array, inputs: Array, wanted: Array, limits: tuple[int, int], choice: WeightChoice,
-    sensitivity: Array | None = None, factors: Array | None = None,
+    sensitivity: Array | None = None, factors: Array | None = None, group: int | None = None,
 ) -> RoundedRows:  # fmt: skip
-    """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it."""
+    """Fit ``weight`` (rows, columns) to map inputs to wanted (..., rows), then round it.
+
+    ``group`` columns share an exponent; None if all of a row do.
+    """
     if choice.keep:
-        return round_rows(weight, limits, compensate=False)
+        return round_rows(weight, limits, compensate=False, group=group)
     x, strength = _flat(inputs), choice.refit_strength
     moments = x.T @ x
     if strength is not None:
@@ -90,6 +93,7 @@ def fitted(
         compensate=choice.compensate,
         sensitivity=sensitivity,
         factors=factors,
+        group=group,
     )
 
 
@@ -128,8 +132,8 @@ class LayerQuantizer:
         """Return the draft and the residual stream after the block (b, l, d)."""
         heads = self._shape.heads is not None
 
-        def nearest(weight: Array) -> RoundedRows:
-            return round_rows(weight, self._scheme.weight_range, compensate=False)
+        def nearest(weight: Array, group: int | None = self._scheme.weight_group) -> RoundedRows:
+            return round_rows(weight, self._scheme.weight_range, compensate=False, group=group)
 
         draft = LayerDraft(
             parameters=parameters,
@@ -138,7 +142,7 @@ class LayerQuantizer:
             in_proj=nearest(parameters.in_proj),
             taps=round_taps(parameters.taps, self._scheme.convolution_weight_bits),
             x_proj=None if heads else nearest(parameters.x_proj),
-            dt_proj=None if heads else nearest(parameters.dt_proj),
+            dt_proj=None if heads else nearest(parameters.dt_proj, None),
             out_proj=nearest(parameters.out_proj),
             product=self._product,
             groups=self._shape.groups,
@@ -204,7 +208,8 @@ class LayerQuantizer:
         """Fit matrix ``name`` to map inputs to wanted (..., rows), then round it."""
         felt = None if self._sensitivity is None else getattr(self._sensitivity, name)
         limits = self._scheme.weight_range
-        return fitted(weight, inputs, wanted, limits, self._choice, felt, factors)
+        group = None if name == "dt_proj" else self._scheme.weight_group
+        return fitted(weight, inputs, wanted, limits, self._choice, felt, factors, group)
 
     def _in_proj(self, draft: LayerDraft) -> LayerDraft:
         """Round in_proj; a row of x may be scaled by any factor, which its taps take back."""
@@ -274,5 +279,5 @@ class LayerQuantizer:
         out_proj = self._fit("out_proj", weight * columns, to_real(gated, formats.gated), wanted)
         draft = dataclasses.replace(draft, out_proj=out_proj)
         shift = out_proj.fraction_bits + formats.gated - self._fraction
-        out = requantize(accumulate(out_proj.weight, gated), shift, scheme.residual_bits)
+        out = requantize(accumulate(out_proj.linear().integers, gated), shift, scheme.residual_bits)
         return draft, requantize(self._residual + out, 0, scheme.residual_bits)

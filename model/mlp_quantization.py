@@ -65,16 +65,16 @@ def quantize_mlp(
     residual, residual_fraction : the integer network's stream in front of the MLP, (b, l, d)
     wanted : the float network's values mlp_z, up and mlp_residual, (b, l, ...)
     """
-    limits = scheme.weight_range
+    limits, group = scheme.weight_range, scheme.weight_group
     rounded = {
-        name: round_rows(getattr(own, name), limits, compensate=False)
+        name: round_rows(getattr(own, name), limits, compensate=False, group=group)
         for name in ("gate", "up", "down")
     }
     draft = MLPDraft(parameters=own, formats=formats, **rounded)
     seen, _ = _run(draft, scheme, residual, residual_fraction)
     norm = to_real(seen["mlp_norm"], formats.norm)
-    gate = fitted(own.gate, norm, wanted["mlp_z"], limits, choice)
-    up = fitted(own.up, norm, wanted["up"], limits, choice)
+    gate = fitted(own.gate, norm, wanted["mlp_z"], limits, choice, group=group)
+    up = fitted(own.up, norm, wanted["up"], limits, choice, group=group)
     draft = dataclasses.replace(draft, gate=gate, up=up)
     seen, _ = _run(draft, scheme, residual, residual_fraction)
     missing = wanted["mlp_residual"] - to_real(residual, residual_fraction)
@@ -85,6 +85,7 @@ def quantize_mlp(
         missing,
         limits,
         choice,
+        group=group,
     )
     draft = dataclasses.replace(draft, down=down)
     return draft, _run(draft, scheme, residual, residual_fraction)[1]

@@ -98,7 +98,7 @@ PEERS = (
 )
 
 
-def _rounded(weight: Array, bits: int, *, tensor: bool = False) -> Array:
+def rounded(weight: Array, bits: int, *, tensor: bool = False) -> Array:
     """Return ``weight`` rounded to nearest with a real scale a row, or one for all."""
     high = integer_range(bits)[1]
     peak = np.abs(weight).max(axis=None if tensor else 1, keepdims=True)
@@ -106,7 +106,7 @@ def _rounded(weight: Array, bits: int, *, tensor: bool = False) -> Array:
     return np.asarray(np.clip(np.rint(weight / step), -high, high) * step)
 
 
-class _Simulation:
+class Simulation:
     """One peer on one network: its scales from calibration text, its weights and its hook."""
 
     def __init__(
@@ -129,8 +129,8 @@ class _Simulation:
         self._parameters = dataclasses.replace(
             parameters,
             layers=layers,
-            embedding=_rounded(parameters.embedding, _ENDS_BITS),
-            head=_rounded(parameters.head, _ENDS_BITS),
+            embedding=rounded(parameters.embedding, _ENDS_BITS),
+            head=rounded(parameters.head, _ENDS_BITS),
         )
 
     def start(self) -> Start:
@@ -171,10 +171,10 @@ class _Simulation:
             weight = getattr(own, name)
             factor = self._smooth.get((tensor, index), np.float32(1.0))
             if name == "out_proj" and self._columns is not None:
-                turned = _rounded(weight @ self._columns, bits, tensor=self._peer.tensor)
+                turned = rounded(weight @ self._columns, bits, tensor=self._peer.tensor)
                 changes[name] = turned @ self._columns.T / self._size
             else:
-                changes[name] = _rounded(weight * factor, bits, tensor=self._peer.tensor) / factor
+                changes[name] = rounded(weight * factor, bits, tensor=self._peer.tensor) / factor
         return dataclasses.replace(own, **changes)
 
 
@@ -262,7 +262,7 @@ class PeerComparison:
     ) -> Iterator[tuple[str, Callable[[], Start]]]:
         """Yield every row of the table with what makes its network."""
         for peer in PEERS:
-            simulation = partial(_Simulation, peer, self._parameters, self._calibration, scheme)
+            simulation = partial(Simulation, peer, self._parameters, self._calibration, scheme)
             yield peer.name, partial(_started, simulation)
         for group in groups:
             name = f"ours, a real scale for {group} columns of a row"
@@ -281,7 +281,7 @@ class PeerComparison:
         return integer_start(draft.build(simulated=group is not None))
 
 
-def _started(simulation: Callable[[], _Simulation]) -> Start:
+def _started(simulation: Callable[[], Simulation]) -> Start:
     return simulation().start()
 
 

@@ -146,7 +146,7 @@ def _linear(rows: RoundedRows, bias: Array | None = None, input_fraction: Any = 
     integers = None
     if bias is not None:
         integers = to_fixed_point(bias, rows.fraction_bits + input_fraction, _BIAS_BITS)
-    return Linear(weight=rows.weight, fraction_bits=rows.fraction_bits, bias=integers)
+    return rows.linear(integers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ def _activations(*, heads: bool) -> tuple[str, ...]:
 
 
 def _real(linear: Linear) -> Array:
-    return to_real(linear.weight, linear.fraction_bits[:, None])
+    return to_real(linear.weight, linear.column_fraction)
 
 
 def _real_weight(layer: Layer, name: str) -> Array:

@@ -80,13 +80,15 @@ def _hybrid(
     return scheme, dataclasses.replace(choice, widths=widths)
 
 
-def _refuse_for_frames(report: Path | None, layers: Path | None, *, asymmetric: bool) -> None:
+def _refuse_for_frames(report: Path | None, layers: Path | None, scheme: Scheme) -> None:
     """Raise InputError if an option of language models was given for a frame network."""
     if report is not None:
         raise InputError("--report measures language models; see model.evaluate for frames")
     if layers is not None:
         raise InputError("--layers is for language models; a frame network has one width")
-    if asymmetric:
+    if scheme.weight_group is not None:
+        raise InputError("--weight-groups is for language models; give a frame network none")
+    if scheme.asymmetric:
         raise InputError("--asymmetric is for language models; quantize a frame network without")
 
 
@@ -131,6 +133,9 @@ def quantize(
     seed: Annotated[int, typer.Option(help="of calibration text and rotation")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for the stages' losses")] = None,
     *,
+    weight_groups: Annotated[
+        int | None, typer.Option(help="columns that share a scale, such as 128; else all of a row")
+    ] = None,
     asymmetric: Annotated[
         bool, typer.Option(help="unsigned codes with zero points for x_proj's input")
     ] = False,
@@ -142,6 +147,7 @@ def quantize(
     """
     found = _with_ratio(find_scheme(scheme), ratio)
     found = _with_widths(found, embedding_bits=embedding_bits, head_bits=head_bits)
+    found = _with_widths(found, weight_group=weight_groups)
     found = dataclasses.replace(found, asymmetric=asymmetric)
     choice = QuantizationChoice(
         formats=FormatChoice(
@@ -152,7 +158,7 @@ def quantize(
         seed=seed,
     )
     if preset in SLIM_PRESETS or is_frame_preset(preset):
-        _refuse_for_frames(report, layers, asymmetric=asymmetric)
+        _refuse_for_frames(report, layers, found)
     if preset in SLIM_PRESETS:
         folder = None if data is None else Path(data)
         digest = write_slim_program(

@@ -6,6 +6,7 @@ those of the real functions (:mod:`model.straight_through`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ class Stored(nn.Module):
 
 def stored_matrix(linear: Linear, bits: int, limits: tuple[int, int] | None = None) -> Stored:
     """Return the weights of ``linear``."""
-    return Stored(linear.weight, linear.fraction_bits[:, None], bits, limits=limits)
+    return Stored(linear.weight, linear.column_fraction, bits, limits=limits)
 
 
 def stored_bias(values: Integers | None, fraction_bits: Any, bits: int = _BIAS_BITS) -> Stored:
@@ -102,7 +103,7 @@ def stored_bias(values: Integers | None, fraction_bits: Any, bits: int = _BIAS_B
 def trained(own: Linear, weight: Stored, bias: Stored | None = None) -> Linear:
     """Return ``own`` with the trained integers."""
     integers = None if bias is None else bias.integers()
-    return Linear(weight=weight.integers(), fraction_bits=own.fraction_bits, bias=integers)
+    return dataclasses.replace(own, weight=weight.integers(), bias=integers)
 
 
 class Activation(nn.Module):

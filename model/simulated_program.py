@@ -107,7 +107,7 @@ class _Rounding:
 
 def _real(linear: Linear) -> Array:
     """Return the weights a product uses, (columns, rows)."""
-    return np.ascontiguousarray(to_real(linear.weight, linear.fraction_bits[:, None]).T)
+    return np.ascontiguousarray(to_real(linear.weight, linear.column_fraction).T)
 
 
 class _SimulatedNorm:

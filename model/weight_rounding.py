@@ -17,7 +17,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import Integers, fraction_bits_for
+from golden.fixed_point import Integers, to_real
+from golden.layer import Linear
+from model.weight_steps import row_steps
 
 __all__ = ["RoundedRows", "refit", "round_groups", "round_rows"]
 
@@ -31,10 +33,6 @@ _ROWS = 4096
 """Rows that are rounded at once, where they do not feel each other."""
 _STRETCH = 64
 """Columns that are rounded before those behind are corrected."""
-_TRIED = 3
-"""Steps of a row that are tried with compensation: the best ones without."""
-_FRACTION_LIMITS = (-6, 18)
-"""Row exponents outside would leave the hardware's requantizing shifts."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,29 @@ class RoundedRows:
     weight : integers (rows, columns)
     fraction_bits : (rows,)
     factor : what a row was multiplied by before rounding, (rows,)
+    group_shift, group : of groups of columns, see :class:`golden.layer.Linear`
     """
 
     weight: Integers
     fraction_bits: Integers
     factor: Array
+    group_shift: Integers | None = None
+    group: int | None = None
+
+    def linear(self, bias: Integers | None = None) -> Linear:
+        """Return the integers of a product, with a bias in its accumulator's scale."""
+        return Linear(
+            weight=self.weight,
+            fraction_bits=self.fraction_bits,
+            bias=bias,
+            group_shift=self.group_shift,
+            group=self.group,
+        )
 
     @property
     def real(self) -> Array:
         """The matrix that the integers stand for, its rows still multiplied by their factors."""
-        return np.ldexp(self.weight.astype(np.float64), -self.fraction_bits[:, None])
+        return to_real(self.weight, self.linear().column_fraction)
 
 
 def damped(moments: Array) -> Array:
@@ -167,15 +178,14 @@ def _settle_rows(
 
 
 def _round_alone(
-    weight: Array, scales: Array, limits: tuple[float, float], order: Integers, inverse: Array,
-    h: Array,
+    weight: Array, scales: Array, group: int, limits: tuple[float, float], order: Integers,
+    inverse: Array, h: Array,
 ) -> tuple[Array, Integers]:  # fmt: skip
     """Return the integers of rows that do not feel each other, and which scale each took.
 
     GPTQ many rows at once: columns behind a stretch of them get its corrections as one product.
     """
     h, weight = h[np.ix_(order, order)], weight[:, order]
-    group = weight.shape[1] // scales.shape[2]
     best, least = np.empty_like(weight), np.full(len(weight), np.inf)
     chosen = np.zeros(len(weight), np.int64)
     for trial in range(scales.shape[1]):
@@ -202,28 +212,30 @@ def _round_alone(
 
 @numba.njit(cache=True, nogil=True)
 def _round_matrix(
-    weight: Array, scales: Array, limits: tuple[float, float], order: Array, inverse: Array,
-    h: Array, row_order: Array, row_inverse: Array, rounded: Array, chosen: Array,
+    weight: Array, scales: Array, group: int, limits: tuple[float, float], order: Array,
+    inverse: Array, h: Array, row_order: Array, row_inverse: Array, rounded: Array, chosen: Array,
 ) -> None:  # pragma: no cover - compiled  # fmt: skip
     """Round row after row, each with the best of its ``scales`` (rows, tries, groups of columns).
+
+    ``group`` columns have one scale.
 
     ``row_inverse`` is to M what ``inverse`` is to H: later rows make up for those before.
     """
     rest = weight.copy()
-    own = np.empty(weight.shape[1])
-    group = weight.shape[1] // scales.shape[2]
+    columns = weight.shape[1]
+    own = np.empty(columns)
     for place in range(len(weight)):
         row = row_order[place]
         least = np.inf
         for trial in range(scales.shape[1]):
-            scale = np.repeat(scales[row, trial], group)
+            scale = np.repeat(scales[row, trial], group)[:columns]
             _compensated(rest[row], scale, limits, order, inverse, own)
             error = _descend(rest[row], scale, limits, h, own)
             if error < least:
                 least = error
                 chosen[row] = trial
                 rounded[row] = own
-        scale = np.repeat(scales[row, chosen[row]], group)
+        scale = np.repeat(scales[row, chosen[row]], group)[:columns]
         left = (rest[row] - rounded[row] / scale) / row_inverse[place, place]
         for later in range(place + 1, len(weight)):
             rest[row_order[later]] -= row_inverse[place, later] * left
@@ -245,33 +257,6 @@ def _descend_jointly(
         _descend(weight[row] - felt / m[row, row], scale[row], limits, h, rounded[row])
 
 
-def _steps(
-    weight: Array, limits: tuple[int, int], diagonal: Array, factors: Array
-) -> tuple[Integers, Array]:
-    """Return the exponents and factors of the steps worth trying of each row, (rows, tries).
-
-    They are those of least error without compensation, weighted by the ``diagonal`` of H;
-    ``factors`` is (rows, any number), NaN where a row has fewer.
-    """
-    bits = limits[1].bit_length() + 1
-    first = fraction_bits_for(np.abs(weight).max(axis=1), bits)  # rows
-    fractions, tried, errors = [], [], []
-    for factor in factors.T:
-        for extra in range(3 if bits <= 5 else 2):
-            fraction = np.clip(first + extra, *_FRACTION_LIMITS)
-            scale = (np.ldexp(1.0, fraction) * factor)[:, None]
-            rounded = np.clip(np.rint(weight * scale), *limits) / scale
-            # An error that is not a number is sorted behind all others.
-            errors.append(np.square(rounded - weight) @ diagonal)
-            fractions.append(fraction)
-            tried.append(factor)
-    best = np.argsort(np.stack(errors, axis=1), axis=1, kind="stable")[:, :_TRIED]
-    return (
-        np.take_along_axis(np.stack(fractions, axis=1), best, axis=1),
-        np.take_along_axis(np.stack(tried, axis=1), best, axis=1),
-    )
-
-
 def _ordered_inverse(moments: Array) -> tuple[Integers, Array]:
     """Return the order of processing and the upper Cholesky factor of the inverse in it."""
     order = np.argsort(-np.diag(moments), kind="stable")
@@ -280,26 +265,27 @@ def _ordered_inverse(moments: Array) -> tuple[Integers, Array]:
 
 
 def _round(
-    weight: Array, scales: Array, limits: tuple[int, int], h: Array, sensitivity: Array | None
-) -> tuple[Array, Integers]:
+    weight: Array, scales: Array, group: int, limits: tuple[int, int], h: Array,
+    sensitivity: Array | None,
+) -> tuple[Array, Integers]:  # fmt: skip
     """Return the integers with compensation and which of ``scales`` each row took.
 
-    ``scales`` is (rows, tries, groups), ``h`` the damped moments.
+    ``scales`` is (rows, tries, groups of ``group`` columns), ``h`` the damped moments.
     """
     bounds = (float(limits[0]), float(limits[1]))
     order, inverse = _ordered_inverse(h)
     if sensitivity is None:
         parts = [slice(first, first + _ROWS) for first in range(0, len(weight), _ROWS)]
-        made = [_round_alone(weight[p], scales[p], bounds, order, inverse, h) for p in parts]
+        made = [_round_alone(weight[p], scales[p], group, bounds, order, inverse, h) for p in parts]
         return np.concatenate([own for own, _ in made]), np.concatenate([own for _, own in made])
     rounded, rows = np.empty_like(weight), np.arange(len(weight))
     chosen = np.zeros(len(weight), np.int64)
     m = damped(sensitivity)
     row_order, row_inverse = _ordered_inverse(m)
     _round_matrix(
-        weight, scales, bounds, order, inverse, h, row_order, row_inverse, rounded, chosen
+        weight, scales, group, bounds, order, inverse, h, row_order, row_inverse, rounded, chosen
     )
-    scale = np.repeat(scales[rows, chosen], weight.shape[1] // scales.shape[2], axis=1)
+    scale = np.repeat(scales[rows, chosen], group, axis=1)[:, : weight.shape[1]]
     for _ in range(_JOINT_SWEEPS):
         _descend_jointly(weight, scale, bounds, h, m, rounded)
     return rounded, chosen
@@ -319,6 +305,7 @@ def round_rows(
     compensate: bool = True,
     sensitivity: Array | None = None,
     factors: Array | None = None,
+    group: int | None = None,
 ) -> RoundedRows:
     """Round ``weight`` (rows, columns); each row takes the exponent of least product error.
 
@@ -330,18 +317,27 @@ def round_rows(
     sensitivity : ``M``, (rows, rows); None stands for the identity
     factors : what a row may be multiplied by before it is rounded, (rows, any number), NaN where a
         row has fewer; the best one is reported
+    group : columns that share an exponent; None if all of a row do, as where it has no more
     """
     weight, h = _normalised(weight, moments)
+    columns = weight.shape[1]
+    size = columns if group is None else min(group, columns)
     factors = np.ones((len(weight), 1)) if factors is None else factors
-    fractions, tried = _steps(weight, limits, np.diag(h).copy(), factors)
-    scales = np.ldexp(1.0, fractions) * tried
+    fractions, tried = row_steps(weight, size, limits, np.diag(h).copy(), factors)
+    scales = np.ldexp(1.0, fractions) * tried[..., None]  # rows tries groups
     chosen = np.zeros(len(weight), np.int64)
     if compensate:
-        rounded, chosen = _round(weight, scales[..., None], limits, h, sensitivity)
+        rounded, chosen = _round(weight, scales, size, limits, h, sensitivity)
     else:
-        rounded = np.clip(np.rint(weight * scales[:, :1]), *limits)
+        scale = np.repeat(scales[:, 0], size, axis=1)[:, :columns]
+        rounded = np.clip(np.rint(weight * scale), *limits)
     pick = (np.arange(len(weight)), chosen)
-    return RoundedRows(rounded.astype(np.int64), fractions[pick], tried[pick])
+    of_groups = fractions[pick]
+    finest = of_groups.max(axis=1)
+    integers = rounded.astype(np.int64)
+    if size == columns:
+        return RoundedRows(integers, finest, tried[pick])
+    return RoundedRows(integers, finest, tried[pick], finest[:, None] - of_groups, size)
 
 
 def round_groups(
@@ -378,7 +374,7 @@ def round_groups(
         made = np.clip(np.rint(parts * scale[..., None]), *limits) / scale[..., None]
         error = (np.square(made - parts) * felt).sum(axis=2)
         best, least = np.where(error < least, scale, best), np.minimum(error, least)
-    rounded, _ = _round(weight, best[:, None], limits, h, sensitivity)
+    rounded, _ = _round(weight, best[:, None], group, limits, h, sensitivity)
     # The step of the finest group of a row has 11 bits, the others more.
     fraction = np.ceil(np.log2(best.max(axis=1))).astype(np.int64) + 11
     steps = np.rint(np.ldexp(1.0 / best, fraction[:, None]))

@@ -46,7 +46,10 @@ def engines(draw, mamba2):
     )
     scan = draw(st.sampled_from(divisors(shape.d_state)))
     ends = draw(st.sampled_from([{}, {"embedding_bits": 16}, {"head_bits": 4}, {"head_bits": 16}]))
-    scheme = replace(scheme, **ends, asymmetric=not mamba2 and draw(st.booleans()))
+    narrow = not mamba2 and scheme.projection_input_bits < 16
+    scheme = replace(scheme, **ends, asymmetric=narrow and draw(st.booleans()))
+    if not scheme.ternary:
+        scheme = replace(scheme, weight_group=draw(st.sampled_from([None, 4])))
     own = st.none() | st.integers(4, scheme.projection_input_bits)
     widths = draw(st.lists(own, max_size=2))
     program = random_program(shape, scheme, draw(st.integers(0, 1000)), widths)

@@ -53,6 +53,46 @@ def test_widths_of_blocks_with_heads_equal_golden():
 
 
 @pytest.mark.parametrize(
+    ("name", "group", "sizes"),
+    [
+        ("w4a8", 4, {"d_model": 8, "d_inner": 12, "mlp": 11}),
+        ("w8a8-h", 8, {"d_model": 12, "d_inner": 20}),
+        ("w4a8", 4, {"d_model": 12, "d_inner": 8, "heads": HeadShape(size=4), "dt_rank": 0}),
+    ],
+)
+def test_groups_of_weights_equal_golden(name, group, sizes):
+    shape = NetworkShape(
+        **({"vocabulary": 9, "d_state": 2, "d_conv": 2, "dt_rank": 5, "n_layer": 2} | sizes)
+    )
+    program = random_program(shape, replace(SCHEMES[name], weight_group=group), 6)
+    assert len(np.unique(program.layers[0].out_proj.group_shift)) == 4
+    check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
+
+
+def wrong_groups(linear, change):
+    """Return the weights of a matrix with one fault in the scales of its groups."""
+    shift = linear.group_shift.copy()
+    shift[1, -1] = change(shift[1, -1])
+    return replace(linear, group_shift=shift)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda shift: shift ^ 1, lambda shift: (shift + 2) % 4],
+    ids=["a bit", "two octaves"],
+)
+@pytest.mark.parametrize("matrix", ["in_proj", "out_proj"])
+def test_a_wrong_scale_of_a_group_is_noticed(matrix, change):
+    shape = NetworkShape(
+        vocabulary=9, d_model=8, d_inner=12, d_state=2, d_conv=2, dt_rank=1, n_layer=1
+    )
+    program = random_program(shape, replace(SCHEMES["w4a8"], weight_group=4), 6)
+    own = program.layers[0]
+    changed = replace(own, **{matrix: wrong_groups(getattr(own, matrix), change)})
+    assert_noticed(program, replace(program, layers=(changed,)))
+
+
+@pytest.mark.parametrize(
     ("layer", "change"),
     [
         (0, {"projection_bits": 5}),
@@ -70,6 +110,11 @@ def test_a_wrong_width_or_zero_point_is_noticed(layer, change):
     layers = list(program.layers)
     layers[layer] = replace(own, formats=replace(own.formats, **change))
     wrong = replace(program, layers=tuple(layers))
+    assert_noticed(program, wrong)
+
+
+def assert_noticed(program, wrong):
+    """Assert that an engine built from another program is told apart."""
     lanes = Lanes(mac=4, scan=2)
     stream = random_stimulus(program, 24, 2)
     expected = trace(program, stream.tokens, stream.last, stream.context)

@@ -95,7 +95,8 @@ Scheme read_scheme(const Json& content) {
                    "convolution_weight_bits", "activation_bits", "residual_bits",
                    "norm_weight_bits", "decay_rate_bits", "delta_bits", "decay_bits", "state_bits",
                    "skip_bits", "scan_output_bits", "gate_bits", "logit_bits", "dual_scale",
-                   "rotation_bits", "projection_bits", "head_bits", "ternary", "asymmetric"});
+                   "rotation_bits", "projection_bits", "head_bits", "ternary", "asymmetric",
+                   "weight_group"});
     Scheme scheme;
     scheme.name = content.at("name").text();
     scheme.weight_bits = integer_within(content, "weight_bits", 2, 8);
@@ -128,6 +129,13 @@ Scheme read_scheme(const Json& content) {
         scheme.projection_bits = integer_within(content, "projection_bits", 4, 16);
     }
     scheme.ternary = content.has("ternary") && content.at("ternary").boolean();
+    if (content.has("asymmetric") && scheme.projection_input_bits() > 15) {
+        throw Error("scheme " + scheme.name + " is asymmetric with projections of 16 bits; codes "
+                    "with zero points have 15 at most");
+    }
+    if (content.has("weight_group")) {
+        scheme.weight_group = integer_within(content, "weight_group", 4, 1024);
+    }
     scheme.asymmetric = content.has("asymmetric") && content.at("asymmetric").boolean();
     return scheme;
 }

@@ -54,6 +54,7 @@ struct Scheme {
     int gate_bits = 0, logit_bits = 0;
     std::optional<DualScale> dual_scale;
     std::optional<int> rotation_bits;
+    std::optional<int> weight_group;     // columns of a block's matrix that share a scale
     std::optional<int> head_bits;        // of the head's weights, if not embedding_bits
     std::optional<int> projection_bits;  // what in_proj, x_proj and out_proj read, if not the same
     bool ternary = false;                // the blocks' matrices hold -1, 0 and 1
@@ -71,7 +72,8 @@ struct Scheme {
     int update_bits() const { return state_bits + decay_bits + 2; }
 };
 
-// Integer weights of a matrix-vector product, row by row; `bias` is empty where there is none.
+// Integer weights of a matrix-vector product, row by row, in the unit of their row; `bias` is empty
+// where there is none.
 struct Matrix {
     std::size_t rows = 0, columns = 0;
     Integers weight;

@@ -70,7 +70,23 @@ Matrix Reader::block_matrix(const std::string& name, std::size_t rows, std::size
         throw Error(name + ".weight holds " + std::to_string(least) + ", scheme " + scheme.name +
                     " is ternary; round to -1, 0 and 1");
     }
+    // dt_proj, the one with a bias, has one scale a row.
+    if (!biased && scheme.weight_group && columns > static_cast<std::size_t>(*scheme.weight_group)) {
+        scale_groups(name, *scheme.weight_group, own);
+        check_accumulator(name, own, own.bias, input_bits);
+    }
     return own;
+}
+
+void Reader::scale_groups(const std::string& name, std::size_t group, Matrix& matrix) const {
+    constexpr int shift_bits = 2;
+    const std::size_t groups = (matrix.columns + group - 1) / group;
+    const Integers shift = tensor(name + ".group_shift", {matrix.rows, groups}, shift_bits, false);
+    for (std::size_t row = 0; row < matrix.rows; ++row) {
+        for (std::size_t column = 0; column < matrix.columns; ++column) {
+            matrix.weight[row * matrix.columns + column] *= 1 << shift[row * groups + column / group];
+        }
+    }
 }
 
 NormWeight Reader::norm(const std::string& name, const Network& network, int weight_fraction,

@@ -32,6 +32,9 @@ public:
     LinearTable table(const std::string& name, std::size_t segments) const;
 
 private:
+    // Brings the weights of every group of columns to the unit of their row.
+    void scale_groups(const std::string& name, std::size_t group, Matrix& matrix) const;
+
     const Artifact& artifact_;
 };
 

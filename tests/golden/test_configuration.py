@@ -7,7 +7,7 @@ import pytest
 from golden.configuration import FrameShape, HeadShape, NetworkShape
 from golden.errors import InputError
 from golden.presets import PRESETS, find_preset
-from golden.scheme import SCHEMES, find_scheme
+from golden.scheme import SCHEMES, Scheme, find_scheme
 
 MICRO = asdict(PRESETS["micro"])
 FRAME = asdict(PRESETS["mars"].frame)
@@ -112,3 +112,18 @@ def test_derived_widths():
     assert plain.update_bits == 12 + 12 + 2
     assert PRESETS["bytelm"].projected == 8 + 2 * 16
     assert (PRESETS["bytelm"].head_inputs, PRESETS["mars"].head_inputs) == (128, 96)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_group": 100}, "weight_group = 100 of scheme own is no power of two"),
+        ({"weight_group": 2}, r"weight_group = 2 of scheme own is outside 4\.\.1024"),
+        ({"weight_group": 8, "weight_bits": 2, "ternary": True}, "is ternary, a row of such"),
+        ({"asymmetric": True, "projection_bits": 16}, "codes with zero points have 15 at most"),
+        ({"head_bits": 17}, r"head_bits = 17 of scheme own is outside 4\.\.16"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Scheme(name="own", **options)

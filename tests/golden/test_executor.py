@@ -90,7 +90,12 @@ WIDTHS = st.builds(
 def drawn_programs(draw) -> Program:
     """Return a language model of any shape at any width, also of single blocks' matrices."""
     shape, scheme = draw(SHAPES), draw(WIDTHS)
-    scheme = replace(scheme, asymmetric=shape.heads is None and draw(st.booleans()))
+    narrow = shape.heads is None and scheme.projection_input_bits < 16
+    scheme = replace(
+        scheme,
+        asymmetric=narrow and draw(st.booleans()),
+        weight_group=draw(st.sampled_from([None, 4, 16])),
+    )
     own = st.none() | st.integers(4, scheme.projection_input_bits)
     try:
         return random_program(

@@ -264,6 +264,15 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         (("--preset", "micro", "--scheme", "w8a8", "--calibration-bytes", "9"), "= 9 is below"),
         (("--preset", "mamba-130m", "--scheme", "w8a8"), "no trained network"),
         (("--preset", "mars", "--scheme", "w8a8", "--asymmetric"), "--asymmetric is for language"),
+        (
+            ("--preset", "mars", "--scheme", "w8a8", "--weight-groups", "8"),
+            "--weight-groups is for",
+        ),
+        (("--scheme", "w8a8", "--weight-groups", "100"), "weight_group = 100 of scheme w8a8 is no"),
+        (
+            ("--scheme", "ternary", "--weight-groups", "128"),
+            "is ternary, a row of such weights has",
+        ),
         (("--scheme", "w8a8", "--embedding-bits", "20"), "embedding_bits = 20 of scheme w8a8 is"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
         (("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"), "no layer file none"),
@@ -312,6 +321,24 @@ def test_a_layer_file_narrows_only_its_layers(parameters, tokens):
         assert seen[tensor, 0] <= 16
         assert seen[tensor, 1] > 64
     assert seen["scan_u", 0] > 64
+    assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
+
+
+@pytest.mark.parametrize("mlp", [None, 18])
+def test_groups_of_weights_come_nearer_than_rows(tokens, mlp):
+    network = random_network(dataclasses.replace(SHAPE, mlp=mlp), seed=3)
+    with torch.no_grad():
+        # Columns of very different size, which one scale a row cannot hold.
+        for layer in network.backbone.layers:
+            layer.mixer.out_proj.weight[:, 8:] *= 0.1
+    parameters, narrow = extract_parameters(network), Scheme(name="narrow", weight_bits=3)
+    grouped = dataclasses.replace(narrow, weight_group=4)
+    error, program = distance(parameters, tokens, grouped)
+    assert error < distance(parameters, tokens, narrow)[0]
+    shift = program.layers[0].out_proj.group_shift
+    assert shift.shape == (12, 5)
+    assert shift[:, 0].mean() > shift[:, 2:].mean() + 1
+    assert program.layers[0].dt_proj.group_shift is None
     assert to_bytes(from_bytes(to_bytes(program), Path("own"))) == to_bytes(program)
 
 

@@ -113,6 +113,7 @@ def test_every_value_is_goldens_integer_times_its_scale(name, shape):
         ("w4a4-h", {"asymmetric": True}, ()),
         ("w8a8", {"asymmetric": True}, (7, None)),
         ("w4a5-se", {"asymmetric": True}, (None, 4)),
+        ("w4a8-h", {"weight_group": 4}, ()),
     ],
 )
 @pytest.mark.parametrize("shape", ["mamba", "mlp", "groups"])

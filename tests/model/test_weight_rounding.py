@@ -134,6 +134,38 @@ def test_a_bad_layer_file_is_refused(text, message, tmp_path):
         read_layer_widths(tmp_path / "none.json", 5)
 
 
+@pytest.mark.parametrize("compensate", [False, True])
+@pytest.mark.parametrize("columns", [16, 14])
+def test_exponents_of_groups_follow_their_size(columns, compensate):
+    random = np.random.default_rng(5)
+    size = np.exp2([0, 0, 0, 0, -1, -1, -1, -1, -2, -2, -2, -2, -4, -4, -4, -4])[:columns]
+    weight = random.uniform(-0.9, 0.9, (6, columns)) * size
+    inputs = random.normal(0.0, 1.0 / size, (200, columns))
+    moments = inputs.T @ inputs
+    rows, groups = (
+        round_rows(weight, (-8, 7), moments, compensate=compensate, group=group)
+        for group in (None, 4)
+    )
+    assert rows.group_shift is None
+    assert groups.group_shift.shape == (6, 4)
+    assert groups.group_shift.min() == 0
+    # The last group would be a bit finer than the hardware can shift.
+    assert groups.group_shift.max() == 3
+    assert np.all(np.diff(groups.group_shift.mean(axis=0)) < 0)
+    left, before = (np.square((own.real - weight) @ inputs.T).sum() for own in (groups, rows))
+    assert left < 0.5 * before
+    linear = groups.linear()
+    assert np.array_equal(np.ldexp(linear.integers, -linear.fraction_bits[:, None]), groups.real)
+    assert np.abs(groups.weight).max() <= 8
+
+
+def test_one_group_is_a_row():
+    weight = np.random.default_rng(6).normal(size=(4, 8))
+    alone, one = (round_rows(weight, (-8, 7), group=group) for group in (None, 8))
+    assert one.group_shift is None
+    assert np.array_equal(one.weight, alone.weight)
+
+
 def test_a_layer_file_is_read(tmp_path):
     path = tmp_path / "layers.json"
     path.write_text('{"0": 8, "4": {"activations": 6, "weights": 2}, "1": {"activations": 9}}')
