@@ -151,6 +151,23 @@ def columns(words: int, width: int) -> list[tuple[int, list[int]]]:
     return min(together, parted, key=blocks)
 
 
+def _filled(depth: int) -> int:
+    """Return the words of a bank's ROM, a power of two if it may be of block memories."""
+    return depth if depth <= LOGIC_DEPTH else 1 << (depth - 1).bit_length()
+
+
+def memory_cost(words: int, width: int) -> tuple[int, int]:
+    """Return the block memories of a parameter memory, and its bits that become logic."""
+    blocks = logic = 0
+    for bits, depths in columns(words, width):
+        for depth in map(_filled, depths):
+            if depth <= LOGIC_DEPTH or depth * bits <= LOGIC_BITS:
+                logic += depth * bits
+            else:
+                blocks += _blocks(depth, bits)
+    return blocks, logic
+
+
 class ParameterMemory(wiring.Component):
     """A read-only memory in banks, each with a register of its own.
 
@@ -274,8 +291,7 @@ def _banks(
     for number, depth in enumerate(depths):
         start = sum(depths[:number])
         part = [word >> low & mask for word in words[start : start + depth]]
-        if depth > LOGIC_DEPTH:
-            part += [0] * ((1 << (depth - 1).bit_length()) - depth)
+        part += [0] * (_filled(depth) - depth)
         banks.append(_Bank(name if len(depths) == 1 else f"{name}_{number}", width, part))
     return banks
 

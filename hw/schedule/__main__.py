@@ -1,12 +1,13 @@
 """Predicts cycles: ``python -m hw.schedule --preset NAME [--mac-lanes P] [--json]``.
 
-``--sweep`` predicts every pair of lane counts, and shows which are worth their area.
+``--sweep`` predicts every engine that the shape allows, and shows which are worth their area.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -16,18 +17,18 @@ from rich.table import Table
 
 from golden import command
 from golden.configuration import NetworkShape
-from golden.errors import InputError
 from golden.presets import find_preset
 from golden.scheme import Scheme, find_scheme
 from hw.lanes import Lanes, chosen_lanes
 from hw.latencies import latencies
 from hw.manifest import SINGLE_STREAM_TURNAROUND, cycles_generating
 from hw.schedule import Schedule, build_schedule
-from hw.schedule.area import calibration
-from hw.schedule.sweep import Candidate, lane_pairs, sweep
+from hw.schedule.sweep import Engine, lane_pairs, sweep
+from hw.schedule.sweep_report import print_sweep, sweep_json
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import refuse_shared_options, refuse_streaming_options
 from hw.streaming.report import print_streaming, streaming_report
+from hw.streaming.sweep import frame_settings, sweep_frames
 
 application = typer.Typer(add_completion=False)
 
@@ -102,9 +103,17 @@ def _print(preset: str, found: dict[str, Any]) -> None:
 
 
 def swept(
-    shape: NetworkShape, scheme: Scheme, mac_lanes: int | None, scan_lanes: int | None
-) -> list[Candidate]:
-    """Return every engine of the shape that can be built, with the lanes that were given."""
+    shape: NetworkShape,
+    scheme: Scheme,
+    mac_lanes: int | None,
+    scan_lanes: int | None,
+    beat: int | None,
+) -> Sequence[Engine]:
+    """Return every engine of the shape that can be built, with the settings that were given."""
+    progress = partial(track, description="schedules", console=Console(stderr=True), transient=True)
+    if shape.frame is not None:
+        settings = frame_settings(shape, scan_lanes, beat)
+        return sweep_frames(shape, scheme, progress(settings))
     if mac_lanes is not None or scan_lanes is not None:
         chosen_lanes(shape, mac_lanes, scan_lanes)
     pairs = [
@@ -112,46 +121,7 @@ def swept(
         for lanes in lane_pairs(shape)
         if mac_lanes in (None, lanes.mac) and scan_lanes in (None, lanes.scan)
     ]
-    console = Console(stderr=True)
-    return sweep(shape, scheme, track(pairs, "schedules", console=console, transient=True))
-
-
-def _print_sweep(preset: str, scheme: str, candidates: list[Candidate]) -> None:
-    console = Console()
-    table = Table(title=f"{preset} {scheme}: cycles against estimated area")
-    kinds = list(candidates[0].cells) if candidates else []
-    names = [kind.removeprefix("TRELLIS_") for kind in kinds]
-    for column in ("MAC", "scan", "cycles a token", "useful", *names, "Pareto"):
-        # Figures are never cut; a narrow terminal folds the headings.
-        table.add_column(column, justify="right", min_width=9 if "cycles" in column else None)
-    for candidate in candidates:
-        table.add_row(
-            str(candidate.mac_lanes),
-            str(candidate.scan_lanes),
-            f"{candidate.cycles_per_token:,}",
-            f"{candidate.array_utilisation:.1%}",
-            *(f"{candidate.cells[kind]:,}" for kind in kinds),
-            "front" if candidate.pareto else "",
-            style="bold" if candidate.pareto else None,
-        )
-    console.print(table)
-    errors = calibration()["held_out_error"]
-    console.print(
-        "cycles are exact; cells are estimated for ECP5, at most "
-        + ", ".join(f"{kind.removeprefix('TRELLIS_')} {errors[kind]:.1%}" for kind in errors)
-        + " off on synthesized engines that took no part in the calibration",
-        highlight=False,
-    )
-
-
-def _sweep_json(preset: str, scheme: str, candidates: list[Candidate]) -> str:
-    content = {
-        "preset": preset,
-        "scheme": scheme,
-        "held_out_error": calibration()["held_out_error"],
-        "engines": [asdict(candidate) for candidate in candidates],
-    }
-    return json.dumps(content, indent=2)
+    return sweep(shape, scheme, progress(pairs))
 
 
 @application.command()
@@ -171,23 +141,23 @@ def schedule(
     """Predict the cycles of a token or a frame, and how busy the arrays are."""
     shape = find_preset(preset)
     if shape.frame is not None:
-        if sweeping:
-            raise InputError(f"preset {preset} has lanes for its beat and nothing to sweep")
         refuse_shared_options(mac_lanes, contexts)
+    else:
+        refuse_streaming_options(beat)
+    if sweeping:
+        candidates = swept(shape, find_scheme(scheme), mac_lanes, scan_lanes, beat)
+        if as_json:
+            typer.echo(sweep_json(preset, scheme, candidates))
+        else:
+            print_sweep(preset, scheme, candidates)
+        return
+    if shape.frame is not None:
         plan = choose_streaming(shape, find_scheme(scheme), scan=scan_lanes, beat=beat)
         predicted = streaming_report(plan, find_scheme(scheme))
         if as_json:
             typer.echo(json.dumps({"preset": preset, **predicted}, indent=2))
         else:
             print_streaming(preset, predicted)
-        return
-    refuse_streaming_options(beat)
-    if sweeping:
-        candidates = swept(shape, find_scheme(scheme), mac_lanes, scan_lanes)
-        if as_json:
-            typer.echo(_sweep_json(preset, scheme, candidates))
-        else:
-            _print_sweep(preset, scheme, candidates)
         return
     lanes = chosen_lanes(shape, mac_lanes, scan_lanes, contexts)
     found = report(shape, find_scheme(scheme), lanes)

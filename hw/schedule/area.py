@@ -1,15 +1,15 @@
-"""Area of an engine on an ECP5, estimated from shape, scheme and lanes without building it.
+"""Area of an engine on an ECP5, estimated without building it: a language model's terms.
 
 Every resource is a sum of terms that grow with the structure, with factors fitted to synthesized
 engines. ``python -m hw.report.calibrate`` synthesizes them and writes the factors; engines that
-took no part in the fit tell the estimate's error.
+took no part in the fit tell the estimate's error. The terms of a frame network's engine are in
+:mod:`hw.streaming.area`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from golden.scheme import Scheme
 from hw.lanes import Lanes
 
 CALIBRATION = Path(__file__).with_name("area.json")
+SHARED, STREAMING = "shared", "streaming"
+"""Organisations, which have terms and factors of their own."""
 BLOCK_BITS = 18 * 1024
 """Bits of one DP16KD."""
 
@@ -59,25 +61,6 @@ def terms(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, dict[s
     }
 
 
-@dataclass(frozen=True)
-class Point:
-    """One synthesized engine.
-
-    Parameters
-    ----------
-    preset, scheme, mac, scan : which one
-    cells : what nextpnr counts after packing
-    held_out : whether it only judges the estimate
-    """
-
-    preset: str
-    scheme: str
-    mac: int
-    scan: int
-    cells: dict[str, int]
-    held_out: bool
-
-
 def fit(rows: Sequence[dict[str, float]], counts: Sequence[int]) -> dict[str, float]:
     """Return the factors, none negative, that minimize the relative squared error.
 
@@ -101,8 +84,8 @@ def apply(factors: dict[str, float], row: dict[str, float]) -> float:
 
 
 @cache
-def calibration() -> dict[str, Any]:
-    """Return the committed calibration.
+def calibration(organisation: str) -> dict[str, Any]:
+    """Return the committed calibration of :data:`SHARED` or :data:`STREAMING`.
 
     Raises
     ------
@@ -111,11 +94,15 @@ def calibration() -> dict[str, Any]:
     """
     if not CALIBRATION.is_file():
         raise InputError(f"{CALIBRATION} is missing; run: python -m hw.report.calibrate")
-    return dict(json.loads(CALIBRATION.read_text()))
+    return dict(json.loads(CALIBRATION.read_text())[organisation])
+
+
+def estimated(organisation: str, grown: dict[str, dict[str, float]]) -> dict[str, int]:
+    """Return the cells of an engine, by nextpnr's types, from its terms."""
+    factors = calibration(organisation)["factors"]
+    return {kind: round(apply(factors[kind], row)) for kind, row in grown.items()}
 
 
 def estimate(shape: NetworkShape, scheme: Scheme, lanes: Lanes) -> dict[str, int]:
-    """Return the estimated cells of an engine by nextpnr's types."""
-    factors = calibration()["factors"]
-    grown = terms(shape, scheme, lanes)
-    return {kind: round(apply(factors[kind], row)) for kind, row in grown.items()}
+    """Return the estimated cells of a language model's engine."""
+    return estimated(SHARED, terms(shape, scheme, lanes))

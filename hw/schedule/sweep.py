@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from golden.configuration import NetworkShape
 from golden.errors import InputError
@@ -17,22 +19,17 @@ AREA = "TRELLIS_COMB"
 """The resource that stands for area: the others rise with the same lanes."""
 
 
-@dataclass(frozen=True)
-class Candidate:
+@dataclass(frozen=True, kw_only=True)
+class Engine(ABC):
     """One engine of a sweep.
 
     Parameters
     ----------
-    mac_lanes, scan_lanes : parallelism
-    cycles_per_token : exact
-    array_utilisation : useful share of the array's lane-cycles
+    array_utilisation : useful share of the arrays' lane-cycles
     cells : estimated, by nextpnr's types
     pareto : whether no other engine is as fast with less area, or faster with no more
     """
 
-    mac_lanes: int
-    scan_lanes: int
-    cycles_per_token: int
     array_utilisation: float
     cells: dict[str, int]
     pareto: bool = False
@@ -41,6 +38,34 @@ class Candidate:
     def area(self) -> int:
         """Return the estimated look-up tables."""
         return self.cells[AREA]
+
+    @property
+    @abstractmethod
+    def cycles(self) -> int:
+        """Return what is set against area: the exact cycles of a token or a frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(Engine):
+    """An engine of a language model.
+
+    Parameters
+    ----------
+    mac_lanes, scan_lanes : parallelism
+    cycles_per_token : exact
+    """
+
+    mac_lanes: int
+    scan_lanes: int
+    cycles_per_token: int
+
+    @property
+    def cycles(self) -> int:
+        """Return the cycles of a token."""
+        return self.cycles_per_token
+
+
+Kind = TypeVar("Kind", bound=Engine)
 
 
 def lane_pairs(shape: NetworkShape) -> list[Lanes]:
@@ -69,12 +94,12 @@ def sweep(shape: NetworkShape, scheme: Scheme, pairs: Iterable[Lanes]) -> list[C
     return mark_pareto(found)
 
 
-def mark_pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
+def mark_pareto(candidates: Sequence[Kind]) -> list[Kind]:
     """Return the candidates by rising area, those on the Pareto front marked."""
     marked, best = [], None
-    for candidate in sorted(candidates, key=lambda c: (c.area, c.cycles_per_token)):
-        on_front = best is None or candidate.cycles_per_token < best
+    for candidate in sorted(candidates, key=lambda c: (c.area, c.cycles)):
+        on_front = best is None or candidate.cycles < best
         if on_front:
-            best = candidate.cycles_per_token
-        marked.append(Candidate(**(asdict(candidate) | {"pareto": on_front})))
+            best = candidate.cycles
+        marked.append(replace(candidate, pareto=on_front))
     return marked
