@@ -1,16 +1,9 @@
-"""The table of results in the README: ``python -m bench.results --update README.md``.
+"""The README's table of speed and cycles: ``python -m bench.results --update README.md``.
 
-Figures come from two files and nowhere else, each with the command that makes it:
-
-* ``bench/results.json``: speed and cycles. ``make bench`` writes ``build/bench/*.json``, and
-  ``--collect`` joins them into this file.
-* the accuracy report (``--accuracy``): a JSON object with ``float``, the bits per byte of the float
-  network, and ``schemes``, an object with the bits per byte of every scheme, all on the same
-  held-out text.
-
-A missing file is an error that names the command. ``--partial`` does without the accuracy report:
-the float network's figure is then that of its training record, and the schemes have none.
-``--check`` changes nothing and fails if the document is not what ``--update`` would write.
+Figures come from ``bench/results.json`` and nowhere else: ``make bench`` writes
+``build/bench/*.json``, and ``--collect`` joins them into this file. A missing file is an error that
+names the command. ``--check`` changes nothing and fails if the document is not what ``--update``
+would write. The table of accuracy is written by ``python -m model.evaluate --table``.
 """
 
 from __future__ import annotations
@@ -24,7 +17,6 @@ import typer
 from bench.measurement import FOLDER
 from bench.run import BENCHMARKS
 from golden import command
-from golden.builtin import TRAINED_SCHEMES
 from golden.document import Marks, publish
 from golden.errors import InputError
 from golden.presets import find_preset
@@ -35,18 +27,9 @@ from hw.manifest import SINGLE_STREAM_TURNAROUND
 from hw.schedule import build_schedule
 
 RESULTS = Path(__file__).parent / "results.json"
-ACCURACY = Path("docs/accuracy.json")
-TRAINING = Path("model/checkpoints/bytelm.training.json")
 MARKS = Marks("results", "python -m bench.results --update")
-FLOAT_TARGET = 1.51
-LOSS_TARGETS = {
-    "w8a8": 1.0, "w4a8": 4.5, "w4a5-se": 6.0,
-    "w8a8-h": 0.25, "w4a8-h": 1.7, "w4a5-se-h": 2.7, "w4a4-h": 8.0,
-}  # fmt: skip
-"""Largest loss in percent of bits per byte against the float network."""
 UTILISATION_TARGET = 80
 NATIVE_TARGET = 20
-EVALUATE = "`python -m model.evaluate`"
 
 application = typer.Typer(add_completion=False)
 Row = tuple[str, str, str, str]
@@ -77,47 +60,6 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; {remedy}")
     return content
-
-
-def accuracy_rows(report: dict[str, Any] | None) -> list[Row]:
-    """Return bits per byte of the float network and, with the loss, of every scheme.
-
-    ``report`` is the accuracy report, or None to do without.
-    """
-    if report is None:
-        record = load(TRAINING, "give --accuracy")
-        return [
-            (
-                "bits per byte, float",
-                f"{record['results']['held_out_4096']:.4f}",
-                f"≤ {FLOAT_TARGET}",
-                f"`{TRAINING}`",
-            ),
-            *(
-                (f"bits per byte, {name}", "not measured yet", f"≤ +{loss} %", EVALUATE)
-                for name, loss in LOSS_TARGETS.items()
-            ),
-        ]
-    try:
-        base = float(report["float"])
-        schemes = {name: float(report["schemes"][name]) for name in TRAINED_SCHEMES}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the accuracy report lacks {error}; it needs float, and schemes with "
-            f"{', '.join(TRAINED_SCHEMES)}"
-        ) from error
-    return [
-        ("bits per byte, float", f"{base:.4f}", f"≤ {FLOAT_TARGET}", EVALUATE),
-        *(
-            (
-                f"bits per byte, {name}",
-                f"{value:.4f} ({100 * (value / base - 1):+.2f} %)",
-                f"≤ +{LOSS_TARGETS[name]} %",
-                EVALUATE,
-            )
-            for name, value in schemes.items()
-        ),
-    ]
 
 
 def cycle_rows() -> list[Row]:
@@ -186,13 +128,13 @@ def tool_rows(results: dict[str, Any]) -> list[Row]:
     ]
 
 
-def table(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the Markdown of the table with a line about the machine."""
     machine = results["cosimulation"]["machine"]
     lines = ["| `bytelm` | measured | target | command |", "|---|---|---|---|"]
     lines += [
         f"| {name} | {value} | {target} | {source} |"
-        for name, value, target, source in [*accuracy_rows(accuracy), *tool_rows(results)]
+        for name, value, target, source in tool_rows(results)
     ]
     weights = results["cosimulation"]["weights"]
     where = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}"
@@ -205,8 +147,6 @@ def main(
     collecting: Annotated[
         bool, typer.Option("--collect", help="first join the reports of make bench")
     ] = False,
-    accuracy: Annotated[Path, typer.Option(help="accuracy report")] = ACCURACY,
-    partial: Annotated[bool, typer.Option(help="do without the accuracy report")] = False,
     update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
     check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
 ) -> None:
@@ -215,9 +155,7 @@ def main(
         content = json.dumps(collect(FOLDER), indent=1) + "\n"
         command.atomic_write(RESULTS, content.encode())
     results = load(RESULTS, "run: make bench, then python -m bench.results --collect")
-    report = None if partial else load(accuracy, "run: python -m model.evaluate, or give --partial")
-    text = table(results, report)
-    publish(MARKS, text, update=update or (), check=check or ())
+    publish(MARKS, table(results), update=update or (), check=check or ())
 
 
 if __name__ == "__main__":

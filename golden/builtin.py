@@ -14,7 +14,10 @@ from golden.scheme import SCHEMES, Scheme
 FOLDER = Path(__file__).parent / "artifacts"
 RANDOM_PRESETS = ("micro", "micro-mamba2")
 """Presets without a trained network: their weights are random, from seed 0."""
-TRAINED_SCHEMES = ("w8a8", "w4a8", "w4a5-se", "w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
+TRAINED_SCHEMES = (
+    "w8a8", "w4a8", "w4a16", "w4a5-se",
+    "w8a8-h", "w4a8-h", "w4a6-se-h", "w4a5-se-h", "w4a4-h",
+)  # fmt: skip
 """Schemes of the trained language models in :data:`FOLDER`."""
 QAT_SCHEMES = ("w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h", "ternary-h")
 """Schemes whose program was trained as well (model.qat): ``bytelm-SCHEME-qat`` in the folder."""
@@ -48,6 +51,9 @@ def load_builtin(preset: str, scheme: Scheme, artifact: Path | None = None) -> P
         if preset in RANDOM_PRESETS:
             return random_program(shape, scheme, seed=0)
         artifact = builtin_path(preset, scheme.name)
+        trained = builtin_path(preset, f"{scheme.name}-qat")
+        if trained.is_file() and not artifact.is_file():
+            artifact = trained  # of ternary schemes there is no other
     program = load_program(artifact)
     if program.scheme.name != scheme.name:
         raise InputError(

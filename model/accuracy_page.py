@@ -10,7 +10,7 @@ from golden.builtin import QAT_SCHEMES, trained_schemes
 from golden.document import markdown_table
 from golden.errors import InputError
 from golden.presets import find_preset
-from model.accuracy_plan import COMPARED, OTHERS, SEEDS
+from model.accuracy_plan import COMPARED, OTHERS, SEEDS, STAGED
 from model.accuracy_plot import Bar
 from model.accuracy_records import Row, read_record
 from model.accuracy_rows import WINDOWS, FloatRow, ProgramRow, QuantizedRow
@@ -117,23 +117,25 @@ def _results(figures: AccuracyFigures) -> str:
 def _programs(figures: AccuracyFigures) -> str:
     exact = FloatRow()
     record = figures.record(exact)
-    rows = [
-        ["float", *(f"{figures.bits(exact, window):.4f}" for window in WINDOWS), "", "", "", ""]
-    ]
-    names = (*trained_schemes("bytelm"), *(f"{scheme}-qat" for scheme in QAT_SCHEMES))
-    for name in names:
+    targets = {**PLAIN, **POWERS_OF_TWO, **{f"{own}-qat": at for own, at in TRAINED.items()}}
+    rows = [["float", f"{figures.bits(exact):.4f}", "", ""]]
+    for name in (*trained_schemes("bytelm"), *(f"{scheme}-qat" for scheme in QAT_SCHEMES)):
         row = ProgramRow(program=name)
-        target = {**PLAIN, **POWERS_OF_TWO, **{f"{own}-qat": at for own, at in TRAINED.items()}}
-        rows.append([
-            name,
-            *(f"{figures.bits(row, window):.4f}" for window in WINDOWS),
-            *(_percent(figures.loss(row, exact, window)) for window in WINDOWS),
-            f"at most +{target[name]:g} %" if name in target else "",
-        ])  # fmt: skip
-    windows = [f"{window:,}" for window in WINDOWS]
-    header = [*(f"bits a byte, {own}" for own in windows), *(f"loss, {own}" for own in windows)]
+        loss = figures.loss(row, exact)
+        verdict = _verdict(loss, targets[name]) if name in targets else ""
+        rows.append([name, f"{figures.bits(row):.4f}", _percent(loss), verdict])
     origin = f"Held-out text: {record['tokens']:,} bytes of {record['data']}."
-    return f"{origin}\n\n{markdown_table(['program', *header, 'target'], rows)}"
+    return f"{origin}\n\n{markdown_table(['program', 'bits a byte', 'loss', 'at most'], rows)}"
+
+
+def _drift(figures: AccuracyFigures) -> str:
+    rows = []
+    for scheme in COMPARED:
+        for seed in SEEDS:
+            row = QuantizedRow(scheme=scheme, seed=seed) if seed else ProgramRow(program=scheme)
+            losses = [figures.loss(row, FloatRow(seed=seed), window) for window in WINDOWS]
+            rows.append([scheme, str(seed), *map(_percent, losses)])
+    return markdown_table(["scheme", "seed", *(f"{window:,} bytes" for window in WINDOWS)], rows)
 
 
 def _stages(figures: AccuracyFigures) -> dict[str, dict[str, float]]:
@@ -144,13 +146,13 @@ def _stages(figures: AccuracyFigures) -> dict[str, dict[str, float]]:
             for loss in figures.record(StagesRow(scheme))["stages"]
             if loss["stage"] != "float"
         }
-        for scheme in COMPARED
+        for scheme in STAGED
     }
 
 
 def _stage_table(figures: AccuracyFigures) -> str:
     losses = _stages(figures)
-    names = list(losses[COMPARED[0]])
+    names = list(losses[STAGED[0]])
     rows = [[name, *(_percent(own[name]) for own in losses.values())] for name in names]
     return markdown_table(["stage alone", *losses], rows)
 
@@ -195,6 +197,7 @@ def page_tables(figures: AccuracyFigures) -> dict[str, str]:
     return {
         "results": _results(figures),
         "programs": _programs(figures),
+        "drift": _drift(figures),
         "stages": _stage_table(figures),
         "peers": _peers(figures, 0),
         "peers with outliers": _peers(figures, PLANTED),

@@ -7,16 +7,18 @@ import difflib
 from golden.builtin import QAT_SCHEMES, trained_schemes
 from golden.errors import InputError
 from model.accuracy_records import Row
-from model.accuracy_rows import FloatRow, ProgramRow, QuantizedRow
+from model.accuracy_rows import WINDOWS, FloatRow, ProgramRow, QuantizedRow
 from model.accuracy_studies import PLANTED, PeersRow, StagesRow, StatisticsRow, VariantRow
 from model.outlier_study import VARIANTS
 from model.peers import SCHEMES as PEER_SCHEMES
 
-__all__ = ["COMPARED", "OTHERS", "SEEDS", "STATISTICS", "find_rows", "page_rows"]
+__all__ = ["COMPARED", "OTHERS", "SEEDS", "STAGED", "STATISTICS", "find_rows", "page_rows"]
 
 SEEDS = (0, 1)
 COMPARED = ("w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
 """Schemes of both training seeds, with powers of two and with any scale."""
+STAGED = ("w4a8-h",)
+"""Schemes whose stages and blocks are measured one by one."""
 STATISTICS = StatisticsRow("w4a4-h", ("u", "scan_output", "before rotation", "gated"))
 OTHERS = ("byte-mamba2", "bitbyte")
 """Networks with built-in programs beside bytelm."""
@@ -30,14 +32,17 @@ def page_rows() -> tuple[Row, ...]:
         others += [ProgramRow(preset=preset, program=own) for own in trained_schemes(preset)]
     return (
         *(FloatRow(seed=seed) for seed in SEEDS),
-        *(ProgramRow(program=scheme) for scheme in trained_schemes("bytelm")),
+        *(
+            ProgramRow(program=scheme, windows=WINDOWS if scheme in COMPARED else WINDOWS[:1])
+            for scheme in trained_schemes("bytelm")
+        ),
         *(ProgramRow(program=f"{scheme}-qat") for scheme in QAT_SCHEMES),
         *(QuantizedRow(scheme=scheme, seed=1) for scheme in COMPARED),
         *(
             QuantizedRow(scheme=scheme, seed=seed, any_scale=True)
             for scheme in COMPARED for seed in SEEDS
         ),
-        *(StagesRow(scheme) for scheme in COMPARED),
+        *(StagesRow(scheme) for scheme in STAGED),
         STATISTICS,
         *(PeersRow(scheme, planted) for scheme in PEER_SCHEMES for planted in (0, PLANTED)),
         *(VariantRow(variant, planted) for variant in VARIANTS for planted in (False, True)),

@@ -47,8 +47,8 @@ def draw_losses(losses: Mapping[str, Mapping[str, Bar]]) -> bytes:
             bar, at = own[way], place + (index - (len(ways) - 1) / 2) * width
             axis.bar(at, bar.loss, 0.92 * width, color=_COLORS[way])
             axis.annotate(
-                f"{bar.loss:.2f}", (at, bar.loss), xytext=(0, 2), textcoords="offset points",
-                ha="center", fontsize="x-small",
+                f"{bar.loss:.2f}", (at, bar.loss), xytext=(0, -3), textcoords="offset points",
+                ha="center", va="top", fontsize="x-small", color="white",
             )  # fmt: skip
             if bar.target is not None:
                 axis.hlines(
@@ -63,9 +63,7 @@ def draw_losses(losses: Mapping[str, Mapping[str, Bar]]) -> bytes:
     axis.set_yticks([0, 0.25, 0.5, 1, 2, 5, 10], ["0", "0.25", "0.5", "1", "2", "5", "10"])
     axis.set_xticks(range(len(losses)), list(losses))
     axis.set_ylabel("more bits per byte than float, in %")
-    axis.set_title(
-        "What quantization costs on held-out text (worst of the measured training seeds)"
-    )
+    axis.set_title("What quantization costs on held-out text (the worse of two training seeds)")
     axis.grid(visible=True, axis="y", alpha=0.3)
     axis.legend(fontsize="small", loc="upper left")
     return svg_bytes(figure)

@@ -33,20 +33,22 @@ GROUP = 32
 """Columns of a row that share a real scale in the rows of any scale."""
 
 
-def _window_bits(name: str, start: Start, sources: Sources) -> dict[str, float]:
+def _window_bits(
+    name: str, start: Start, sources: Sources, windows: tuple[int, ...]
+) -> dict[str, float]:
     """Return the bits a byte costs by window, with a bar called ``name``."""
     stream = sources.tokens.held_out
-    with sources.bar(name, len(WINDOWS) * len(stream)) as advance:
+    with sources.bar(name, len(windows) * len(stream)) as advance:
         return {
             str(window): float(token_bits(start, cut_windows(stream, window), advance).mean())
-            for window in WINDOWS
+            for window in windows
         }
 
 
-def _whole(sources: Sources, preset: str, seed: int) -> Identity:
+def _whole(sources: Sources, preset: str, seed: int, windows: tuple[int, ...]) -> Identity:
     return {
         **sources.identity(preset, seed),
-        "windows": list(WINDOWS),
+        "windows": list(windows),
         "tokens": len(sources.tokens.held_out),
     }
 
@@ -83,12 +85,12 @@ class FloatRow:
 
     def identity(self, sources: Sources) -> Identity:
         """Return what is measured."""
-        return _whole(sources, self.preset, self.seed)
+        return _whole(sources, self.preset, self.seed, WINDOWS)
 
     def measure(self, sources: Sources) -> dict[str, Any]:
         """Return the bits a byte by window."""
         network = FloatNetwork(extract_parameters(sources.network(self.preset, self.seed).model))
-        return {"bits": _window_bits(self.name, float_start(network), sources)}
+        return {"bits": _window_bits(self.name, float_start(network), sources, WINDOWS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,12 @@ class ProgramRow:
     ----------
     preset : the network's
     program : what it is called behind the preset: the scheme, with ``-qat`` if it was trained
-    folder : where the built-in programs are
+    windows : bytes between resets of the state
     """
 
     program: str
     preset: str = "bytelm"
-    folder: Path = FOLDER
+    windows: tuple[int, ...] = WINDOWS[:1]
 
     @property
     def name(self) -> str:
@@ -114,12 +116,12 @@ class ProgramRow:
     @property
     def artifact(self) -> Path:
         """The program's file."""
-        return self.folder / f"{self.preset}-{self.program}.safetensors"
+        return FOLDER / f"{self.preset}-{self.program}.safetensors"
 
     def identity(self, sources: Sources) -> Identity:
         """Return what is measured."""
         return {
-            **_whole(sources, self.preset, 0),
+            **_whole(sources, self.preset, 0, self.windows),
             "artifact": self.artifact.name,
             "artifact_sha256": file_digest(self.artifact),
         }
@@ -133,7 +135,8 @@ class ProgramRow:
                 f"{self.artifact} was not made of {self.preset}'s checkpoint; write it anew with "
                 f"python -m model.quantize --preset {self.preset}"
             )
-        return {"bits": _window_bits(self.name, integer_start(program), sources)}
+        start = integer_start(program)
+        return {"bits": _window_bits(self.name, start, sources, self.windows)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +169,7 @@ class QuantizedRow:
     def identity(self, sources: Sources) -> Identity:
         """Return what is measured."""
         return {
-            **_whole(sources, self.preset, self.seed),
+            **_whole(sources, self.preset, self.seed, WINDOWS),
             **quantizer_identity(self.scheme, self._choice),
         }
 
@@ -175,7 +178,8 @@ class QuantizedRow:
         network = sources.network(self.preset, self.seed)
         done = quantize_source(network, sources.tokens, find_scheme(self.scheme), self._choice)
         program: Program = done.draft.build(done.provenance, simulated=self.any_scale)
-        record: dict[str, Any] = {"bits": _window_bits(self.name, integer_start(program), sources)}
+        bits = _window_bits(self.name, integer_start(program), sources, WINDOWS)
+        record: dict[str, Any] = {"bits": bits}
         if not self.any_scale:
             record["artifact_sha256"] = digest(to_bytes(program))
         return record

@@ -19,14 +19,14 @@ from model.accuracy_page import (
 from model.accuracy_plan import STATISTICS, find_rows
 from model.accuracy_plot import draw_blocks, draw_losses
 from model.accuracy_records import Sources, measure_rows
-from model.qat_page import read_reports, table
+from model.qat_page import read_reports, trained_table
 from model.qat_plot import draw
 from model.statistics_plot import draw_histograms
 
-__all__ = ["make_table", "page_files"]
+__all__ = ["RECORDS", "TRAINED", "make_table", "page_files"]
 
 _COMMAND = "python -m model.evaluate --table"
-_RECORDS, _TRAINED = Path("docs/accuracy"), Path("docs/qat")
+RECORDS, TRAINED = Path("docs/accuracy"), Path("docs/qat")
 _PAGE, _README = Path("docs/accuracy.md"), Path("README.md")
 _HISTOGRAMS = {
     "u": "u, scan's input",
@@ -52,9 +52,9 @@ def page_files(root: Path = Path()) -> dict[Path, bytes]:
     InputError
         If a record, a report or a marker is missing.
     """
-    reports = read_reports(root / _TRAINED)
-    figures = AccuracyFigures(root / _RECORDS, reports)
-    tables = {**page_tables(figures), "trained": "\n".join(table(reports))}
+    reports = read_reports(root / TRAINED)
+    figures = AccuracyFigures(root / RECORDS, reports)
+    tables = {**page_tables(figures), "trained": trained_table(reports)}
     drawings: dict[str, Callable[[], bytes]] = {
         "losses.svg": lambda: draw_losses(result_bars(figures)),
         "blocks.svg": lambda: draw_blocks(*block_losses(figures)),
@@ -67,7 +67,7 @@ def page_files(root: Path = Path()) -> dict[Path, bytes]:
     return {
         root / _PAGE: _renewed(root / _PAGE, tables),
         root / _README: _renewed(root / _README, {"accuracy": readme_table(figures)}),
-        **{root / _RECORDS / name: drawn() for name, drawn in drawings.items()},
+        **{root / RECORDS / name: drawn() for name, drawn in drawings.items()},
     }
 
 
@@ -81,7 +81,7 @@ def make_table(corpus_file: Path | None, second: Path | None, only: list[str]) -
     only : rows to measure, leaving the pages as they are; none for all
     """
     rows = find_rows(only)
-    measured = measure_rows(rows, _RECORDS, Sources(corpus_file, second))
+    measured = measure_rows(rows, RECORDS, Sources(corpus_file, second))
     if not only:
         for path, content in page_files().items():
             atomic_write(path, content)

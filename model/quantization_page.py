@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from golden import command
+from golden.document import Marks, markdown_table
 from golden.errors import InputError
 from golden.scheme import DualScale
 from model.mode_report import interval_text
 
 application = typer.Typer(add_completion=False)
+_COMMAND = "python -m model.quantization_page --update"
 
-Rows = list[list[str]]
+MILLION = 1_000_000
 
 
 def _load(folder: Path, name: str) -> Any:
@@ -25,15 +27,7 @@ def _load(folder: Path, name: str) -> Any:
     return json.loads(path.read_text())
 
 
-def _table(header: list[str], rows: Rows) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        "|" + "---|" * len(header),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-
-
-def _modes(folder: Path, name: str) -> list[str]:
+def _modes(folder: Path, name: str) -> str:
     rows = [
         [
             row["mode"], f"{row['bits_per_token']:.4f}", interval_text(row["against_int8"]),
@@ -41,10 +35,10 @@ def _modes(folder: Path, name: str) -> list[str]:
         ]
         for row in _load(folder, name)["modes"]
     ]  # fmt: skip
-    return _table(["mode", "bits per byte", "against int8", "against float"], rows)
+    return markdown_table(["mode", "bits per byte", "against int8", "against float"], rows)
 
 
-def _study(folder: Path) -> list[str]:
+def _study(folder: Path) -> str:
     report = _load(folder, "scan-study")
     rows = []
     for name, points in report["sweeps"].items():
@@ -52,18 +46,18 @@ def _study(folder: Path) -> list[str]:
         for point in points:
             good = "yes" if limit is not None and point["value"] >= limit else ""
             rows.append([name, str(point["value"]), interval_text(point), good])
-    return _table(["sweep", "bits or log2 of segments", "loss", "as good as float"], rows)
+    return markdown_table(["sweep", "bits or log2 of segments", "loss", "as good as float"], rows)
 
 
-def _observers(folder: Path) -> list[str]:
+def _observers(folder: Path) -> str:
     rows = [
         [row["group"], row["value"], interval_text(row)]
         for row in _load(folder, "observer-sweep")["settings"]
     ]
-    return _table(["group", "setting", "loss"], rows)
+    return markdown_table(["group", "setting", "loss"], rows)
 
 
-def _pieces(folder: Path) -> list[str]:
+def _pieces(folder: Path) -> str:
     rows = [
         [
             row["storage"], str(row["scales_a_layer"]), str(row["bits_a_value"]),
@@ -71,7 +65,7 @@ def _pieces(folder: Path) -> list[str]:
         ]
         for row in _load(folder, "piecewise-scales")["storages"]
     ]  # fmt: skip
-    return _table(["storage", "scales a layer", "bits a value", "loss"], rows)
+    return markdown_table(["storage", "scales a layer", "bits a value", "loss"], rows)
 
 
 def storage_account(code_bits: int, channels: int) -> dict[str, float]:
@@ -89,14 +83,29 @@ def storage_account(code_bits: int, channels: int) -> dict[str, float]:
     }
 
 
-def _storage() -> list[str]:
+def _storage() -> str:
     rows = []
     for name, bits in (("a5: 4-bit codes", 4), ("a6: 5-bit codes", 5)):
         own = storage_account(bits, 256)
         sizes = [f"{own[part]:,.0f}" for part in ("payload", "flags", "scales")]
         rows.append([name, *sizes, f"{own['saved_percent']:.1f} %"])
     header = ["storage of 256 channels", "payload bits", "flag bits", "scale bits", "saved"]
-    return _table(header, rows)
+    return markdown_table(header, rows)
+
+
+def _costs(folder: Path) -> str:
+    rows = []
+    for path in sorted((folder / "costs").glob("*.json"), reverse=True):
+        report = json.loads(path.read_text())
+        seconds, memory = f"{report['seconds']:.0f} s", f"{report['gibibytes']:.1f} GiB"
+        if report["tokens"] is not None:
+            share = MILLION / report["tokens"]
+            seconds += (
+                f" for {report['tokens']:,} bytes: {share * report['seconds']:.0f} s a million"
+            )
+        commands = "<br>".join(f"`{own}`" for own in report["commands"])
+        rows.append([commands, seconds, memory, report["machine"]["processor"]])
+    return markdown_table(["on two cores", "time", "memory", "processor"], rows)
 
 
 def page_text(text: str, folder: Path) -> str:
@@ -114,13 +123,10 @@ def page_text(text: str, folder: Path) -> str:
         "observers": _observers(folder),
         "pieces": _pieces(folder),
         "storage": _storage(),
+        "costs": _costs(folder),
     }
-    for name, lines in tables.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        if begin not in text or end not in text:
-            raise InputError(f"the page lacks {begin} or {end}; add both")
-        head, rest = text.split(begin)
-        text = "\n".join([head + begin, *lines, end + rest.split(end)[1]])
+    for name, table in tables.items():
+        text = Marks(name, _COMMAND).replaced(text, table, folder / "quantization.md")
     return text
 
 

@@ -16,7 +16,7 @@ from model.text_windows import WINDOW, cut_windows
 
 __all__ = ["REPORT_BYTES", "stage_report"]
 
-REPORT_BYTES = 8 * WINDOW
+REPORT_BYTES = 4 * WINDOW
 """Held-out text on which the stages are measured one by one."""
 
 

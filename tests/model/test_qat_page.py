@@ -1,12 +1,18 @@
 """The page's table of trained programs follows from the reports."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from model import qat_page
-from model.qat_page import read_reports, table
-from tests.model.commands import run
+from golden.artifact import save_program
+from golden.errors import InputError
+from golden.presets import find_preset
+from golden.random_program import random_program
+from golden.scheme import SCHEMES
+from model.qat_collect import collect
+from model.qat_page import read_reports, trained_table
+from model.qat_plot import draw
 
 
 def report(before, after):
@@ -31,31 +37,56 @@ def folder(tmp_path):
 
 
 def test_the_worst_seed_decides(folder):
-    lines = table(read_reports(folder))
+    lines = trained_table(read_reports(folder)).splitlines()
     assert lines[2] == (
         "| w8a8-h | +0.20 % | +0.05 % | +0.20 % | +0.15 % | +0.15 % | at most +0.10 %: missed |"
     )
     assert lines[3] == "| ternary-h | +350.00 % | +10.00 % |  |  | +10.00 % |  |"
 
 
-def test_command_rewrites_the_page_and_draws_the_curves(folder, capsys):
-    page = folder / "page.md"
-    page.write_text(f"before\n{qat_page.BEGIN}\nold\n{qat_page.END}\nafter\n")
-    arguments = ("--update", page, "--reports", folder)
-    assert run(qat_page.application, capsys, *arguments).returncode == 0
-    text, drawn = page.read_text(), (folder / "qat.svg").read_bytes()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "old" not in text
+def test_curves_are_drawn_alike(folder):
+    drawn = draw(read_reports(folder))
     assert b"</svg>" in drawn
-    assert run(qat_page.application, capsys, *arguments).returncode == 0
-    assert (page.read_text(), (folder / "qat.svg").read_bytes()) == (text, drawn)
+    assert draw(read_reports(folder)) == drawn
 
 
-def test_command_refuses_with_one_line(folder, tmp_path, capsys):
-    page, empty = folder / "page.md", tmp_path / "empty"
-    page.write_text("no markers\n")
-    for reports, message in ((folder, "lacks the line"), (empty, "no reports in")):
-        done = run(qat_page.application, capsys, "--update", page, "--reports", reports)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert message in done.stderr
+def test_a_folder_without_reports_is_named(tmp_path):
+    with pytest.raises(InputError, match="no reports in"):
+        read_reports(tmp_path)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run's output folder: report and program that name the same best step."""
+    own = report(2.004, 2.001) | {"network": "program"}
+    program = random_program(find_preset("micro"), SCHEMES["w8a8-h"], seed=0)
+    provenance = {"source": "model.qat", "best": own["best"]}
+    save_program(replace(program, provenance=provenance), tmp_path / "run" / "any.safetensors")
+    (tmp_path / "run" / "training.json").write_text(json.dumps(own))
+    return tmp_path / "run"
+
+
+def test_collecting_keeps_the_run_that_is_better_on_validation_text(trained, tmp_path):
+    reports, programs = tmp_path / "reports", tmp_path / "programs"
+    assert collect(trained, 0, reports, programs) == "w8a8-h of seed 0: taken"
+    assert collect(trained, 1, reports, programs) == "w8a8-h of seed 1: taken"
+    assert [path.name for path in programs.iterdir()] == ["bytelm-w8a8-h-qat.safetensors"]
+    earlier = json.loads((reports / "w8a8-h-0.json").read_text())
+    earlier["best"]["validation"] = 1.0
+    (reports / "w8a8-h-0.json").write_text(json.dumps(earlier))
+    assert collect(trained, 0, reports, programs).endswith("better on validation text and stays")
+    assert json.loads((reports / "w8a8-h-0.json").read_text()) == earlier
+
+
+def test_collecting_refuses_what_is_unfinished_or_of_another_run(trained, tmp_path):
+    path = trained / "training.json"
+    own = json.loads(path.read_text())
+    for change, message in (
+        ({"held_out": {}}, "was not finished"),
+        ({"best": {"validation": 3.0}}, "is not the program of the report"),
+    ):
+        path.write_text(json.dumps(own | change))
+        with pytest.raises(InputError, match=message):
+            collect(trained, 0, tmp_path, tmp_path)
+    with pytest.raises(InputError, match=r"no .*training\.json"):
+        collect(tmp_path, 0, tmp_path, tmp_path)
