@@ -79,7 +79,9 @@ class Context:
         InputError
             If the token is outside the vocabulary.
         """
-        return self._executor.step(token, self._state)
+        logits = np.empty(self._program.shape.vocabulary, np.int32)
+        self._executor.step(token, self._state, logits)
+        return logits
 
     def forward(self, tokens: IntegerLike, probe: Probe | None = None) -> Integers:
         """Return the logits (l, V) of tokens (l,) and advance; equal to l steps.

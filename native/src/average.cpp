@@ -25,13 +25,11 @@ AverageBlock::AverageBlock(const Network& network, std::size_t index)
 }
 
 const Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                     BlockState&, Ahead&) const {
+                                     BlockState&) const {
     if (!is_convolved()) return own.x;
     convolution_.run_centred(kernels, own.x, tokens, own.mixed);
     return own.mixed;
 }
-
-Ahead AverageBlock::mix_ahead() const { return projected_.ahead(); }
 
 void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                        std::size_t tokens, BlockState&, const Probes& probes) const {

@@ -48,7 +48,8 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
         ungated_ = Requantizer(layer.gated_shift, gated, activated_bound);
     }
     if (!layer.rotated_shift.empty()) {
-        rotation_ = Rotation(layer.rotated_shift, Limits::of_signed(inputs));
+        rotation_ = Rotation(layer.rotated_shift, Limits::of_signed(inputs),
+                             scheme.rotation_bits.value_or(inputs));
     }
     out_ = Linear(layer.out_proj, inputs, layer.out_shift, Limits::of_signed(scheme.residual_bits));
 }
@@ -56,17 +57,16 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
 void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens,
                      BlockState& state, const Probes& probes) const {
     thread_local MixerValues own;
-    norm_.run(kernels, residual, tokens, own.norm, x_.ahead());
+    norm_.run(kernels, residual, tokens, own.norm);
     probes("norm", index_, own.norm, tokens);
     x_.run(kernels, own.norm, tokens, own.x);
     probes("x", index_, own.x, tokens);
-    Ahead ahead = z_ ? z_->ahead() : mix_ahead();
-    const Rows32& mixed = convolve(kernels, own, tokens, state, ahead);
+    const Rows32& mixed = convolve(kernels, own, tokens, state);
     if (convolved_) probes("convolution", index_, mixed, tokens);
-    const Rows32& scan_u = store(kernels, own, mixed, tokens, probes, ahead);
+    const Rows32& scan_u = store(kernels, own, mixed, tokens, probes);
     if (z_) {
         z_->run(kernels, own.norm, tokens, own.z);
-        silu_.run(kernels, own.z, tokens, gate_, own.gate, mix_ahead());
+        silu_.run(kernels, own.z, tokens, gate_, own.gate);
         probes("gate", index_, own.gate, tokens);
     }
     mix(kernels, own, scan_u, tokens, state, probes);
@@ -88,13 +88,12 @@ void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t token
 
 // Stores SiLU's results for x_proj and for the scan; returns what the scan reads.
 const Rows32& MixerBlock::store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
-                                std::size_t tokens, const Probes& probes,
-                                Ahead ahead) const {
+                                std::size_t tokens, const Probes& probes) const {
     if (dual_scale_ || scan_u_) {
-        silu_.run(kernels, mixed, tokens, own.activated, ahead);
+        silu_.run(kernels, mixed, tokens, own.activated);
         u_.run(kernels, own.activated, tokens, own.u);
     } else {
-        silu_.run(kernels, mixed, tokens, u_, own.u, ahead);
+        silu_.run(kernels, mixed, tokens, u_, own.u);
     }
     if (u_codes_) u_codes_->run(tokens, own.u);
     probes("u", index_, own.u, tokens);

@@ -12,7 +12,7 @@ constexpr double activated_bound = 1 << 30;
 
 // What a sequence leaves behind in one block.
 struct BlockState {
-    Values window;        // (K - 1, channels), rows padded
+    Window window;        // of the convolution
     Aligned<float> scan;  // integers; (blocks of channels, states, 16)
 };
 
@@ -73,9 +73,7 @@ public:
 protected:
     // Convolves x into SiLU's input, both of `own`; returns that input.
     virtual const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                   BlockState& state, Ahead& ahead) const = 0;
-    // The weights that `mix` reads first.
-    virtual Ahead mix_ahead() const = 0;
+                                   BlockState& state) const = 0;
     // Computes y of `own` from u and the scan's own input.
     virtual void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                      std::size_t tokens, BlockState& state, const Probes& probes) const = 0;
@@ -86,11 +84,10 @@ protected:
     int index() const { return index_; }
     std::size_t channels() const { return channels_; }
     bool is_convolved() const { return convolved_; }
-    Ahead out_ahead() const { return out_.ahead(); }
 
 private:
     const Rows32& store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
-                        std::size_t tokens, const Probes& probes, Ahead ahead) const;
+                        std::size_t tokens, const Probes& probes) const;
 
     int index_;
     std::size_t channels_;  // e
@@ -114,8 +111,7 @@ public:
 
 protected:
     const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state, Ahead& ahead) const override;
-    Ahead mix_ahead() const override;
+                           BlockState& state) const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
     Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
@@ -147,8 +143,7 @@ public:
 
 protected:
     const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state, Ahead& ahead) const override;
-    Ahead mix_ahead() const override;
+                           BlockState& state) const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
 

@@ -37,12 +37,14 @@ DecayTable::DecayTable(const LinearTable& table, int decay_bits)
       narrow(decay_bits == narrow_decay_bits) {
     const auto fits = [](std::int32_t half) { return half >= INT16_MIN && half <= INT16_MAX; };
     for (std::int32_t i = 0; i < exponent_segments; ++i) {
-        const auto segment = static_cast<std::size_t>(i);
-        const std::int32_t low = 2048 - table.slope[segment];
-        const std::int32_t high = table.base[segment] + 1024 * i - (1 << 15);
+        const auto segment = static_cast<std::size_t>(exponent_segments - 1 - i);
+        const std::int32_t low = table.slope[segment] - 2048;
+        const std::int32_t high =
+            2 * table.base[segment] - table.slope[segment] - 2048 * i - (1 << 16);
         narrow = narrow && fits(low) && fits(high);
-        lines[segment] = static_cast<std::int32_t>(static_cast<std::uint32_t>(high) << 16 |
-                                                   (static_cast<std::uint32_t>(low) & 0xFFFF));
+        lines[static_cast<std::size_t>(i)] =
+            static_cast<std::int32_t>(static_cast<std::uint32_t>(high) << 16 |
+                                      (static_cast<std::uint32_t>(low) & 0xFFFF));
     }
     for (std::int32_t i = 0; i < arguments && narrow; ++i) {
         narrow = narrow_decay(i) == all[static_cast<std::size_t>(i)];
@@ -50,12 +52,13 @@ DecayTable::DecayTable(const LinearTable& table, int decay_bits)
 }
 
 std::int32_t DecayTable::narrow_decay(std::int32_t argument) const {
+    const std::int32_t negated = (127 << exponent_fraction) - argument;
     const std::int32_t line =
-        lines[static_cast<std::size_t>(argument >> segment_bits) % exponent_segments];
+        lines[static_cast<std::size_t>(negated >> segment_bits) % exponent_segments];
     const std::int32_t low = static_cast<std::int16_t>(line & 0xFFFF), high = line >> 16;
-    const std::int32_t sum = low * (argument & offset_mask) + high * 256;
+    const std::int32_t sum = low * (negated & offset_mask) + high * 128;
     const std::uint32_t bits =
-        first - (static_cast<std::uint32_t>(argument) << 11) + static_cast<std::uint32_t>(sum);
+        (static_cast<std::uint32_t>(negated) << 11) + static_cast<std::uint32_t>(sum);
     float decay = 0;
     std::memcpy(&decay, &bits, sizeof decay);
     return static_cast<std::int32_t>(std::nearbyint(std::ldexp(decay, narrow_decay_bits)));

@@ -8,23 +8,21 @@ namespace scanwright {
 
 // The definition, tabulated, and the constants of a kernel that computes the same in registers.
 //
-// The kernel has the argument x = k + f as the float 2048 + x, whose low bits b are x in steps of
-// 2**-12: k, five bits of segment, seven bits of offset. With m = (base << 8) - slope offset, the
-// mantissa of 2**-f in steps of 2**-24, the integer
+// The kernel has the argument x = k + f, in steps of 2**-12, as the float 2175 - x, whose low bits b
+// are (127 << 12) - x: below k the negated fraction f' = -f, five bits of segment, seven of offset.
+// With m = (base << 8) - slope (128 - offset), the mantissa of 2**-f in steps of 2**-24, the integer
 //
-//     (125 << 23) + m - (k << 23)
+//     (b << 11) - (1 << 23) + m - (f' << 11)
 //
-// is the bit pattern of the float m 2**(-24 - k), since m lies in [2**23, 2**24]. Subtracting
-// b << 11 in place of k << 23 spares a mask; it takes f << 11 too much, which a line of the table
-// gives back: low half 2048 - slope, high half base + 1024 segment - 2**15, to be multiplied by
-// offset and 2**8 and added, which is one instruction.
+// is the bit pattern of the float m 2**(-24 - k), since m lies in [2**23, 2**24]. All but b << 11 is a
+// line of the table, low half slope - 2048, high half 2 base - slope - 2048 segment - 2**16, to be
+// multiplied by offset and 2**7 and added, which is one instruction. Where f' is a multiple of 128
+// the definition takes the next segment's line; loading finds both equal, or no kernel is used.
 struct DecayTable {
     DecayTable(const LinearTable& table, int decay_bits);
 
-    static constexpr std::uint32_t first = (126U << 23);  // what the lines are added to
-
     Integers all;   // 2**-argument of all 2**16 arguments, `decay_bits` fraction bits
-    Values lines;   // one a segment
+    Values lines;   // one a segment of f'
     bool narrow;    // the kernel's decays are those of the table, for every argument
 
 private:

@@ -26,19 +26,6 @@ constexpr std::size_t chunk_blocks = 8;
 // Tokens that are computed at once: the most that a kernel is given.
 constexpr std::size_t token_limit = 16;
 
-// Memory that is read next. Kernels that compute more than they load bring it into the first cache
-// on the way, since products wait for little else than their weights.
-struct Ahead {
-    const char* next = nullptr;
-    const char* end = nullptr;
-};
-
-static inline void fetch(Ahead& ahead, int cache_lines) {
-    if (ahead.next >= ahead.end) return;
-    for (int i = 0; i < cache_lines; ++i) __builtin_prefetch(ahead.next + i * 64);
-    ahead.next += cache_lines * 64;
-}
-
 // How a kernel rounds what it computes, half to even, and saturates: in float32, times `scale`, where
 // the values have at most 24 bits; in int32 where all channels drop `shift` bits; else, with `scale`
 // null and `shift` negative, each its own number. With half = 2**(shift - 1) - 1 and parity = 1, int32
@@ -120,30 +107,30 @@ struct ScanConstants {
     // states of a channel decay alike.
     const float* rate;
     bool shared_rate;
-    const double* update_scale;  // (channels), and so are the next two
+    const double* update_scale;  // (channels), and so is the next
     const double* skip;
-    const double* output_scale;
     const std::int32_t* decay;   // 2**-argument of all 2**16 arguments
     double decay_scale;          // 2**-decay_bits
-    Limits update, state, output;
+    Limits update, state;
+    const Rounding* rounding;    // of y, or none
 
     // For the kernel in float32, where `narrow` says that its steps are exact (src/scan.cpp).
     bool narrow;
     const std::int32_t* decay_line;  // of 32 segments, src/decay.hpp
     const float* drive_scale;        // 2**-(update shift + decay bits)
     const float* narrow_skip;        // the same as above in float32
-    const float* narrow_output_scale;
+    std::size_t exact_states;        // whose share of y float32 sums, a multiple of 4
     const std::uint8_t* whole_updates;  // one a block: none of its channels rounds its update
 };
 
 struct ScanTokens {
-    const std::int32_t* delta;  // (tokens, stride)
-    const std::int32_t* u;      // (tokens, stride)
-    std::size_t stride;
+    const std::int32_t* delta;  // (tokens, delta_stride), and so on
+    const std::int32_t* u;
+    std::int32_t* y;
+    std::size_t delta_stride, u_stride, y_stride;
     const std::int32_t* b;      // (tokens, bc_stride)
     const std::int32_t* c;
     std::size_t bc_stride;
-    std::int32_t* y;            // (tokens, stride)
     std::size_t tokens;
 };
 
@@ -170,23 +157,23 @@ struct Kernels {
                 std::int32_t* residual, std::size_t count);
 
     void (*normalize)(const std::int32_t* residual, const NormConstants& constants,
-                      std::int32_t* out, Ahead& ahead);
+                      std::int32_t* out);
 
     // out = bias + sum of tap times row, rounded unless `rounding` is null; rows[i] meets tap i.
     void (*convolve)(const std::int32_t* const* rows, const ConvolutionConstants& constants,
-                     const Rounding* rounding, std::int32_t* out, Ahead& ahead);
+                     const Rounding* rounding, std::int32_t* out);
 
     // relu(x) - correction(|x|) and relu(x) + correction(|x|), with 23 fraction bits; then
     // rounded, unless `rounding` is null. A table has 512 segments and one of zeros, for what lies
     // beyond.
     void (*silu)(const std::int32_t* x, const Line* table, const Rounding* rounding,
-                 std::int32_t* out, std::size_t count, Ahead& ahead);
+                 std::int32_t* out, std::size_t count);
     void (*softplus)(const std::int32_t* x, const Line* table, const Rounding* rounding,
-                     std::int32_t* out, std::size_t count, Ahead& ahead);
+                     std::int32_t* out, std::size_t count);
 
     // 1 / (1 + exp(-x)) with 23 fraction bits, of a table of its lower half; the same.
     void (*sigmoid)(const std::int32_t* x, const Line* table, const Rounding* rounding,
-                    std::int32_t* out, std::size_t count, Ahead& ahead);
+                    std::int32_t* out, std::size_t count);
 
     // out = round(v + decay (before - v)) for v = u lift; decay counts steps of `scale`.
     void (*average)(const std::int32_t* decay, const std::int32_t* u, double lift, double scale,
@@ -197,8 +184,7 @@ struct Kernels {
                        std::int32_t* out, std::size_t count);
 
     // Advances the states (blocks, states, 16) of one layer by all tokens.
-    void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state,
-                 Ahead& ahead);
+    void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state);
 
     // out = left right, below 2**30, rounded.
     void (*multiply_integers)(const std::int32_t* left, const std::int32_t* right,
@@ -209,9 +195,8 @@ struct Kernels {
     void (*multiply)(const std::int32_t* left, const std::int32_t* right, const double* scale,
                      Limits limits, std::int32_t* out, std::size_t count);
 
-    // The doublings of a Hadamard transform from blocks of `size` on, then a requantization.
-    void (*rotate)(double* values, std::size_t size, std::size_t order, const double* scale,
-                   Limits limits, std::int32_t* out);
+    // The doublings of a Hadamard transform from blocks of `size` on, in place; sums fit int32.
+    void (*rotate)(std::int32_t* values, std::size_t size, std::size_t order);
 };
 
 extern const Kernels portable_kernels;

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "hadamard.hpp"
 #include "kernels.hpp"
 
 #pragma GCC push_options

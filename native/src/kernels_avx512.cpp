@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "hadamard.hpp"
 #include "kernels.hpp"
 
 // GCC 12 takes the deliberately undefined registers of its own intrinsics for a mistake.
@@ -19,6 +20,7 @@
 #define SCANWRIGHT_HAS_ACTIVATION
 #define SCANWRIGHT_HAS_CONVOLVE
 #define SCANWRIGHT_HAS_MULTIPLY_INTEGERS
+#define SCANWRIGHT_HAS_ROTATE
 #define SCANWRIGHT_HAS_SCAN
 
 namespace scanwright {
@@ -75,9 +77,8 @@ void multiply_integers(const std::int32_t* left, const std::int32_t* right,
 }
 
 void convolve(const std::int32_t* const* rows, const ConvolutionConstants& own,
-              const Rounding* rounding, std::int32_t* out, Ahead& ahead) {
+              const Rounding* rounding, std::int32_t* out) {
     for (std::size_t first = 0; first < own.channels; first += lanes) {
-        fetch(ahead, 4);
         __m512i sum = load(own.bias + first);
         for (std::size_t tap = 0; tap < own.count; ++tap) {
             const __m512i weight = load(own.taps + tap * own.channels + first);
@@ -92,6 +93,7 @@ void convolve(const std::int32_t* const* rows, const ConvolutionConstants& own,
 
 #include "avx512_activation.inc"
 #include "avx512_products.inc"
+#include "avx512_rotation.inc"
 #include "kernels.inc"
 #include "avx512_scan.inc"
 

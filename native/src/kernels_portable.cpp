@@ -1,4 +1,5 @@
 // The inner loops for any processor.
+#include "hadamard.hpp"
 #include "kernels.hpp"
 
 #include "kernels.inc"

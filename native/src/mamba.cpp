@@ -57,12 +57,10 @@ void HeadOperations::add_bias(Rows32& dt_rows, std::size_t tokens) const {
 }
 
 const Rows32& MambaBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                   BlockState& state, Ahead& ahead) const {
-    convolution_.run(kernels, own.x, tokens, state.window, own.mixed, ahead);
+                                   BlockState& state) const {
+    convolution_.run(kernels, own.x, tokens, state.window, own.mixed);
     return own.mixed;
 }
-
-Ahead MambaBlock::mix_ahead() const { return heads_ ? heads_->dt.ahead() : projected_.ahead(); }
 
 void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                      std::size_t tokens, BlockState& state, const Probes& probes) const {
@@ -72,8 +70,7 @@ void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& sca
         select(kernels, own, tokens, probes);
     }
     const Rows32& selection = heads_ ? own.u : own.projected;
-    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(), own.y,
-              out_ahead());
+    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(), own.y);
     probes("scan_output", index(), own.y, tokens);
 }
 

@@ -24,20 +24,20 @@ using scanwright::State;
 
 using Int64In = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
 using Int64Out = nb::ndarray<nb::numpy, std::int64_t>;
-using Int32Out = nb::ndarray<nb::numpy, std::int32_t>;
+// The caller's, written to: an array made here would cost as much as a tenth of a step.
+using LogitsOut = nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-template <typename T, typename Array>
-Array owned(std::vector<T>&& values, std::initializer_list<std::size_t> shape) {
-    auto* kept = new std::vector<T>(std::move(values));
+Int64Out owned(std::vector<std::int64_t>&& values, std::initializer_list<std::size_t> shape) {
+    auto* kept = new std::vector<std::int64_t>(std::move(values));
     nb::capsule owner(kept, [](void* pointer) noexcept {
-        delete static_cast<std::vector<T>*>(pointer);
+        delete static_cast<std::vector<std::int64_t>*>(pointer);
     });
-    return Array(kept->data(), shape, owner);
+    return Int64Out(kept->data(), shape, owner);
 }
 
 Int64Out widened(const std::vector<std::int32_t>& values,
                  std::initializer_list<std::size_t> shape) {
-    return owned<std::int64_t, Int64Out>({values.begin(), values.end()}, shape);
+    return owned({values.begin(), values.end()}, shape);
 }
 
 // Hands values to a Python function (name, layer, values (count, width) int64).
@@ -84,12 +84,13 @@ void bind_executor(nb::module_& module) {
             new (own) Executor(program, name.empty() ? scanwright::best_instructions()
                                                      : scanwright::find_instructions(name));
         }, "program"_a, "instructions"_a)
-        .def("step", [](const Executor& own, std::int64_t token, State& state) {
-            const std::size_t vocabulary = own.program().shape().vocabulary;
-            std::vector<std::int32_t> logits(vocabulary);
+        .def("step", [](const Executor& own, std::int64_t token, State& state,
+                        const LogitsOut& logits) {
+            if (logits.size() != own.program().shape().vocabulary) {
+                throw nb::value_error("logits have not the vocabulary's size");
+            }
             own.step(token, state, logits.data());
-            return owned<std::int32_t, Int32Out>(std::move(logits), {vocabulary});
-        }, "token"_a, "state"_a)
+        }, "token"_a, "state"_a, "logits"_a)
         .def("forward", [](const Executor& own, const Int64In& tokens, State& state,
                            const std::optional<nb::callable>& probe) {
             const std::size_t vocabulary = own.program().shape().vocabulary;
@@ -110,7 +111,7 @@ void bind_executor(nb::module_& module) {
                 const nb::gil_scoped_release released;
                 own.generate(token, count, state, tokens.data());
             }
-            return owned<std::int64_t, Int64Out>(std::move(tokens), {count});
+            return owned(std::move(tokens), {count});
         }, "token"_a, "count"_a, "state"_a)
         .def("frames", [](const Executor& own, const Int64In& features, std::size_t count,
                           const std::optional<nb::callable>& probe) {

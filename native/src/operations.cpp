@@ -30,7 +30,7 @@ Normalization::Normalization(const Network& network, const Integers& weight, int
 }
 
 void Normalization::run(const Kernels& kernels, const Rows32& residual, std::size_t count,
-                        Rows32& out, Ahead ahead) const {
+                        Rows32& out) const {
     const std::size_t size = constants_.count;
     out.shape(count, groups_ * size);
     NormConstants constants = constants_;
@@ -38,7 +38,7 @@ void Normalization::run(const Kernels& kernels, const Rows32& residual, std::siz
     constants.slope = slope_.data();
     constants.weight = weight_.data();
     for (std::size_t i = 0; groups_ == 1 && i < count; ++i) {
-        kernels.normalize(residual.row(i), constants, out.row(i), ahead);
+        kernels.normalize(residual.row(i), constants, out.row(i));
     }
     if (groups_ == 1) return;
     // A group need not begin where a register does, so each has its turn in a row of its own.
@@ -49,7 +49,7 @@ void Normalization::run(const Kernels& kernels, const Rows32& residual, std::siz
         for (std::size_t group = 0; group < groups_; ++group) {
             std::copy_n(residual.row(i) + group * size, size, own);
             constants.weight = weight_.data() + group * padded(size);
-            kernels.normalize(own, constants, normalized, ahead);
+            kernels.normalize(own, constants, normalized);
             std::copy_n(normalized, size, out.row(i) + group * size);
         }
     }
@@ -70,25 +70,22 @@ Convolution::Convolution(const Matrix& matrix, int input_bits, const Integers& s
     }
 }
 
-void Convolution::run(const Kernels& kernels, const Rows32& x, std::size_t tokens, Values& window,
-                      Rows32& out, Ahead& ahead) const {
+void Convolution::run(const Kernels& kernels, const Rows32& x, std::size_t tokens, Window& window,
+                      Rows32& out) const {
     out.shape(tokens, channels_);
-    const std::size_t past = count_ - 1, stride = padded(channels_);
+    const std::size_t past = window.count();
     const Rounding rounding = requantizer_.rounding();
     const bool single = requantizer_.is_single();
     const std::int32_t** rows = thread_scratch<const std::int32_t*>(count_);
     for (std::size_t t = 0; t < tokens; ++t) {
         for (std::size_t tap = 0; tap < count_; ++tap) {
             const std::size_t row = t + tap;
-            rows[tap] = row < past ? window.data() + row * stride : x.row(row - past);
+            rows[tap] = row < past ? window.row(row) : x.row(row - past);
         }
-        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t), ahead);
+        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t));
     }
     if (!single) requantizer_.run(kernels, out, tokens, out);
-    const std::size_t kept = tokens < past ? past - tokens : 0, taken = past - kept;
-    std::copy(window.end() - static_cast<std::ptrdiff_t>(kept * stride), window.end(),
-              window.begin());
-    std::copy_n(x.row(tokens - taken), taken * stride, window.data() + kept * stride);
+    for (std::size_t t = tokens - std::min(tokens, past); t < tokens; ++t) window.push(x.row(t));
 }
 
 void Convolution::run_centred(const Kernels& kernels, const Rows32& x, std::size_t tokens,
@@ -96,7 +93,6 @@ void Convolution::run_centred(const Kernels& kernels, const Rows32& x, std::size
     out.shape(tokens, channels_);
     const std::size_t half = count_ / 2;
     const Values zeros(padded(channels_), 0);
-    Ahead ahead;  // frames are long, and their weights not read anew for each token
     const Rounding rounding = requantizer_.rounding();
     const bool single = requantizer_.is_single();
     const std::int32_t** rows = thread_scratch<const std::int32_t*>(count_);
@@ -105,7 +101,7 @@ void Convolution::run_centred(const Kernels& kernels, const Rows32& x, std::size
             const bool inside = t + tap >= half && t + tap - half < tokens;
             rows[tap] = inside ? x.row(t + tap - half) : zeros.data();
         }
-        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t), ahead);
+        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t));
     }
     if (!single) requantizer_.run(kernels, out, tokens, out);
 }
@@ -122,21 +118,21 @@ Activation::Activation(Kind kind, const LinearTable& table) : kind_(kind) {
 }
 
 void Activation::run(const Kernels& kernels, const Rows32& x, std::size_t count,
-                     const Rounding* rounding, Rows32& out, Ahead ahead) const {
+                     const Rounding* rounding, Rows32& out) const {
     if (&out != &x) out.shape(count, x.width());
     const auto function = kind_ == Kind::silu       ? kernels.silu
                           : kind_ == Kind::softplus ? kernels.softplus
                                                     : kernels.sigmoid;
     for (std::size_t i = 0; i < count; ++i) {
-        function(x.row(i), table_.data(), rounding, out.row(i), x.stride(), ahead);
+        function(x.row(i), table_.data(), rounding, out.row(i), x.stride());
     }
 }
 
 void Activation::run(const Kernels& kernels, const Rows32& x, std::size_t count,
-                     const Requantizer& requantizer, Rows32& out, Ahead ahead) const {
+                     const Requantizer& requantizer, Rows32& out) const {
     const bool single = requantizer.is_single();
     const Rounding rounding = requantizer.rounding();
-    run(kernels, x, count, single ? &rounding : nullptr, out, ahead);
+    run(kernels, x, count, single ? &rounding : nullptr, out);
     if (!single) requantizer.run(kernels, out, count, out);
 }
 
@@ -185,30 +181,55 @@ void Gate::run(const Kernels& kernels, const Rows32& left, const Rows32& right, 
     }
 }
 
-Rotation::Rotation(const Integers& shifts, Limits limits)
+Rotation::Rotation(const Integers& shifts, Limits limits, int bits)
     : order_(shifts.size()),
       block_(check_hadamard_order(shifts.size())),
       matrix_(hadamard_block(block_)),
-      scale_(powers_of_two(shifts)),
-      limits_(limits) {}
+      limits_(limits) {
+    const double largest = std::ldexp(static_cast<double>(order_), bits - 1);
+    wide_ = largest >= 0x1p31;
+    requantizer_ = Requantizer(shifts, limits, largest);
+}
+
+template <typename T>
+void Rotation::apply_block(const std::int32_t* values, T* sums) const {
+    for (std::size_t first = 0; first < order_; first += block_) {
+        for (std::size_t a = 0; a < block_; ++a) {
+            std::int32_t sum = 0;  // of at most 20 values of 18 bits
+            for (std::size_t j = 0; j < block_; ++j) {
+                sum += matrix_[a * block_ + j] * values[first + j];
+            }
+            sums[first + a] = sum;
+        }
+    }
+}
+
+void Rotation::run_wide(const std::int32_t* values, std::int32_t* out) const {
+    auto* sums = thread_scratch<double>(order_);
+    apply_block(values, sums);
+    double_transform(sums, block_, order_);
+    for (std::size_t e = 0; e < order_; ++e) {
+        const double rounded = std::nearbyint(sums[e] * requantizer_.scale()[e]);
+        out[e] = static_cast<std::int32_t>(std::clamp(rounded, limits_.low, limits_.high));
+    }
+}
 
 void Rotation::run(const Kernels& kernels, const Rows32& values, std::size_t count,
                    Rows32& out) const {
     out.shape(count, order_);
-    double* sums = thread_scratch<double>(order_);
     for (std::size_t i = 0; i < count; ++i) {
-        const std::int32_t* row = values.row(i);
-        for (std::size_t first = 0; first < order_; first += block_) {
-            for (std::size_t a = 0; a < block_; ++a) {
-                std::int32_t sum = 0;  // of at most 20 values of 18 bits
-                for (std::size_t j = 0; j < block_; ++j) {
-                    sum += matrix_[a * block_ + j] * row[first + j];
-                }
-                sums[first + a] = sum;
-            }
+        if (wide_) {
+            run_wide(values.row(i), out.row(i));
+            continue;
         }
-        kernels.rotate(sums, block_, order_, scale_.data(), limits_, out.row(i));
+        if (block_ == 1) {
+            std::copy_n(values.row(i), order_, out.row(i));
+        } else {
+            apply_block(values.row(i), out.row(i));
+        }
+        kernels.rotate(out.row(i), block_, order_);
     }
+    if (!wide_) requantizer_.run(kernels, out, count, out);
 }
 
 }  // namespace scanwright

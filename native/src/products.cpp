@@ -96,19 +96,6 @@ void LinearProduct::pack(const Matrix& matrix, std::size_t first) {
     }
 }
 
-Ahead LinearProduct::ahead() const {
-    constexpr std::size_t most = 20 << 10;
-    const auto start = [&](const auto& weights) {
-        const auto* first = reinterpret_cast<const char*>(weights.data());
-        return Ahead{first, first + std::min(weights.size() * sizeof weights[0], most)};
-    };
-    switch (packing_) {
-        case Packing::nibbles: return start(nibbles_);
-        case Packing::bytes: return start(bytes_);
-        default: return start(words_);
-    }
-}
-
 void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_t first,
                         std::size_t tokens, const Rounding* rounding,
                         Rows32& totals) const {

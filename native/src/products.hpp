@@ -23,9 +23,6 @@ public:
     // The largest magnitude of a total.
     double largest() const { return largest_; }
 
-    // The weights that are read first, as many as the first cache holds beside other things.
-    Ahead ahead() const;
-
 private:
     // Two weights a byte where all have at most four bits; words where weights or inputs are no
     // bytes.
@@ -56,8 +53,6 @@ public:
     // Adds the requantized result to the residual.
     void add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
              Rows32& residual) const;
-
-    Ahead ahead() const { return product_.ahead(); }
 
 private:
     LinearProduct product_;

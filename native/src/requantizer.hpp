@@ -47,9 +47,13 @@ public:
     // Whether 32-bit arithmetic does it, as it does but for sums too wide; then a kernel can round
     // what it computes.
     bool is_single() const { return !single_.empty() || uniform_ >= 0 || !shift_.empty(); }
-    Rounding rounding() const {
-        return {single_.empty() ? nullptr : single_.data(), uniform_, shift_.data(), half_.data(),
-                parity_.data(), static_cast<std::int32_t>(limits_.low),
+    // What a kernel needs for it, from channel `first` on.
+    Rounding rounding(std::size_t first = 0) const {
+        const auto from = [&](const auto& values) {
+            return values.empty() ? nullptr : values.data() + first;
+        };
+        return {from(single_),  uniform_,        from(shift_),
+                from(half_),    from(parity_),   static_cast<std::int32_t>(limits_.low),
                 static_cast<std::int32_t>(limits_.high)};
     }
     const double* scale() const { return scale_.data(); }

@@ -24,7 +24,7 @@ void for_each_input(const Shape& shape, Block& block, const Function& copy) {
     const std::size_t channels = shape.convolution_channels();
     for (std::size_t tap = 0; tap < shape.window_rows(); ++tap) {
         for (std::size_t i = 0; i < channels; ++i) {
-            copy(tap * channels + i, block.window[tap * padded(channels) + i]);
+            copy(tap * channels + i, block.window.row(tap)[i]);
         }
     }
 }
@@ -50,7 +50,7 @@ void check(const char* name, const std::vector<std::int32_t>& values, std::size_
 State::State(const Program& program) : program_(program), blocks_(program.shape().n_layer) {
     const Shape& shape = program.shape();
     for (BlockState& block : blocks_) {
-        block.window.assign(shape.window_rows() * padded(shape.convolution_channels()), 0);
+        block.window = Window(shape.window_rows(), shape.convolution_channels());
         block.scan.assign(scan_size(shape), 0.0F);
     }
 }
@@ -61,7 +61,7 @@ State::~State() = default;
 
 void State::reset() {
     for (BlockState& block : blocks_) {
-        std::fill(block.window.begin(), block.window.end(), 0);
+        block.window.clear();
         std::fill(block.scan.begin(), block.scan.end(), 0.0F);
     }
 }

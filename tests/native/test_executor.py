@@ -164,6 +164,16 @@ def test_frames_and_their_probes(preset, scheme, instructions):
 
 
 @every_instructions
+def test_a_rotation_beyond_int32(instructions):
+    shape = replace(MICRO, d_inner=1 << 14, d_state=1, dt_rank=1)
+    scheme = replace(SCHEMES["w8a8-h"], name="wide", rotation_bits=18)
+    program = random_program(shape, scheme)
+    tokens = random_tokens(program, 1, 3)
+    own, _ = Executor(program, instructions=instructions).forward(tokens)
+    assert np.array_equal(own, ReferenceExecutor(program).forward(tokens)[0])
+
+
+@every_instructions
 @pytest.mark.parametrize("cuts", [[1], [3, 4], list(range(1, 19)), [2, 2, 7], [8, 16]])
 def test_any_chunking_equals_the_whole(cuts, instructions):
     executor = Executor(random_program(MICRO, SCHEMES["w4a5-se-h"]), instructions=instructions)
