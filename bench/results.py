@@ -111,7 +111,8 @@ def tool_rows(results: dict[str, Any]) -> list[Row]:
     rows += [
         (
             f"C++ back end, {row['workload']}, one thread",
-            f"{row['native']:,} tokens/s; golden {row['golden']:,}, {row['ratio']:.1f}x",
+            f"{row['native']:,} tokens/s; golden {row['golden']:,}, {row['ratio']:.1f}x"
+            + (f"; NumPy alone {row['definition']:,}" if row["definition"] else ""),
             "" if "prefill" in row["workload"] else f"≥ {NATIVE_TARGET} x golden",
             "`python -m bench.native_speed`",
         )

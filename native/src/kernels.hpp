@@ -118,7 +118,7 @@ struct ScanConstants {
     bool narrow;
     const std::int32_t* decay_line;  // of 32 segments, src/decay.hpp
     const float* drive_scale;        // 2**-(update shift + decay bits)
-    const float* narrow_skip;        // the same as above in float32
+    const float* narrow_skip;        // `skip` in float32
     std::size_t exact_states;        // whose share of y float32 sums, a multiple of 4
     const std::uint8_t* whole_updates;  // one a block: none of its channels rounds its update
 };
