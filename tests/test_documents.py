@@ -19,6 +19,7 @@ from model.positioning.report import page_text
     [
         ("bench.results", "--check", "README.md"),
         ("bench.peer", "--check", "README.md"),
+        ("bench.families", "--check", "README.md", "--check", "docs/hardware.md"),
         ("bench.routed", "--figures", "bench/routed-slim.json", "--check", "docs/positioning.md"),
         ("bench.routed", "--check", "README.md"),
         ("docs.figures", "--check"),
