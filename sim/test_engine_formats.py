@@ -16,12 +16,11 @@ from sim.engine_bench import compare, run_engine
 from sim.test_engine import check
 
 
-@pytest.mark.parametrize("scheme", ["w4a8", "w4a4-h"])
-def test_embedding_and_head_of_16_bits_equal_golden(scheme):
+def test_embedding_and_head_of_16_bits_equal_golden():
     shape = NetworkShape(
         vocabulary=11, d_model=8, d_inner=8, d_state=2, d_conv=2, dt_rank=1, n_layer=1
     )
-    wide = replace(SCHEMES[scheme], embedding_bits=16)
+    wide = replace(SCHEMES["w4a4-h"], embedding_bits=16)
     program = random_program(shape, wide, seed=5)
     assert abs(program.head.weight).max() >= 1 << 14
     assert abs(program.front.table).max() >= 1 << 11
@@ -69,26 +68,16 @@ def test_groups_of_weights_equal_golden(name, group, sizes):
     check(program, Lanes(mac=4, scan=2), stall_seed=None, seed=1)
 
 
-def wrong_groups(linear, change):
-    """Return the weights of a matrix with one fault in the scales of its groups."""
-    shift = linear.group_shift.copy()
-    shift[1, -1] = change(shift[1, -1])
-    return replace(linear, group_shift=shift)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [lambda shift: shift ^ 1, lambda shift: (shift + 2) % 4],
-    ids=["a bit", "two octaves"],
-)
 @pytest.mark.parametrize("matrix", ["in_proj", "out_proj"])
-def test_a_wrong_scale_of_a_group_is_noticed(matrix, change):
+def test_a_wrong_scale_of_a_group_is_noticed(matrix):
     shape = NetworkShape(
         vocabulary=9, d_model=8, d_inner=12, d_state=2, d_conv=2, dt_rank=1, n_layer=1
     )
     program = random_program(shape, replace(SCHEMES["w4a8"], weight_group=4), 6)
     own = program.layers[0]
-    changed = replace(own, **{matrix: wrong_groups(getattr(own, matrix), change)})
+    shift = getattr(own, matrix).group_shift.copy()
+    shift[1, -1] ^= 1
+    changed = replace(own, **{matrix: replace(getattr(own, matrix), group_shift=shift)})
     assert_noticed(program, replace(program, layers=(changed,)))
 
 
@@ -96,10 +85,9 @@ def test_a_wrong_scale_of_a_group_is_noticed(matrix, change):
     ("layer", "change"),
     [
         (0, {"projection_bits": 5}),
-        (1, {"projection_bits": None}),
         (1, {"u_zero": np.arange(8)}),
     ],
-    ids=["wider", "widest", "zero points"],
+    ids=["wider", "zero points"],
 )
 def test_a_wrong_width_or_zero_point_is_noticed(layer, change):
     shape = NetworkShape(
@@ -116,7 +104,7 @@ def test_a_wrong_width_or_zero_point_is_noticed(layer, change):
 def assert_noticed(program, wrong):
     """Assert that an engine built from another program is told apart."""
     lanes = Lanes(mac=4, scan=2)
-    stream = random_stimulus(program, 24, 2)
+    stream = random_stimulus(program, 12, 2)
     expected = trace(program, stream.tokens, stream.last, stream.context)
     engine = Engine(program=wrong, lanes=lanes, plan=MemoryPlan())
     with pytest.raises(AssertionError, match="value and cycle"):

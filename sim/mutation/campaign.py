@@ -17,6 +17,7 @@ from golden.program import Program
 from hw.generate import Generated, write_design
 from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
+from sim.mutation.format_faults import FORMAT_FAULTS, FORMAT_IMAGE_FAULTS
 from sim.mutation.head_faults import HEAD_FAULTS, HEAD_IMAGE_FAULTS
 from sim.mutation.linear_faults import LINEAR_FAULTS
 from sim.mutation.mixer_faults import MIXER_FAULTS
@@ -27,6 +28,7 @@ from sim.mutation.strained import (
     LANES,
     Scenario,
     scenarios,
+    strained_formats,
     strained_heads,
     strained_program,
     strained_ternary,
@@ -96,7 +98,9 @@ HEADS = Subject(strained_heads, HEAD_FAULTS, HEAD_IMAGE_FAULTS)
 """Mamba-2 blocks; faults of the units that the others do not have."""
 TERNARY = Subject(strained_ternary, TERNARY_FAULTS, TERNARY_IMAGE_FAULTS, tokens=5)
 """Ternary blocks with deep memories; faults of what only these have."""
-SUBJECTS = {"mixed": MIXED, "heads": HEADS, "ternary": TERNARY}
+FORMATS = Subject(strained_formats, FORMAT_FAULTS, FORMAT_IMAGE_FAULTS, tokens=5)
+"""Mamba-1 blocks of different width, with zero points and groups of weights; their faults."""
+SUBJECTS = {"mixed": MIXED, "heads": HEADS, "ternary": TERNARY, "formats": FORMATS}
 
 
 class Campaign:

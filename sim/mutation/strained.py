@@ -134,6 +134,17 @@ def strained_ternary() -> Program:
     return validate(dataclasses.replace(program, front=_embedding(program), layers=layers))
 
 
+def strained_formats() -> Program:
+    """Return a random program with groups of weights, zero points and a narrow block.
+
+    The last group of a row of its MLPs is not full.
+    """
+    scheme = dataclasses.replace(find_scheme("w4a8"), asymmetric=True, weight_group=4)
+    shape = dataclasses.replace(SHAPE, mlp=18)
+    program = random_program(shape, scheme, seed=3, widths=(5, None))
+    return validate(dataclasses.replace(program, front=_embedding(program)))
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One stream and the values that golden expects.
