@@ -151,7 +151,7 @@ HELD_OUT = {
     SHARED: (
         _model("micro", "w4a8", 8, 4),
         _model("micro", "w8a8", 4, 2),
-        _model("bytelm", "w4a8", 32, 4),
+        _model("bytelm", "w8a8", 32, 16),
     ),
 }
 
