@@ -132,7 +132,8 @@ def _add_program(path: Path, networks: Sequence[_Measured]) -> None:
         raise InputError(
             f"{path} was quantized from none of the checkpoints given; give its --checkpoint"
         )
-    own.programs[program.scheme.name] = program
+    trained = ", trained" if "training" in program.provenance else ""
+    own.programs[program.scheme.name + trained] = program
 
 
 def _report(
