@@ -40,6 +40,15 @@ LIMIT_SECONDS, LIMIT_GIBIBYTES = 600.0, 12.0
 application = typer.Typer(add_completion=False)
 
 
+# A process counts the memory of the one it was forked from, which must therefore be a small one.
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """What commands took, one after the other.
@@ -67,14 +76,16 @@ def run_measured(words: list[str]) -> Cost:
         If it fails; what it says is on stderr.
     """
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    shown = " ".join("FILE" if Path(word).is_absolute() else word for word in words)
-    if process.returncode:
-        raise InputError(f"python -m {shown} ended with {process.returncode}; see above")
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, sys.executable, "-m", *words],
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
     seconds = time.perf_counter() - start
-    return Cost(commands=[f"python -m {shown}"], seconds=seconds, gibibytes=usage.ru_maxrss / 2**20)
+    shown = " ".join("FILE" if Path(word).is_absolute() else word for word in words)
+    if done.returncode:
+        raise InputError(f"python -m {shown} ended with {done.returncode}; see above")
+    gibibytes = int(done.stdout) / 2**20
+    return Cost(commands=[f"python -m {shown}"], seconds=seconds, gibibytes=gibibytes)
 
 
 def _quantize(*options: str) -> Cost:
