@@ -10,17 +10,15 @@ built-in program. ``--collect`` keeps the figures of reports and programs in
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from bench.collected import table_application
 from bench.peer import PEER_CELLS
 from bench.results import load
 from golden import command
 from golden.builtin import load_builtin
-from golden.document import Marks, markdown_table, publish
+from golden.document import Marks, markdown_table
 from golden.errors import InputError
 from golden.program import Program
 from golden.scheme import find_scheme
@@ -32,8 +30,6 @@ KEPT = (
     "preset", "scheme", "mac_lanes", "scan_lanes", "cycles_per_token", "array_utilisation",
     "scan_utilisation", "tools",
 )  # fmt: skip
-
-application = typer.Typer(add_completion=False)
 
 
 def stored_bits(program: Program) -> dict[str, int]:
@@ -126,28 +122,10 @@ def table(designs: list[dict[str, Any]]) -> str:
     return f"{markdown_table(['one engine, three families', *names], rows)}\n\n{note}"
 
 
-@application.command()
-def main(
-    reports: Annotated[
-        list[Path] | None, typer.Argument(help="report.json files for --collect")
-    ] = None,
-    *,
-    collecting: Annotated[
-        bool, typer.Option("--collect", help="first keep the reports' figures")
-    ] = False,
-    figures: Annotated[Path, typer.Option(help="where they are kept")] = FIGURES,
-    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
-    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
-) -> None:
-    """Print the families side by side, and put the table into documents or compare it with them."""
-    if collecting != bool(reports):
-        raise InputError("give --collect together with the report.json files, or neither")
-    if reports:
-        content = json.dumps({"designs": collect(reports)}, indent=1, sort_keys=True) + "\n"
-        command.atomic_write(figures, content.encode())
-    designs = load(figures, "run: python -m bench.families --collect REPORT...")["designs"]
-    publish(MARKS, table(designs), update=update or (), check=check or ())
-
+application = table_application(
+    "Print the model families side by side.",
+    marks=MARKS, kept=FIGURES, collect=collect, table=table,
+)  # fmt: skip
 
 if __name__ == "__main__":
     command.run(application)

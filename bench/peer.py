@@ -8,18 +8,16 @@ table needs in ``bench/peer.json``, so that it can be written and checked withou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from bench.collected import table_application
 from bench.results import load
 from golden import command
-from golden.document import Marks, markdown_table, publish
+from golden.document import Marks, markdown_table
 from golden.errors import InputError
 
 FIGURES = Path(__file__).parent / "peer.json"
@@ -47,8 +45,6 @@ KEPT = (
     "device",
     "tools",
 )
-
-application = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True)
@@ -152,28 +148,10 @@ def table(designs: list[dict[str, Any]]) -> str:
     return f"{markdown_table(['on the same FPGA', *columns], rows)}\n\n{note}"
 
 
-@application.command()
-def main(
-    reports: Annotated[
-        list[Path] | None, typer.Argument(help="report.json files for --collect")
-    ] = None,
-    *,
-    collecting: Annotated[
-        bool, typer.Option("--collect", help="first keep the reports' figures")
-    ] = False,
-    figures: Annotated[Path, typer.Option(help="where they are kept")] = FIGURES,
-    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
-    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
-) -> None:
-    """Print our figures beside the peer's, and put them into a document or compare it with one."""
-    if collecting != bool(reports):
-        raise InputError("give --collect together with the report.json files, or neither")
-    if reports:
-        content = json.dumps({"designs": collect(reports)}, indent=1, sort_keys=True) + "\n"
-        command.atomic_write(figures, content.encode())
-    text = table(load(figures, "run: python -m bench.peer --collect REPORT...")["designs"])
-    publish(MARKS, text, update=update or (), check=check or ())
-
+application = table_application(
+    "Print our figures beside the peer's.",
+    marks=MARKS, kept=FIGURES, collect=collect, table=table,
+)  # fmt: skip
 
 if __name__ == "__main__":
     command.run(application)

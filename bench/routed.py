@@ -8,16 +8,15 @@ with one stream and with two contexts, those of a frame network the report's.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from bench.collected import table_application
 from bench.peer import collect
 from bench.results import load
 from golden import command
-from golden.document import Marks, markdown_table, publish
+from golden.document import Marks, markdown_table
+from golden.errors import InputError
 from golden.presets import find_preset
 from golden.scheme import find_scheme
 from hw.lanes import Lanes
@@ -33,8 +32,6 @@ DEVICE_CELLS = {"TRELLIS_COMB": 83_640, "TRELLIS_FF": 83_640, "MULT18X18D": 156,
 CLOCK_TARGET = 100.0
 USEFUL_TARGETS = {1: 0.90, 2: 0.97}
 """Smallest share of useful lane-cycles of the array, by streams."""
-
-application = typer.Typer(add_completion=False)
 
 
 def _stream_rows(design: dict[str, Any]) -> list[list[str]]:
@@ -99,25 +96,23 @@ def table(design: dict[str, Any]) -> str:
     return f"{markdown_table(columns, rows)}\n\n{note}"
 
 
-@application.command()
-def main(
-    *,
-    report: Annotated[
-        Path | None, typer.Option("--collect", help="report.json whose figures to keep first")
-    ] = None,
-    figures: Annotated[Path, typer.Option(help="where they are kept")] = FIGURES,
-    update: Annotated[list[Path] | None, typer.Option(help="document to rewrite")] = None,
-    check: Annotated[list[Path] | None, typer.Option(help="document to compare")] = None,
-) -> None:
-    """Print what a routed language model reaches, and put it into a document or compare."""
-    if report is not None:
-        found = load(report, "run: python -m hw.report")
-        kept = collect([report], routed="cycles_per_frame" not in found)
-        content = json.dumps(kept[0], indent=1, sort_keys=True) + "\n"
-        command.atomic_write(figures, content.encode())
-    text = table(load(figures, "run: python -m bench.routed --collect REPORT"))
-    publish(MARKS, text, update=update or (), check=check or ())
+def _collect(reports: list[Path]) -> list[dict[str, Any]]:
+    """Return what the table needs of the one report; that of a frame network may be packed only."""
+    if len(reports) != 1:
+        raise InputError(f"{len(reports)} reports; this table is of one network, give one report")
+    frames = "cycles_per_frame" in load(reports[0], "run: python -m hw.report")
+    return collect(reports, routed=not frames)
 
+
+def _only(designs: list[dict[str, Any]]) -> str:
+    """Return the table of the one design."""
+    return table(designs[0])
+
+
+application = table_application(
+    "Print what a network reaches inside one FPGA.",
+    marks=MARKS, kept=FIGURES, collect=_collect, table=_only,
+)  # fmt: skip
 
 if __name__ == "__main__":
     command.run(application)
