@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.errors import InputError
 from golden.fixed_point import Integers
-from golden.layer import Linear
 from golden.operations.linear import accumulator_bound
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.array_controller import DIGITS, LEAST_INTERVAL, OPERANDS, STEERING, ArrayController
+from hw.array_matrices import BODY, HEAD, Product, lane_words, matrices
 from hw.clamp import clamped
-from hw.dense_trits import dense_bits, pack_dense, unpack_dense
+from hw.dense_trits import dense_bits, unpack_dense
 from hw.event_table import Event
 from hw.group_scales import GroupScales, scale_words
 from hw.mac_array import MacArray, mac_latency
-from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
+from hw.parameter_memory import MemoryPlan, ParameterMemory
 from hw.pipeline import delayed
 from hw.requantizer import ShiftRequantizer
 from hw.schedule import ArrayInstruction
@@ -42,8 +39,6 @@ _STEERING_OF = {
     "mlp_up": ("norm", "up"),
     "mlp_out": ("gated", "out"),
 }
-BODY, HEAD = 0, 1
-
 SCALES = "scale_base"
 """Operand of arrays whose weights have scales of groups: the instruction's first word of them."""
 
@@ -53,75 +48,6 @@ WEIGHT_LATENCY = 3
 OPERAND_LATENCY = 1 + WEIGHT_LATENCY + 1
 """Cycles from an element's address to the array: its weights' address, the memory, and the choice
 of body or head."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """One matrix of the network as the array stores it.
-
-    Parameters
-    ----------
-    linear : weights, (rows, columns), and the scales of their groups
-    shift : bits that the requantizer drops a row
-    bank : weight memory, BODY or HEAD
-    base, row_base, scale_base : first word in the weight memory, first entry in the row memory,
-        first word of the groups' scales
-    """
-
-    linear: Linear
-    shift: Integers
-    bank: int
-    base: int
-    row_base: int
-    scale_base: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        rows, columns = self.linear.weight.shape
-        return rows, columns
-
-
-def _matrices(program: Program) -> list[tuple[str, int, Linear, Integers]]:
-    """Return (name, layer, weights, shift) in the order of execution."""
-    shape = program.shape
-    x_end, z_start = shape.convolution_channels, shape.gate_row
-    matrices = []
-    for index, (layer, shifts) in enumerate(
-        zip(program.scan_layers, program.scan_shifts, strict=True)
-    ):
-        in_proj: Linear = layer.in_proj
-        selecting = ("in_dt", index, in_proj.rows(x_end, z_start), shifts.dt)
-        if shape.heads is None:
-            selecting = ("x_proj", index, layer.x_proj, shifts.projected)
-        matrices += [
-            ("in_x", index, in_proj.rows(0, x_end), shifts.x),
-            selecting,
-            ("in_z", index, in_proj.rows(z_start), shifts.z),
-            ("out", index, layer.out_proj, shifts.out),
-        ]
-        if program.mlps is None:
-            continue
-        mlp, own = program.mlps[index], program.mlp_shifts[index]
-        matrices += [
-            ("mlp_z", index, mlp.gate, own.z),
-            ("mlp_up", index, mlp.up, own.up),
-            ("mlp_out", index, mlp.down, own.out),
-        ]
-    return [*matrices, ("head", len(program.scan_layers), program.head, program.head_shift)]
-
-
-def lane_words(weight: Integers, lanes: int, bits: int, *, dense: bool = False) -> list[int]:
-    """Return the weight words of a matrix: word ``g K + k`` holds column k of group g's rows.
-
-    With ``dense`` the weights are trits, of which five are stored in a byte.
-    """
-    rows, columns = weight.shape
-    groups = -(-rows // lanes)
-    padded = np.zeros((groups * lanes, columns), np.int64)
-    padded[:rows] = weight
-    by_word = padded.reshape(groups, lanes, columns).transpose(0, 2, 1).reshape(-1, lanes)
-    return [pack_dense(word) if dense else pack_fields(word, bits) for word in by_word.tolist()]
 
 
 class Projection(wiring.Component):
@@ -173,7 +99,7 @@ class Projection(wiring.Component):
         self._one_bank = self._ternary or same
         self._scale_words: list[int] = []
         row_base = 0
-        for name, layer, linear, shift in _matrices(program):
+        for name, layer, linear, shift in matrices(program):
             bank = HEAD if name == "head" and not self._one_bank else BODY
             bits = scheme.head_weight_bits if bank == HEAD else scheme.weight_bits
             base = len(self._words[bank])

@@ -13,10 +13,10 @@ from amaranth.lib.wiring import In, Out
 from golden.configuration import FrameShape
 from golden.fixed_point import Integers, bits_for
 from golden.operations.linear import accumulator_bound
+from hw.array_matrices import lane_words
 from hw.mac_array import MacArray, mac_latency
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, magnitude_bits, select_constant
-from hw.projection import lane_words
 from hw.shift_plan import ShiftPlan
 
 __all__ = ["MatrixStage", "StageTiming", "VectorOrder"]

@@ -1,17 +1,14 @@
 """The artifact: round trip, repeatable bytes, and refusal of every kind of damage."""
 
 import hashlib
-import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from golden.artifact import (
-    MAGIC,
-    VERSION,
     file_digest,
     from_bytes,
     load_program,
@@ -23,25 +20,13 @@ from golden.executor import Executor
 from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
-
-MICRO = random_program(PRESETS["micro"], SCHEMES["w4a5-se"])
-DATA = to_bytes(MICRO)
-HEADER_END = 8 + int.from_bytes(DATA[:8], "little")
+from tests.damaged_artifact import DATA, EDITS, HEADER_END, LENGTHS, rewritten
 
 
 def read(data: bytes, tmp_path):
     path = tmp_path / "program.safetensors"
     path.write_bytes(data)
     return load_program(path)
-
-
-def rewritten(change) -> bytes:
-    """The artifact with a manifest that ``change`` edited, well-formed but for that."""
-    header = json.loads(DATA[8:HEADER_END])
-    manifest = json.loads(header["__metadata__"]["manifest"])
-    tensors = load(DATA)
-    change(manifest, tensors)
-    return save(tensors, metadata={"manifest": json.dumps(manifest, sort_keys=True)})
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
@@ -64,7 +49,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     assert to_bytes(random_program(shape, scheme, seed=1)) != DATA
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, HEADER_END, HEADER_END + 1, len(DATA) - 1])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_truncated_file_is_refused(length, tmp_path):
     with pytest.raises(InputError, match=r"model\.quantize"):
         read(DATA[:length], tmp_path)
@@ -97,18 +82,7 @@ def test_a_flipped_bit_in_every_part_is_refused(position, tmp_path):
         read(bytes(damaged), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m, _: m.update(version=VERSION + 1), f"has version {VERSION + 1}, this release"),
-        (lambda m, _: m.pop("version"), "has version None"),
-        (lambda m, _: m.update(magic="other"), f"is not a {MAGIC} file"),
-        (lambda m, _: m.update(sha256="0" * 64), "its SHA-256 is not the recorded one"),
-        (lambda m, _: m.pop("sha256"), "its SHA-256 is not the recorded one"),
-        (lambda m, _: m["program"].update(logit_fraction=3), "its SHA-256 is not the recorded"),
-        (lambda _, t: t.pop("program.front.table"), "its SHA-256 is not the recorded one"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), EDITS)
 def test_edited_manifest_is_refused(change, message, tmp_path):
     with pytest.raises(InputError, match=message):
         read(rewritten(change), tmp_path)

@@ -1,36 +1,19 @@
 """What the C++ reader and executor refuse, each with one line as the golden model does."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load, save
 
-from golden.artifact import MAGIC, VERSION, _digest, to_bytes
 from golden.errors import InputError
 from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
 from native._core import Program
 from native.executor import Executor, FrameExecutor
+from tests.damaged_artifact import DATA, EDITS, HEADER_END, LENGTHS, MICRO, rewritten
 
-MICRO = random_program(PRESETS["micro"], SCHEMES["w4a5-se"])
 MARS = random_program(PRESETS["mars"], SCHEMES["w8a8"])
-DATA = to_bytes(MICRO)
-HEADER_END = 8 + int.from_bytes(DATA[:8], "little")
-
-
-def rewritten(change, *, signed: bool = False) -> bytes:
-    """The artifact after ``change`` of manifest and tensors, its hash renewed if ``signed``."""
-    manifest = json.loads(json.loads(DATA[8:HEADER_END])["__metadata__"]["manifest"])
-    tensors = load(DATA)
-    change(manifest, tensors)
-    if signed:
-        manifest.pop("sha256")
-        manifest["sha256"] = _digest(manifest, tensors)
-    return save(tensors, metadata={"manifest": json.dumps(manifest, sort_keys=True)})
 
 
 def test_what_golden_wrote_is_read():
@@ -38,7 +21,7 @@ def test_what_golden_wrote_is_read():
     Program.from_bytes(rewritten(lambda *_: None, signed=True), "rewritten")
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, HEADER_END, HEADER_END + 1, len(DATA) - 1])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_truncated_bytes(length):
     with pytest.raises(InputError, match=r"^cut .*model\.quantize"):
         Program.from_bytes(DATA[:length], "cut")
@@ -64,18 +47,7 @@ def test_any_flipped_byte(position, flip):
         assert position < HEADER_END  # JSON allows other spellings of the same manifest
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m, _: m.update(version=VERSION + 1), f"has version {VERSION + 1}, this release"),
-        (lambda m, _: m.pop("version"), "has version None"),
-        (lambda m, _: m.update(magic="other"), f"is not a {MAGIC} file"),
-        (lambda m, _: m.update(sha256="0" * 64), "its SHA-256 is not the recorded one"),
-        (lambda m, _: m.pop("sha256"), "its SHA-256 is not the recorded one"),
-        (lambda m, _: m["program"].update(logit_fraction=3), "its SHA-256 is not the recorded"),
-        (lambda _, t: t.pop("program.front.table"), "its SHA-256 is not the recorded one"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), EDITS)
 def test_edited_manifest(change, message):
     with pytest.raises(InputError, match=message):
         Program.from_bytes(rewritten(change), "edited")
