@@ -38,11 +38,14 @@ class StreamBuffer(wiring.Component):
     depth : int
         Payloads it holds, at least 2: one alone could not both be taken and replaced every cycle
         behind a registered ``ready``.
+    reserved : bool
+        Whoever sends has reserved a place for every payload, so that ``i.ready`` is always high
+        and nothing on the way in waits for it.
 
     Members
     -------
     i : In(stream.Signature(shape))
-        Payloads to queue; ready while fewer than ``depth`` are held.
+        Payloads to queue; ready while fewer than ``depth`` are held, or always if ``reserved``.
     o : Out(stream.Signature(shape))
         Payloads in the order of arrival; valid while any is held.
     level : Out(range(depth + 1))
@@ -65,7 +68,9 @@ class StreamBuffer(wiring.Component):
         If the depth is below 2 or the payload has no bits.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int, *, distributed: bool = False) -> None:
+    def __init__(
+        self, shape: ShapeLike, depth: int, *, distributed: bool = False, reserved: bool = False
+    ) -> None:
         if not isinstance(depth, int) or isinstance(depth, bool):
             raise TypeError(f"depth must be an integer, not {depth!r}")
         if depth < 2:
@@ -73,7 +78,7 @@ class StreamBuffer(wiring.Component):
         if Shape.cast(shape).width < 1:
             raise ValueError(f"payload shape {shape!r} has 0 bits; it needs at least 1")
         self.shape = shape
-        self.depth = depth
+        self.depth, self.reserved = depth, reserved
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),
@@ -111,22 +116,24 @@ class StreamBuffer(wiring.Component):
         return m
 
     def _count(self, m: Module, put: Signal, take: Signal) -> None:
-        """Keep the level, and the two flags that follow from it, each in its register."""
+        """Keep the level, and the two flags that follow from it, each in its register.
+
+        Flags are chosen by put and take, which come late, among comparisons of the level before.
+        """
         level = Signal.like(self.level)
-        next_level = Signal.like(self.level)
-        not_full = Signal(init=1)
         not_empty = Signal()
-        m.d.comb += [
-            next_level.eq(level + put - take),
-            self.level.eq(level),
-            self.i.ready.eq(not_full),
-            self.o.valid.eq(not_empty),
-        ]
-        m.d.sync += [
-            level.eq(next_level),
-            not_full.eq(next_level != self.depth),
-            not_empty.eq(next_level != 0),
-        ]
+        m.d.comb += [self.level.eq(level), self.o.valid.eq(not_empty)]
+        with m.If(put & ~take):
+            m.d.sync += level.eq(level + 1)
+        with m.Elif(take & ~put):
+            m.d.sync += level.eq(level - 1)
+        m.d.sync += not_empty.eq(put | (not_empty & ~(take & (level == 1))))
+        if self.reserved:
+            m.d.comb += self.i.ready.eq(1)
+            return
+        not_full = Signal(init=1)
+        m.d.comb += self.i.ready.eq(not_full)
+        m.d.sync += not_full.eq(take | (not_full & ~(put & (level == self.depth - 1))))
 
     def _hold_in_registers(self, m: Module, put: Signal, take: Signal) -> None:
         """Two registers: a payload enters the first if that is free or being freed."""

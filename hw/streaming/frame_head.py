@@ -229,10 +229,13 @@ class FrameHead(wiring.Component):
         ]
 
     def _buffer(self, m: Module, head: MatrixStage) -> None:
-        """Queue the outputs; a frame may enter while all frames before it find room."""
+        """Queue the outputs; a frame may enter while all frames before it find room.
+
+        So its outputs have their places when they come.
+        """
         layout = output_layout(self._logit_bits)
         m.submodules.buffer = buffer = StreamBuffer(
-            layout, max(2, self._frames * self._rows), distributed=True
+            layout, max(2, self._frames * self._rows), distributed=True, reserved=True
         )
         m.d.comb += [
             buffer.i.p.value.eq(head.o_value),

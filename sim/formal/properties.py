@@ -120,7 +120,8 @@ class StreamBufferProperties(wiring.Component):
     Members
     -------
     i : In(stream.Signature(shape))
-        Free source; it may break the rules of a stream.
+        Free source; it may break the rules of a stream, but sends a ``reserved`` buffer nothing
+        that it has no place for.
     o_ready : In(1)
         Free sink.
     watch : In(1)
@@ -162,10 +163,12 @@ class StreamBufferProperties(wiring.Component):
         buffer = self.buffer
         held = Signal(range(buffer.depth + 2))
         m.d.sync += held.eq(held + self.put - self.take)
+        if buffer.reserved:
+            m.d.comb += Assume((held < buffer.depth) | ~buffer.i.valid)
         m.d.comb += [
             Assert(held <= buffer.depth),
             Assert(buffer.level == held),
-            Assert(buffer.i.ready == (held < buffer.depth)),
+            Assert(buffer.i.ready == ((held < buffer.depth) | buffer.reserved)),
             Assert(buffer.o.valid == (held > 0)),
         ]
         if buffer.store is not None:

@@ -19,6 +19,13 @@ def test_buffer(width, depth, tmp_path):
     assert outcome.proved, outcome.log
 
 
+@pytest.mark.parametrize(("width", "depth"), [(4, 2), (4, 3), (8, 8), (12, 33)])
+def test_buffer_of_reserved_places(width, depth, tmp_path):
+    properties = StreamBufferProperties(StreamBuffer(width, depth, reserved=True))
+    outcome = prove(properties, depth=INDUCTION_CYCLES, directory=tmp_path)
+    assert outcome.proved, outcome.log
+
+
 class Overwrites(StreamBuffer):
     """Planted fault: the second register takes what is offered when there is no room."""
 
