@@ -81,7 +81,7 @@ class EvenActivation(wiring.Component):
                 f"table {name!r} has {len(table.base)} bases and {len(table.slope)} slopes; "
                 f"the unit addresses {segments} segments"
             )
-        self._subtract, self._step, self._multipliers = subtract, step, plan.multipliers
+        self._subtract, self._step, self._arithmetic = subtract, step, plan.arithmetic
         self._base_bits = bits_for(table.base, signed=False)
         self._slope_bits = bits_for(table.slope)
         words = [
@@ -132,7 +132,7 @@ class EvenActivation(wiring.Component):
         offset = delayed(m, magnitude[:_OFFSET_BITS], table.latency, name="offset")
         base = table.data[: self._base_bits]
         slope = table.data[self._base_bits :].as_signed()
-        product = pipelined_product(m, slope, offset, self._multipliers, name="product")
+        product = pipelined_product(m, slope, offset, self._arithmetic, name="product")
         product_base = delayed(m, base, PIPELINED_PRODUCT, name="product_base")
         correction = Signal(signed(self._base_bits + 2), reset_less=True)
         m.d.sync += correction.eq(Mux(inside, product_base + product, 0))

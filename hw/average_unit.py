@@ -63,7 +63,7 @@ class AverageUnit(wiring.Component):
         shape, scheme, table = program.shape, program.scheme, program.tables.sigmoid
         assert table is not None  # guaranteed by golden.validation
         self._shape, self._scheme, self._slots = shape, scheme, slots
-        self._multipliers = plan.multipliers
+        self._arithmetic = plan.arithmetic
         self._sigmoid = EvenActivation(table=table, step=True, plan=plan, name="sigmoid")
         self._decay = ShiftRequantizer(
             input_width=ACTIVATION_OUTPUT_FRACTION + 2,
@@ -168,7 +168,7 @@ class AverageUnit(wiring.Component):
         # In the cycle before lambda is there; v + lambda (s - v) is then one product.
         difference = Signal(signed(self._scheme.average_bits + 1), reset_less=True)
         m.d.sync += difference.eq(old - v)
-        product = pipelined_product(m, difference, decay.o, self._multipliers, name="product")
+        product = pipelined_product(m, difference, decay.o, self._arithmetic, name="product")
         aligned = delayed(m, v, 1 + PIPELINED_PRODUCT, name="aligned")
         total = Signal(rounded.i.shape(), reset_less=True)
         m.d.sync += total.eq((aligned << self._scheme.decay_bits) + product)
@@ -260,7 +260,7 @@ class AverageUnit(wiring.Component):
                 gates.read.eq(delayed(m, self.argument_valid, self.gate_offset, name="read_gate")),
             ]
             m.d.sync += gate.eq(gates.read_value)
-            value = registered_product(m, average, gate, self._multipliers, name="gating")
+            value = registered_product(m, average, gate, self._arithmetic, name="gating")
         wait = self.latency - gated.latency - ParameterMemory.latency
         m.d.comb += [
             shifts.address.eq(delayed(m, channel, wait - 2, name="shift_address")),

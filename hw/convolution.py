@@ -16,7 +16,7 @@ from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from golden.scheme import Scheme
 from hw.contexts import check_contexts, interleaved
-from hw.multiplier import registered_product
+from hw.multiplier import PIPELINED_PRODUCT, pipelined_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import (
     PlannedRequantizer,
@@ -33,10 +33,9 @@ from hw.vector_buffer import NO_COLLISION
 __all__ = ["CausalConvolution", "DepthwiseConvolution", "split_fields"]
 
 _ADDRESS_CYCLE = 2  # index and layer's base in registers, then their sum
-_MEMORY_LATENCY = 3
-"""Memory, its register, and one beside the multipliers, which are elsewhere on the device."""
-
-_OPERAND_CYCLE = _ADDRESS_CYCLE + _MEMORY_LATENCY
+_OPERAND_CYCLE = _ADDRESS_CYCLE + ParameterMemory.latency
+"""From here on the operands have one more cycle to the multipliers, elsewhere on the device."""
+_WRITE_CYCLE = _OPERAND_CYCLE + 1
 
 
 class DepthwiseConvolution(wiring.Component):
@@ -66,7 +65,7 @@ class DepthwiseConvolution(wiring.Component):
         members: dict[str, In | Out],
     ) -> None:
         self._bits, self._weight_bits = scheme.activation_bits, scheme.convolution_weight_bits
-        self._multipliers = plan.multipliers
+        self._arithmetic = plan.arithmetic
         taps = convolutions[0].weight.shape[1]
         self._sum_latency = sum_latency(taps + 1)
         shift_plan = ShiftPlan.covering(shifts)
@@ -78,7 +77,6 @@ class DepthwiseConvolution(wiring.Component):
             width=taps * self._weight_bits + self._bias_bits + shift_plan.bits,
             words=words,
             plan=plan,
-            latency=_MEMORY_LATENCY,
         )
         bound = max(accumulator_bound(own.weight, self._bits, own.bias) for own in convolutions)
         self._requantizer = PlannedRequantizer(
@@ -91,7 +89,7 @@ class DepthwiseConvolution(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from an input, or a sweep's start, to its result."""
-        return _OPERAND_CYCLE + 1 + self._sum_latency + self._requantizer.latency
+        return _OPERAND_CYCLE + PIPELINED_PRODUCT + self._sum_latency + self._requantizer.latency
 
     def _mix(self, m: Module, address: Signal, inputs: list[Value]) -> None:
         """Multiply, add and requantize with the parameters at the address.
@@ -107,12 +105,13 @@ class DepthwiseConvolution(wiring.Component):
         terms: list[Value] = []
         weights = split_fields(parameters.data[:taps_end], self._weight_bits)
         for tap, (weight, x) in enumerate(zip(weights, inputs, strict=True)):
-            terms.append(registered_product(m, weight, x, self._multipliers, name=f"product_{tap}"))
-        terms.append(delayed(m, bias, 1, name="bias"))
+            terms.append(pipelined_product(m, weight, x, self._arithmetic, name=f"product_{tap}"))
+        terms.append(delayed(m, bias, PIPELINED_PRODUCT, name="bias"))
+        shift = delayed(m, shift, PIPELINED_PRODUCT + self._sum_latency, name="shift")
         m.d.comb += [
             parameters.address.eq(address),
             requantizer.i.eq(pipelined_sum(m, terms, name="sum")),
-            requantizer.shift.eq(delayed(m, shift, 1 + self._sum_latency, name="shift")),
+            requantizer.shift.eq(shift),
             self.mixed_value.eq(requantizer.o),
         ]
 
@@ -127,8 +126,8 @@ class CausalConvolution(DepthwiseConvolution):
     Elements may come in any order with any gaps, each channel of a layer once a token; the same
     one again after ``hazard_depth`` cycles at the earliest.
 
-    Latency: ``6 + ceil(log2(K + 1)) + requantizer.latency`` cycles: address (2), memories (3),
-    products, sum, requantizer. Throughput: one element a cycle.
+    Latency: ``6 + ceil(log2(K + 1)) + requantizer.latency`` cycles: address (2), memories (2),
+    products (2), sum, requantizer. Throughput: one element a cycle.
 
     A window can be read or written from outside in a cycle before which no element was valid for
     ``hazard_depth`` cycles. Elements see a write from the same cycle on, reads from the next. A
@@ -206,7 +205,7 @@ class CausalConvolution(DepthwiseConvolution):
     @property
     def hazard_depth(self) -> int:
         """Least cycles between two inputs of the same channel of the same layer."""
-        return _OPERAND_CYCLE - _ADDRESS_CYCLE + 1
+        return _WRITE_CYCLE - _ADDRESS_CYCLE + 1
 
     def elaborate(self, platform: object) -> Module:
         del platform
@@ -243,26 +242,33 @@ class CausalConvolution(DepthwiseConvolution):
         return address, interleaved(address, context, self._contexts)
 
     def _windows(self, m: Module, place: Value, valid: Value, x: Value) -> Signal:
-        """Return the element's old window beside its other operands; write the new one back."""
+        """Return the element's old window beside its other operands; then write the new one."""
         depth = self._shape.n_layer * self._channels * self._contexts
         m.submodules.windows = memory = Memory(
             shape=self._window_bits, depth=depth, init=[], attrs=NO_COLLISION
         )
         read, write = memory.read_port(), memory.write_port()
         stored = Signal(self._window_bits, reset_less=True)
-        window = Signal(self._window_bits, reset_less=True)
-        forget = delayed(m, self.fresh & self.x_valid, _OPERAND_CYCLE - 1, name="forget")
-        m.d.comb += [read.addr.eq(place), self.access_read_data.eq(stored)]
-        m.d.sync += [stored.eq(read.data), window.eq(Mux(forget, 0, stored))]
+        window = Signal(self._window_bits)
+        forget = delayed(m, self.fresh & self.x_valid, _OPERAND_CYCLE, name="forget")
+        m.d.sync += stored.eq(read.data)
+        m.d.comb += [
+            read.addr.eq(place),
+            self.access_read_data.eq(stored),
+            window.eq(Mux(forget, 0, stored)),
+        ]
+        next_window = Signal(self._window_bits, reset_less=True)
+        m.d.sync += next_window.eq(Cat(window, x)[self._bits :])
+        next_valid = delayed(m, valid, 1, name="next_valid")
         outside_write = delayed(m, self.access_write, 1, name="outside_write")
         outside = interleaved(self.access_address, self.access_context, self._contexts)
         outside_address = delayed(m, outside, 1, name="outside_address")
         outside_data = delayed(m, self.access_write_data, 1, name="outside_data")
-        written = delayed(m, place, _OPERAND_CYCLE - _ADDRESS_CYCLE, name="written_address")
+        written = delayed(m, place, _WRITE_CYCLE - _ADDRESS_CYCLE, name="written_address")
         m.d.comb += [
-            write.en.eq(valid | outside_write),
-            write.addr.eq(Mux(valid, written, outside_address)),
-            write.data.eq(Mux(valid, Cat(window, x)[self._bits :], outside_data)),
+            write.en.eq(next_valid | outside_write),
+            write.addr.eq(Mux(next_valid, written, outside_address)),
+            write.data.eq(Mux(next_valid, next_window, outside_data)),
         ]
         return window
 

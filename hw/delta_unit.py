@@ -67,7 +67,7 @@ class DeltaUnit(wiring.Component):
     """
 
     def __init__(self, *, program: Program, steps: int, plan: MemoryPlan) -> None:
-        self._program, self._steps, self._multipliers = program, steps, plan.multipliers
+        self._program, self._steps, self._arithmetic = program, steps, plan.arithmetic
         shape, scheme = program.shape, program.scheme
         self._layers = shape.n_layer
         self.products = -(-shape.dt_rank // steps)
@@ -220,7 +220,7 @@ class DeltaUnit(wiring.Component):
             weight = self._weights.data[start : start + self._weight_bits].as_signed()
             products.append(
                 pipelined_product(
-                    m, self.dt[lane], weight, self._multipliers, name=f"product_{lane}"
+                    m, self.dt[lane], weight, self._arithmetic, name=f"product_{lane}"
                 )
             )
         return pipelined_sum(m, products, name="products")

@@ -15,7 +15,7 @@ from golden.piecewise import (
     EXPONENT_SLOPE_FRACTION,
     LinearTable,
 )
-from hw.multiplier import PIPELINED_PRODUCT, Multipliers, pipelined_product
+from hw.multiplier import PIPELINED_PRODUCT, SYNTHESIZED, Arithmetic, pipelined_product
 from hw.pipeline import delayed, select_constant
 from hw.requantizer import ShiftRequantizer
 
@@ -46,8 +46,8 @@ class DecayUnit(wiring.Component):
         ``2**-x`` on [0, 1); the slope is a positive fall. It becomes constants in logic.
     decay_bits : int
         Fraction bits of the result, 4 to 16.
-    multipliers : Multipliers
-        What multiplies.
+    arithmetic : Arithmetic
+        How products are built.
 
     Members
     -------
@@ -67,7 +67,7 @@ class DecayUnit(wiring.Component):
         *,
         table: LinearTable,
         decay_bits: int,
-        multipliers: Multipliers = Multipliers.DSP,
+        arithmetic: Arithmetic = SYNTHESIZED,
     ) -> None:
         segments = 1 << EXPONENT_SEGMENTS_LOG2
         if len(table.base) != segments or len(table.slope) != segments:
@@ -77,7 +77,7 @@ class DecayUnit(wiring.Component):
             )
         if not 4 <= decay_bits <= 16:
             raise ValueError(f"decay_bits {decay_bits} is outside 4..16; choose within it")
-        self._table, self._multipliers = table, multipliers
+        self._table, self._arithmetic = table, arithmetic
         self._decay_bits = decay_bits
         self._rounding = ShiftRequantizer(
             input_width=decay_bits + 1 + _KEPT_BELOW + 1,
@@ -126,7 +126,7 @@ class DecayUnit(wiring.Component):
             slope.eq(select_constant(segment, self._table.slope.tolist(), slope_bits)),
             offset.eq(self.i[:_OFFSET_BITS]),
         ]
-        product = pipelined_product(m, slope, offset, self._multipliers, name="product")
+        product = pipelined_product(m, slope, offset, self._arithmetic, name="product")
         product_base = delayed(m, base, PIPELINED_PRODUCT, name="product_base")
         mantissa = Signal(EXPONENT_SLOPE_FRACTION + 1, reset_less=True)
         raised = product_base.shift_left(EXPONENT_SLOPE_FRACTION - EXPONENT_BASE_FRACTION)

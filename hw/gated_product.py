@@ -47,7 +47,7 @@ class GatedProduct(wiring.Component):
 
     def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
         scheme, self._hidden = program.scheme, program.shape.mlp or 0
-        self._multipliers = plan.multipliers
+        self._arithmetic = plan.arithmetic
         shifts = np.concatenate([shifts.gated for shifts in program.mlp_shifts])
         shift_plan = ShiftPlan.covering([shifts])
         self._shifts = ParameterMemory(
@@ -92,7 +92,7 @@ class GatedProduct(wiring.Component):
         m.submodules.requantizer = requantizer = self._requantizer
         up = delayed(m, self.up_value, gates.latency, name="up")
         gate = gates.read_value.as_signed()
-        product = registered_product(m, up, gate, self._multipliers, name="product")
+        product = registered_product(m, up, gate, self._arithmetic, name="product")
         # The counter shows an element's address one cycle after it came.
         address = Signal.like(shifts.address, name="next_address")
         with m.If(self.up_valid):

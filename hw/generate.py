@@ -129,7 +129,7 @@ def generate(
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
     primitives: Annotated[
-        Primitives, typer.Option(help="ecp5 puts the array's product registers into MULT18X18D")
+        Primitives, typer.Option(help="ecp5 puts the products' registers into MULT18X18D")
     ] = Primitives.NONE,
     contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
     tokens: Annotated[

@@ -65,7 +65,7 @@ class HeadSteps(wiring.Component):
 
     def __init__(self, *, program: Program, plan: MemoryPlan) -> None:
         shape, scheme = program.shape, program.scheme
-        self._program, self._multipliers = program, plan.multipliers
+        self._program, self._arithmetic = program, plan.arithmetic
         self._heads = shape.step_sizes
         shifts = program.scan_shifts
         self._softplus = EvenActivation(
@@ -103,7 +103,7 @@ class HeadSteps(wiring.Component):
         self._decay = DecayUnit(
             table=program.tables.exponent,
             decay_bits=scheme.decay_bits,
-            multipliers=plan.multipliers,
+            arithmetic=plan.arithmetic,
         )
         head, decay = index_bits(self._heads), unsigned(scheme.decay_bits + 1)
         super().__init__(
@@ -142,7 +142,7 @@ class HeadSteps(wiring.Component):
         delta = self._step_size(m)
         wait = self.delta_latency - _BIAS_CYCLE
         rate = delayed(m, self._constants.data[self._bias_bits :], wait, name="rate")
-        product = pipelined_product(m, delta, rate, self._multipliers, name="argument_product")
+        product = pipelined_product(m, delta, rate, self._arithmetic, name="argument_product")
         m.d.comb += [
             argument.i.eq(product),
             argument.shift.eq(self._of_layer(self._argument_plan, "argument")),

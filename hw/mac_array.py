@@ -8,7 +8,6 @@ shadow register and leave one a cycle while the next group accumulates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -16,12 +15,12 @@ from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import (
     PIPELINED_PRODUCT,
-    Multipliers,
+    SYNTHESIZED,
+    Arithmetic,
     packed_products,
     pipelined_product,
     registered_product,
 )
-from hw.primitives import Primitives
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,9 @@ class MacArray(wiring.Component):
     lanes : P
     weight_bits, input_bits : signed operand widths
     accumulator_bits : signed sum width, proved sufficient by the generator
-    multipliers : what multiplies
+    arithmetic : how products are built
     pipelined : give the products two cycles
     ternary : weights are -1, 0 or 1 in two bits: lanes add, subtract or skip
-    primitives : of a device, for the hardware multipliers of pipelined products
 
     Members
     -------
@@ -99,10 +97,9 @@ class MacArray(wiring.Component):
         weight_bits: int,
         input_bits: int,
         accumulator_bits: int,
-        multipliers: Multipliers = Multipliers.DSP,
+        arithmetic: Arithmetic = SYNTHESIZED,
         pipelined: bool = False,
         ternary: bool = False,
-        primitives: Primitives = Primitives.NONE,
     ) -> None:
         if ternary and (weight_bits != 2 or pipelined):
             raise ValueError("ternary weights take two bits and products of one cycle")
@@ -114,9 +111,8 @@ class MacArray(wiring.Component):
                 f"{weight_bits + input_bits} bits; widen them"
             )
         self._lanes, self._weight_bits = lanes, weight_bits
-        self._accumulator_bits, self._multipliers = accumulator_bits, multipliers
+        self._accumulator_bits, self._arithmetic = accumulator_bits, arithmetic
         self._pipelined, self._ternary = pipelined, ternary
-        self._primitives = primitives
         super().__init__(
             {
                 "enable": In(1),
@@ -174,21 +170,19 @@ class MacArray(wiring.Component):
                 for lane, weight in enumerate(weights)
             ]
         products: list[LaneProduct] = []
-        if self._multipliers.packs(self._weight_bits, len(self.x), cycles):
+        if self._arithmetic.multipliers.packs(self._weight_bits, len(self.x), cycles):
             for lane in range(0, self._lanes - 1, 2):
                 pair = packed_products(
                     m,
                     self.x,
                     (weights[lane], weights[lane + 1]),
+                    self._arithmetic,
                     pipelined=self._pipelined,
                     name=f"products_{lane}",
-                    primitives=self._primitives,
                 )
                 products += [LaneProduct(pair.low), LaneProduct(pair.high, pair.carry)]
-        build = registered_product
-        if self._pipelined:
-            build = partial(pipelined_product, primitives=self._primitives)
+        build = pipelined_product if self._pipelined else registered_product
         for lane in range(len(products), self._lanes):
-            product = build(m, self.x, weights[lane], self._multipliers, name=f"product_{lane}")
+            product = build(m, self.x, weights[lane], self._arithmetic, name=f"product_{lane}")
             products.append(LaneProduct(product))
         return products

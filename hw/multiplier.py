@@ -7,11 +7,13 @@ from enum import StrEnum
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 
-from hw.primitives import Primitives, native_product
+from hw.primitives import Primitives, fits, native_product
 
 __all__ = [
     "PIPELINED_PRODUCT",
+    "SYNTHESIZED",
     "WIDE_PRODUCT",
+    "Arithmetic",
     "Multipliers",
     "ProductPair",
     "packed_products",
@@ -76,6 +78,29 @@ class Multipliers(StrEnum):
         return fits and not self.in_logic(narrowest, cycles)
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the products of a design are built; value and cycle are the same for all.
+
+    Parameters
+    ----------
+    multipliers : what multiplies
+    primitives : of a device, for the hardware multipliers' products of one or two cycles; any but
+        none is for generated Verilog only
+    """
+
+    multipliers: Multipliers = Multipliers.DSP
+    primitives: Primitives = Primitives.NONE
+
+    def native(self, *factors: Value) -> bool:
+        """Return whether a hardware multiplier for the factors is a primitive by name."""
+        return self.primitives is not Primitives.NONE and fits(*factors)
+
+
+SYNTHESIZED = Arithmetic()
+"""Products are left to synthesis."""
+
+
 def _partial_products(first: Value, second: Value) -> list[Value]:
     """Return the terms of ``first * second``, pairs of the bits of ``second`` added.
 
@@ -123,32 +148,28 @@ def _product_register(m: Module, first: Value, second: Value, total: Value, name
 
 
 def registered_product(
-    m: Module, first: Value, second: Value, kind: Multipliers, *, name: str
+    m: Module, first: Value, second: Value, arithmetic: Arithmetic, *, name: str
 ) -> Signal:
     """Return a register that holds ``first * second`` of the cycle before.
 
     Parameters
     ----------
     first, second : factors, signed or not
-    kind : what multiplies
+    arithmetic : how it is built
     name : of the register
     """
     first, second = _ordered(first, second)
-    if kind.in_logic(len(second), 1):
+    if arithmetic.multipliers.in_logic(len(second), 1):
         total = _sum(_partial_products(first, second))
+    elif arithmetic.native(first, second):
+        return native_product(m, first, second, cycles=1, name=name)
     else:
         total = first * second
     return _product_register(m, first, second, total, name)
 
 
 def pipelined_product(
-    m: Module,
-    first: Value,
-    second: Value,
-    kind: Multipliers,
-    *,
-    name: str,
-    primitives: Primitives = Primitives.NONE,
+    m: Module, first: Value, second: Value, arithmetic: Arithmetic, *, name: str
 ) -> Signal:
     """Return a register that holds ``first * second`` of two cycles before.
 
@@ -158,15 +179,13 @@ def pipelined_product(
     Parameters
     ----------
     first, second : factors, signed or not
-    kind : what multiplies
+    arithmetic : how it is built
     name : of the register
-    primitives : of a device; with them the factors are signed, and a product's registers are those
-        of its hardware multiplier
     """
     first, second = _ordered(first, second)
-    in_logic = kind.in_logic(len(second), PIPELINED_PRODUCT)
-    if primitives is not Primitives.NONE and not in_logic:
-        return native_product(m, first, second, name=name)
+    in_logic = arithmetic.multipliers.in_logic(len(second), PIPELINED_PRODUCT)
+    if not in_logic and arithmetic.native(first, second):
+        return native_product(m, first, second, cycles=PIPELINED_PRODUCT, name=name)
     values = _partial_products(first, second) if in_logic else [first, second]
     registers = [
         _registered(m, value, f"{name}_part_{position}") for position, value in enumerate(values)
@@ -175,7 +194,9 @@ def pipelined_product(
     return _product_register(m, first, second, total, name)
 
 
-def wide_product(m: Module, first: Value, second: Value, kind: Multipliers, *, name: str) -> Signal:
+def wide_product(
+    m: Module, first: Value, second: Value, arithmetic: Arithmetic, *, name: str
+) -> Signal:
     """Return a register that holds ``first * second`` of three cycles before.
 
     Beyond :data:`FACTOR_BITS` a factor is cut in two: the hardware multiplier takes the lower
@@ -185,12 +206,12 @@ def wide_product(m: Module, first: Value, second: Value, kind: Multipliers, *, n
     Parameters
     ----------
     first, second : signed factors, the first the wider one and signed if beyond 18 bits
-    kind : what multiplies
+    arithmetic : how it is built
     name : of the register
     """
     first, second = _ordered(first, second)
     cut = FACTOR_BITS - 1
-    if kind.in_logic(len(second), WIDE_PRODUCT):
+    if arithmetic.multipliers.in_logic(len(second), WIDE_PRODUCT):
         terms = [
             _registered(m, term, f"{name}_part_{position}")
             for position, term in enumerate(_partial_products(first, second))
@@ -200,16 +221,18 @@ def wide_product(m: Module, first: Value, second: Value, kind: Multipliers, *, n
             for i in range(0, len(terms), 2)
         ]
     elif len(first) > FACTOR_BITS:
-        lower = _registered(m, Cat(first[:cut], Const(0, 1)).as_signed(), f"{name}_lower")
+        lower = Cat(first[:cut], Const(0, 1)).as_signed()
         upper = _registered(m, first[cut:].as_signed(), f"{name}_upper")
         factor = _registered(m, second, f"{name}_factor")
+        # Its lower part is what the hardware multiplier is for, however narrow the other is.
+        hardware = Arithmetic(Multipliers.DSP, arithmetic.primitives)
         high = _sum(_partial_products(factor, upper))
         halves = [
-            _registered(m, lower * factor, f"{name}_half_0"),
+            pipelined_product(m, lower, second, hardware, name=f"{name}_half_0"),
             _registered(m, high, f"{name}_half_1") << cut,
         ]
     else:
-        halves = [pipelined_product(m, first, second, kind, name=f"{name}_early")]
+        halves = [pipelined_product(m, first, second, arithmetic, name=f"{name}_early")]
     return _product_register(m, first, second, _sum(list(halves)), name)
 
 
@@ -239,10 +262,10 @@ def packed_products(
     m: Module,
     x: Value,
     weights: tuple[Value, Value],
+    arithmetic: Arithmetic,
     *,
     pipelined: bool,
     name: str,
-    primitives: Primitives = Primitives.NONE,
 ) -> ProductPair:
     """Return the products of ``x`` with two signed weights, one or two cycles later.
 
@@ -256,17 +279,18 @@ def packed_products(
     ----------
     x : signed element
     weights : two signed weights of one width
+    arithmetic : says whether the multiplier is a primitive
     pipelined : keep the factors in registers, as :func:`pipelined_product` does
     name : of the registers
-    primitives : of a device, for pipelined products, as in :func:`pipelined_product`
     """
     first, second = weights
     low_bits = len(x) + len(first)
     upper = Signal(signed(len(second) + 1), name=f"{name}_upper")
     m.d.comb += upper.eq(second - first[-1])
     packed: Value = Cat(first, first[-1].replicate(len(x)), upper).as_signed()
-    if pipelined and primitives is not Primitives.NONE:
-        product = native_product(m, packed, x, name=name)
+    cycles = PIPELINED_PRODUCT if pipelined else 1
+    if arithmetic.native(packed, x):
+        product = native_product(m, packed, x, cycles=cycles, name=name)
     else:
         if pipelined:
             factor = Signal(packed.shape(), name=f"{name}_weights", reset_less=True)

@@ -111,7 +111,7 @@ class StreamedNorm:
 
     def __init__(self, scaling: NormScaling, *, size: int, bits: int, plan: MemoryPlan) -> None:
         self._scaling, self._size, self._bits = scaling, size, bits
-        self._multipliers = plan.multipliers
+        self._arithmetic = plan.arithmetic
 
     @property
     def begin_cycle(self) -> int:
@@ -128,7 +128,7 @@ class StreamedNorm:
     ) -> Value:
         """Sum the squares and hand the complete sum to the root; return the last element's flag."""
         m.submodules.reciprocal_root = root = self._scaling.root
-        square = pipelined_product(m, value, value, self._multipliers, name="square")[
+        square = pipelined_product(m, value, value, self._arithmetic, name="square")[
             : 2 * self._bits - 1
         ]
         total = Signal(len(root.total))
@@ -168,11 +168,9 @@ class StreamedNorm:
             elements.value.eq(value),
             elements.read.eq(reading),
         ]
-        product = registered_product(
-            m, stored, scaling.root.root, self._multipliers, name="product"
-        )
+        product = registered_product(m, stored, scaling.root.root, self._arithmetic, name="product")
         weighted = registered_product(
-            m, normalize.o, weights.data.as_signed(), self._multipliers, name="weighted"
+            m, normalize.o, weights.data.as_signed(), self._arithmetic, name="weighted"
         )
         return Streamed(reading, position, product, weighted)
 

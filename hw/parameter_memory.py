@@ -9,7 +9,7 @@ from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, Signal, Valu
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.multiplier import Multipliers
+from hw.multiplier import Arithmetic, Multipliers
 from hw.pipeline import delayed
 from hw.primitives import Primitives
 
@@ -87,6 +87,11 @@ class MemoryPlan:
     dense_trits: bool = False
     primitives: Primitives = Primitives.NONE
     images: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Return how the design's products are built."""
+        return Arithmetic(self.multipliers, self.primitives)
 
     def add(self, name: str, width: int, words: list[int]) -> None:
         """Record a memory; names are unique within a design."""

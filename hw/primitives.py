@@ -4,51 +4,70 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from amaranth.hdl import ClockSignal, Instance, Module, Signal, Value, signed
+from amaranth.hdl import ClockSignal, Instance, Module, Shape, Signal, Value, signed
 
-__all__ = ["MULTIPLIER_MODULE", "MULTIPLIER_VERILOG", "Primitives", "native_product"]
+__all__ = ["MULTIPLIER_MODULE", "MULTIPLIER_VERILOG", "Primitives", "fits", "native_product"]
 
 MULTIPLIER_MODULE = "scanwright_multiplier"
 """The module that holds one primitive; its file is part of a design that uses primitives."""
 
 FACTOR_BITS, PRODUCT_BITS = 18, 36
 
+_FACTOR_CLOCKS = {1: "NONE", 2: "CLK0"}
+"""Clock of the factors' registers, by the cycles of a product."""
+
 
 class Primitives(StrEnum):
     """Which device's primitives a design names; value and cycle are the same for all.
 
     ``none`` leaves every register to synthesis, which puts those of a product into cells of their
-    own; with ``ecp5`` the array's products are MULT18X18D with their registers.
+    own; with ``ecp5`` the products of hardware multipliers are MULT18X18D with their registers.
     """
 
     NONE = "none"
     ECP5 = "ecp5"
 
 
-def native_product(m: Module, first: Value, second: Value, *, name: str) -> Signal:
-    """Return ``first * second`` of two cycles before, of a primitive of the device.
+def fits(*factors: Value) -> bool:
+    """Return whether a primitive takes the factors: of at most 18 bits, or unsigned of 17."""
+    return all(len(factor) + (not factor.shape().signed) <= FACTOR_BITS for factor in factors)
+
+
+def native_product(m: Module, first: Value, second: Value, *, cycles: int, name: str) -> Signal:
+    """Return ``first * second`` of one or two cycles before, of a primitive of the device.
+
+    A product of one cycle has its register in the primitive, one of two the factors' as well.
 
     Amaranth's simulator knows no primitives: the design is for generated Verilog.
 
     Parameters
     ----------
-    first, second : signed factors of at most 18 bits
+    first, second : factors that :func:`fits`
+    cycles : 1 or 2
     name : of the product and of the instance
 
     Raises
     ------
     ValueError
-        If a factor is unsigned or wider.
+        If a factor does not fit, or the cycles are others.
     """
     for factor in (first, second):
-        if not factor.shape().signed or len(factor) > FACTOR_BITS:
+        if not fits(factor):
             raise ValueError(f"a factor of {factor.shape()} does not fit signed({FACTOR_BITS})")
+    if cycles not in _FACTOR_CLOCKS:
+        raise ValueError(f"a primitive has no product of {cycles} cycles; give 1 or 2")
     factors = [Signal(signed(FACTOR_BITS), name=f"{name}_{port}") for port in "ab"]
     whole = Signal(signed(PRODUCT_BITS), name=f"{name}_whole")
-    product = Signal(signed(len(first) + len(second)), name=name)
+    is_signed = first.shape().signed or second.shape().signed
+    product = Signal(Shape(len(first) + len(second), signed=is_signed), name=name)
     m.d.comb += [factors[0].eq(first), factors[1].eq(second), product.eq(whole)]
     m.submodules[f"{name}_multiplier"] = Instance(
-        MULTIPLIER_MODULE, i_clk=ClockSignal(), i_a=factors[0], i_b=factors[1], o_p=whole
+        MULTIPLIER_MODULE,
+        p_FACTOR_CLOCK=_FACTOR_CLOCKS[cycles],
+        i_clk=ClockSignal(),
+        i_a=factors[0],
+        i_b=factors[1],
+        o_p=whole,
     )
     return product
 
@@ -65,15 +84,18 @@ def _names(port: str, count: int) -> str:
 
 MULTIPLIER_VERILOG = f"""\
 // A signed product of two cycles: factors and product in the registers of an ECP5's MULT18X18D.
-module {MULTIPLIER_MODULE} (
+// Without a clock for the factors it takes one cycle.
+module {MULTIPLIER_MODULE} #(
+    parameter FACTOR_CLOCK = "CLK0"
+) (
     input wire clk,
     input wire [{FACTOR_BITS - 1}:0] a,
     input wire [{FACTOR_BITS - 1}:0] b,
     output wire [{PRODUCT_BITS - 1}:0] p
 );
     MULT18X18D #(
-        .REG_INPUTA_CLK("CLK0"), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
-        .REG_INPUTB_CLK("CLK0"), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
+        .REG_INPUTA_CLK(FACTOR_CLOCK), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
+        .REG_INPUTB_CLK(FACTOR_CLOCK), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
         .REG_PIPELINE_CLK("NONE"),
         .REG_OUTPUT_CLK("CLK0"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0")
     ) multiplier (

@@ -245,8 +245,7 @@ class Projection(wiring.Component):
             weight_bits=self._lane_weight_bits,
             input_bits=self._element_bits,
             accumulator_bits=self.accumulator_bits,
-            multipliers=self._plan.multipliers,
-            primitives=self._plan.primitives,
+            arithmetic=self._plan.arithmetic,
             pipelined=not self._ternary,
             ternary=self._ternary,
         )

@@ -15,6 +15,7 @@ from golden.piecewise import (
     RECIPROCAL_SLOPE_FRACTION,
     LinearTable,
 )
+from hw.multiplier import Arithmetic, registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory
 from hw.pipeline import delayed
 
@@ -76,6 +77,8 @@ class ReciprocalRoot(wiring.Component):
             )
         _check_table(table)
         self._pairs = (total_bits + 1) // 2
+        # A hardware multiplier, whatever else multiplies: one product an engine needs no more.
+        self._arithmetic = Arithmetic(primitives=plan.primitives)
         self._base_bits = bits_for(int(table.base.max()))
         self._slope_bits = bits_for(int(table.slope.max()))
         self._table = ParameterMemory(
@@ -174,14 +177,12 @@ class ReciprocalRoot(wiring.Component):
             octave.eq(Mux(upper, mantissa[:_FRACTION_BITS], mantissa << 1)),
             table.address.eq(Cat(octave[_OFFSET_BITS:], upper)),
         ]
-        product = Signal(self._slope_bits + _OFFSET_BITS, reset_less=True)
         line = Signal(RECIPROCAL_SLOPE_FRACTION + 1, reset_less=True)
         base = delayed(m, table.data[: self._base_bits], 1, name="base")
         offset = delayed(m, offset, table.latency, name="offset")
-        m.d.sync += [
-            product.eq(table.data[self._base_bits :] * offset),
-            line.eq((base << _ALIGNMENT) - product),
-        ]
+        slope = table.data[self._base_bits :]
+        product = registered_product(m, slope, offset, self._arithmetic, name="product")
+        m.d.sync += line.eq((base << _ALIGNMENT) - product)
         return line
 
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.scheme import Scheme
 from hw.dual_scale import DualScaleDecoder
-from hw.multiplier import Multipliers, pipelined_product
+from hw.multiplier import SYNTHESIZED, Arithmetic, pipelined_product
 from hw.pipeline import index_bits
 from hw.vector_ring import VectorRing
 
@@ -27,8 +27,8 @@ class ScanDrive(wiring.Component):
         Widths and storage of the scan input.
     channels : int
         Elements, E.
-    multipliers : Multipliers
-        What multiplies.
+    arithmetic : Arithmetic
+        How products are built.
     slots : int
         Vectors that the buffer holds; see :class:`hw.vector_ring.VectorRing`.
 
@@ -54,11 +54,11 @@ class ScanDrive(wiring.Component):
         *,
         scheme: Scheme,
         channels: int,
-        multipliers: Multipliers = Multipliers.DSP,
+        arithmetic: Arithmetic = SYNTHESIZED,
         slots: int = 1,
     ) -> None:
         self._scheme, self._channels, self._slots = scheme, channels, slots
-        self._multipliers = multipliers
+        self._arithmetic = arithmetic
         super().__init__(
             {
                 "valid": In(1),
@@ -84,7 +84,7 @@ class ScanDrive(wiring.Component):
             words.read.eq(self.read),
         ]
         u = Signal(self.u.shape(), reset_less=True)
-        drive = pipelined_product(m, self.delta, u, self._multipliers, name="drive")
+        drive = pipelined_product(m, self.delta, u, self._arithmetic, name="drive")
         m.d.sync += u.eq(self._decoded(m, words.read_value))
         m.d.comb += [self.u.eq(u), self.drive.eq(drive)]
         return m

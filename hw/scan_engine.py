@@ -136,14 +136,14 @@ class ScanEngine(ScanTiming, wiring.Component):
                 rate_bits=constants.rate_bits,
                 argument_plan=constants.argument_plan,
                 update_plan=constants.update_plan,
-                multipliers=plan.multipliers,
+                arithmetic=plan.arithmetic,
             )
             for _ in range(scan_lanes)
         ]
         self._build_selection(plan, copies=slots > 1)
         self._readout = ScanReadout(program=program, scan_lanes=scan_lanes, plan=plan, slots=slots)
         self._drive = ScanDrive(
-            scheme=scheme, channels=shape.d_inner, multipliers=plan.multipliers, slots=slots
+            scheme=scheme, channels=shape.d_inner, arithmetic=plan.arithmetic, slots=slots
         )
         self._contexts = check_contexts(contexts)
         self._state = ScanState(words=self._words * contexts, width=scan_lanes * scheme.state_bits)

@@ -11,8 +11,9 @@ from golden.program import Program
 from hw.exponent import DecayUnit
 from hw.multiplier import (
     PIPELINED_PRODUCT,
+    SYNTHESIZED,
     WIDE_PRODUCT,
-    Multipliers,
+    Arithmetic,
     pipelined_product,
     wide_product,
 )
@@ -48,8 +49,8 @@ class ScanLane(wiring.Component):
         Bits of a decay rate; None for a shared decay.
     argument_plan, update_plan : ShiftPlan
         Shifts of the two requantizers.
-    multipliers : Multipliers
-        What multiplies.
+    arithmetic : Arithmetic
+        How products are built.
 
     Members
     -------
@@ -84,10 +85,10 @@ class ScanLane(wiring.Component):
         rate_bits: int | None,
         argument_plan: ShiftPlan,
         update_plan: ShiftPlan,
-        multipliers: Multipliers = Multipliers.DSP,
+        arithmetic: Arithmetic = SYNTHESIZED,
     ) -> None:
         scheme = self._scheme = program.scheme
-        self._multipliers, self._shared = multipliers, rate_bits is None
+        self._arithmetic, self._shared = arithmetic, rate_bits is None
         drive_bits = scheme.delta_bits + scheme.scan_input_bits
         members: dict[str, In | Out] = {"decay": In(unsigned(scheme.decay_bits + 1))}
         if rate_bits is not None:
@@ -99,7 +100,7 @@ class ScanLane(wiring.Component):
                 output_signed=False,
             )
             self._decay = DecayUnit(
-                table=program.tables.exponent, decay_bits=scheme.decay_bits, multipliers=multipliers
+                table=program.tables.exponent, decay_bits=scheme.decay_bits, arithmetic=arithmetic
             )
             members = {
                 "delta": In(unsigned(scheme.delta_bits)),
@@ -160,11 +161,11 @@ class ScanLane(wiring.Component):
         m = Module()
         m.submodules.update = update = self._update
         m.submodules.state = state = self._state
-        kind = self._multipliers
-        update_product = wide_product(m, self.drive, self.b, kind, name="update")
+        arithmetic = self._arithmetic
+        update_product = wide_product(m, self.drive, self.b, arithmetic, name="update")
         decay = self.decay if self._shared else self._own_decay(m)
-        decayed = pipelined_product(m, decay, self.old, kind, name="decayed")
-        product = pipelined_product(m, state.o, self.c, kind, name="read")
+        decayed = pipelined_product(m, decay, self.old, arithmetic, name="decayed")
+        product = pipelined_product(m, state.o, self.c, arithmetic, name="read")
         total = Signal(state.i.shape(), reset_less=True)
         m.d.sync += total.eq(decayed + update.o)
         m.d.comb += [
@@ -181,7 +182,7 @@ class ScanLane(wiring.Component):
         """Return ``2**-argument`` of the element's step size and rate."""
         m.submodules.argument = argument = self._argument
         m.submodules.decay = decay = self._decay
-        product = pipelined_product(m, self.delta, self.rate, self._multipliers, name="argument")
+        product = pipelined_product(m, self.delta, self.rate, self._arithmetic, name="argument")
         m.d.comb += [
             argument.i.eq(product),
             argument.shift.eq(self.argument_shift),

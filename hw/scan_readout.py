@@ -74,7 +74,7 @@ class ScanReadout(wiring.Component):
     ) -> None:
         shape, scheme = program.shape, program.scheme
         self._program, self._lanes, self._slots = program, scan_lanes, slots
-        self._multipliers = plan.multipliers
+        self._arithmetic = plan.arithmetic
         self._steps = shape.d_state // scan_lanes
         skips = np.stack([layer.skip for layer in program.scan_layers])
         products = (shape.d_state << (scheme.activation_bits - 1)) << (scheme.state_bits - 1)
@@ -177,7 +177,7 @@ class ScanReadout(wiring.Component):
         output_shift = amounts[: self._output_plan.bits]
         gated_shift = amounts[self._output_plan.bits :]
         gate = self._gate(m, delayed(m, complete, self._output.latency - 2, name="read_gate"))
-        product = registered_product(m, output.o, gate, self._multipliers, name="product")
+        product = registered_product(m, output.o, gate, self._arithmetic, name="product")
         output_valid = delayed(m, complete, output.latency, name="output_valid")
         m.d.comb += [
             output.i.eq(accumulator),
@@ -206,7 +206,7 @@ class ScanReadout(wiring.Component):
             constants.address.eq(counter.channel_address),
         ]
         skip = constants.data[: self._skip_bits].as_signed()
-        skipped = registered_product(m, skip, self.u, self._multipliers, name="skipped")
+        skipped = registered_product(m, skip, self.u, self._arithmetic, name="skipped")
         first = delayed(m, counter.first, constants.latency + 1, name="first")
         last = delayed(m, counter.last, constants.latency + 2, name="last")
         products = [self.products[lane] for lane in range(self._lanes)]

@@ -48,7 +48,7 @@ CASES = {
     "plain-w4a5-se-lut": (PLAIN, "w4a5-se", None, Multipliers.LUT, Primitives.NONE),
     "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX, Primitives.NONE),
     "deep-w4a5-se-packed": (DEEP, "w4a5-se", None, Multipliers.PACKED, Primitives.ECP5),
-    "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX, Primitives.NONE),
+    "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX, Primitives.ECP5),
     "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP, Primitives.NONE),
 }
 SLOW = ("mars-w8a8-dsp",)

@@ -74,8 +74,8 @@ CASES = {
 }
 
 
-NATIVE = ("micro-w4a5-se",)
-"""Cases whose array is made of the device's primitives."""
+NATIVE = ("micro-w4a5-se", "heads-w8a8")
+"""Cases whose products are made of the device's primitives."""
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -83,7 +83,7 @@ def report(
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
     primitives: Annotated[
-        Primitives, typer.Option(help="ecp5 puts the array's product registers into MULT18X18D")
+        Primitives, typer.Option(help="ecp5 puts the products' registers into MULT18X18D")
     ] = Primitives.NONE,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[

@@ -150,7 +150,7 @@ class CentredConvolution(DepthwiseConvolution):
             numbers = [(now - half + tap) % taps for now in range(taps)]
             bank = select_constant(turn, numbers, index_bits(taps))
             inside = select_constant(position, [t - half + tap in tokens for t in tokens], 1)
-            chosen = Signal(signed(self._bits), name=f"input_{tap}", reset_less=True)
-            m.d.sync += chosen.eq(Mux(inside, Array(banks)[bank], 0))
+            chosen = Signal(signed(self._bits), name=f"input_{tap}")
+            m.d.comb += chosen.eq(Mux(inside, Array(banks)[bank], 0))
             inputs.append(chosen)
         return inputs

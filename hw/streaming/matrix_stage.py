@@ -238,8 +238,7 @@ class MatrixStage(wiring.Component):
             weight_bits=self._weight_bits,
             input_bits=self._input_bits,
             accumulator_bits=self._accumulator_bits,
-            multipliers=self._plan.multipliers,
-            primitives=self._plan.primitives,
+            arithmetic=self._plan.arithmetic,
             pipelined=True,
         )
         element = self._element(m, position)

@@ -20,7 +20,7 @@ from golden import command
 from golden.document import Marks, markdown_table, publish
 from hw.design_files import IMAGE_FOLDER, write_sources
 from hw.mac_array import MacArray
-from hw.multiplier import Multipliers
+from hw.multiplier import Arithmetic, Multipliers
 from hw.parameter_memory import MemoryPlan
 from hw.primitives import Primitives
 from hw.report import flow
@@ -59,13 +59,12 @@ VARIANTS = (
 
 def measure(variant: Variant, seeds: int, folder: Path) -> list[str]:
     """Return a variant's row of the table; ``folder`` holds its sources and netlists."""
-    multipliers, primitives = variant.multipliers, variant.primitives
+    arithmetic = Arithmetic(variant.multipliers, variant.primitives)
     array = MacArray(
         lanes=variant.lanes, weight_bits=variant.weight_bits, input_bits=INPUT_BITS,
-        accumulator_bits=ACCUMULATOR_BITS, pipelined=True, multipliers=multipliers,
-        primitives=primitives,
+        accumulator_bits=ACCUMULATOR_BITS, pipelined=True, arithmetic=arithmetic,
     )  # fmt: skip
-    plan = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers, primitives=primitives)
+    plan = MemoryPlan(IMAGE_FOLDER, primitives=variant.primitives)
     write_sources(folder / "design", array, "array", plan)
     netlist = flow.synthesize(folder / "design", "array", parse_target("ecp5"), folder / "work")
     cells = totals(flow.pack(netlist))

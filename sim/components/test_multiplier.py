@@ -11,7 +11,9 @@ from amaranth.sim import Simulator
 
 from hw.multiplier import (
     PIPELINED_PRODUCT,
+    SYNTHESIZED,
     WIDE_PRODUCT,
+    Arithmetic,
     Multipliers,
     packed_products,
     registered_product,
@@ -36,7 +38,9 @@ class Product(wiring.Component):
     def elaborate(self, platform):
         del platform
         m = Module()
-        m.d.comb += self.o.eq(registered_product(m, self.a, self.b, self._kind, name="product"))
+        m.d.comb += self.o.eq(
+            registered_product(m, self.a, self.b, Arithmetic(self._kind), name="product")
+        )
         return m
 
 
@@ -80,7 +84,7 @@ class Pair(wiring.Component):
         del platform
         m = Module()
         pair = packed_products(
-            m, self.x, (self.a, self.b), pipelined=self._pipelined, name="products"
+            m, self.x, (self.a, self.b), SYNTHESIZED, pipelined=self._pipelined, name="products"
         )
         low, high = (Signal(signed(self._bits), name=name) for name in ("low", "high"))
         m.d.comb += [low.eq(pair.low), high.eq(pair.high + pair.carry), self.o.eq(Cat(low, high))]
@@ -115,10 +119,15 @@ def test_narrow_weights_share_hardware_multipliers():
     assert Multipliers.PACKED.in_logic(8, PIPELINED_PRODUCT)
 
 
-@pytest.mark.parametrize("factor", [Signal(8), Signal(signed(19))])
-def test_a_primitive_takes_signed_factors_of_18_bits(factor):
+@pytest.mark.parametrize("factor", [Signal(18), Signal(signed(19))])
+def test_a_primitive_takes_factors_of_18_signed_bits(factor):
     with pytest.raises(ValueError, match=r"does not fit signed\(18\)"):
-        native_product(Module(), factor, Signal(signed(8)), name="product")
+        native_product(Module(), factor, Signal(signed(8)), cycles=1, name="product")
+
+
+def test_a_primitive_has_one_or_two_cycles():
+    with pytest.raises(ValueError, match="no product of 3 cycles"):
+        native_product(Module(), Signal(8), Signal(signed(8)), cycles=3, name="product")
 
 
 class Wide(wiring.Component):
@@ -137,7 +146,9 @@ class Wide(wiring.Component):
     def elaborate(self, platform):
         del platform
         m = Module()
-        m.d.comb += self.o.eq(wide_product(m, self.a, self.b, self._kind, name="product"))
+        m.d.comb += self.o.eq(
+            wide_product(m, self.a, self.b, Arithmetic(self._kind), name="product")
+        )
         return m
 
 

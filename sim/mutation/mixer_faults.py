@@ -18,14 +18,14 @@ CONVOLUTION_FAULTS = (
         name="taps swapped",
         unit=_CONVOLUTION,
         kind="the oldest tap multiplies the second oldest input",
-        pattern=r"\$signed\(data\[7:0\]\) \* \$signed\((?P<site>window\[7:0\])\)",
+        pattern=r"product_0_part_1 <= (?P<site>window\[7:0\]);",
         faulty="window[15:8]",
     ),
     Fault(
         name="window not shifted",
         unit=_CONVOLUTION,
         kind="the newest input overwrites the one before it",
-        pattern=r"\{ x_5, (?P<site>window\[23:8\]) \}",
+        pattern=r"next_window <= \{ x_4, (?P<site>window\[23:8\]) \}",
         faulty="window[15:0]",
     ),
     Fault(

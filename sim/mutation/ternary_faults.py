@@ -156,7 +156,7 @@ _WIDTH_FAULTS = (
         name="cut product's lower part signed",
         unit=_LANE,
         kind="the lower part's top bit counts negative",
-        pattern=r"update_lower <= \{ (?P<site>1'h0), drive\[16:0\] \};",
+        pattern=r"update_half_0_part_0 <= \{ (?P<site>1'h0), drive\[16:0\] \};",
         faulty="drive[16]",
     ),
     Fault(

@@ -17,7 +17,7 @@ from hw.engine import Engine
 from hw.lanes import default_lanes
 from hw.latencies import latencies
 from hw.mac_array import MacArray
-from hw.multiplier import Multipliers
+from hw.multiplier import Arithmetic, Multipliers
 from hw.parameter_memory import MemoryPlan
 from hw.primitives import Primitives
 from hw.report import flow, pictures, pins
@@ -140,8 +140,10 @@ def test_the_ecp5_netlist_names_its_components_and_is_not_made_twice(tiny, tmp_p
     assert not flow.synthesize(tiny, "tiny", target, work).reused
 
 
-@pytest.mark.parametrize("kind", Multipliers)
-def test_the_registers_of_an_array_of_primitives_are_inside(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "pipelined"), [*((kind, True) for kind in Multipliers), (Multipliers.DSP, False)]
+)
+def test_the_registers_of_an_array_of_primitives_are_inside(kind, pipelined, tmp_path):
     found = {}
     for primitives in Primitives:
         array = MacArray(
@@ -149,9 +151,8 @@ def test_the_registers_of_an_array_of_primitives_are_inside(kind, tmp_path):
             weight_bits=4,
             input_bits=8,
             accumulator_bits=16,
-            multipliers=kind,
-            pipelined=True,
-            primitives=primitives,
+            arithmetic=Arithmetic(kind, primitives),
+            pipelined=pipelined,
         )
         plan = MemoryPlan(IMAGE_FOLDER, primitives=primitives)
         write_sources(tmp_path / primitives, array, "array", plan)
@@ -164,10 +165,13 @@ def test_the_registers_of_an_array_of_primitives_are_inside(kind, tmp_path):
     packed = kind in (Multipliers.DSP, Multipliers.PACKED)
     assert len(left) == len(registered) == packed
     for cell in registered:
-        registers = ("REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK")
-        assert {cell["parameters"][name] for name in registers} == {"CLK0"}
-    # Two weights of 4 bits with the upper one's borrow, an element, and two products of 12 bits.
-    assert plain["TRELLIS_FF"] - native["TRELLIS_FF"] >= packed * (2 * 4 + 8 + 2 * 12)
+        clocks = cell["parameters"]
+        assert clocks["REG_OUTPUT_CLK"] == "CLK0"
+        factors = {clocks["REG_INPUTA_CLK"], clocks["REG_INPUTB_CLK"]}
+        assert factors == {"CLK0" if pipelined else "NONE"}
+    # Two products of 12 bits, and two weights of 4 bits with the upper one's borrow, an element.
+    inside = 2 * 12 + pipelined * (2 * 4 + 8)
+    assert plain["TRELLIS_FF"] - native["TRELLIS_FF"] >= packed * inside
     assert packed or plain == native
 
 
