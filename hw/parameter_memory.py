@@ -26,8 +26,8 @@ LOGIC_DEPTH, LOGIC_BITS = 128, 1024
 
 ROM_VERILOG = f"""\
 // A read-only memory of two cycles: the block memory's register and an output register.
-// A block memory has at least 512 words, so that a few words are cheaper in logic: banks of 16
-// words, one look-up table a bit, then the choice of the bank.
+// A block memory has at least 512 words, so that a few words are cheaper in logic: banks of 64
+// words, whose bit is four look-up tables of a slice pair, then the choice of the bank.
 module {ROM_MODULE} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,
@@ -41,19 +41,24 @@ module {ROM_MODULE} #(
     genvar bank;
     generate
         if (DEPTH <= {LOGIC_DEPTH} || DEPTH * WIDTH <= {LOGIC_BITS}) begin : logic_memory
-            localparam BANKS = (DEPTH + 15) / 16;
-            localparam LOW = ADDRESS < 4 ? ADDRESS : 4;
+            localparam BANKS = (DEPTH + 63) / 64;
+            localparam LOW = ADDRESS < 6 ? ADDRESS : 6;
             (* rom_style = "logic", ram_style = "logic" *)
             reg [WIDTH-1:0] words [0:DEPTH-1];
             reg [WIDTH-1:0] chosen [0:BANKS-1];
             reg [ADDRESS-1:0] last;
             initial $readmemh(IMAGE, words);
             for (bank = 0; bank < BANKS; bank = bank + 1) begin : banks
-                wire [ADDRESS+4:0] place = bank * 16 + address[LOW-1:0];
-                always @(posedge clk) chosen[bank] <= words[place < DEPTH ? place : DEPTH - 1];
+                // Without an adder or a comparison, which synthesis would give carry chains.
+                localparam [ADDRESS+6:0] FIRST = bank * 64;
+                localparam [63:0] FILLED =
+                    DEPTH - FIRST >= 64 ? ~64'h0 : (64'h1 << (DEPTH - FIRST)) - 64'h1;
+                wire [ADDRESS+6:0] place =
+                    FILLED[address[LOW-1:0]] ? FIRST | address[LOW-1:0] : DEPTH - 1;
+                always @(posedge clk) chosen[bank] <= words[place];
             end
             always @(posedge clk) last <= address;
-            always @(posedge clk) data <= chosen[last >> 4];
+            always @(posedge clk) data <= chosen[last >> 6];
         end else begin : block_memory
             (* rom_style = "block", ram_style = "block" *)
             reg [WIDTH-1:0] words [0:DEPTH-1];

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from golden import command
 from golden.errors import InputError
+from hw.parameter_memory import ROM_MODULE
 
 ECP5, XILINX, LIBERTY = "ecp5", "xilinx", "liberty"
 KINDS = f"{ECP5}, {XILINX}, {LIBERTY}:FILE"
@@ -86,7 +87,16 @@ def synthesis_commands(target: Target, top: str, library: Path | None) -> list[s
     """
     commands = [f"hierarchy -check -top {top}", "rename -enumerate"]
     if target.kind == ECP5:
-        return [*commands, f"synth_ecp5 -top {top}"]
+        # A memory in logic is mapped by itself: among other logic ABC lets its words share terms
+        # over six levels, as it saves area wherever a path of the design is longer.
+        roms = f"*{ROM_MODULE}*"
+        return [
+            *commands,
+            f"setattr -mod -set keep_hierarchy 1 {roms}",
+            f"synth_ecp5 -top {top}",
+            f"setattr -mod -unset keep_hierarchy {roms}",
+            "flatten",
+        ]
     if target.kind == XILINX:
         # Pads and clock buffers belong to a board, not to the design.
         family = "synth_xilinx -family xcup -flatten -noiopad -noclkbuf"
