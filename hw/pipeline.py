@@ -219,15 +219,18 @@ class ChannelCounter(wiring.Component):
             self.first.eq(self.valid & (step == 0)),
             self.last.eq(self.valid & (step == self._steps - 1)),
         ]
+        # Known a cycle ahead, as the end steers every register.
+        last_channel = Signal(reset_less=True)
         with m.If(self.start):
             m.d.sync += [
                 self.valid.eq(1),
                 step.eq(0),
                 channel.eq(0),
+                last_channel.eq(self._channels == 1),
                 channel_address.eq(self._layer_base(self._channels)),
                 step_address.eq(self._layer_base(self._channels * self._steps)),
             ]
-        with m.Elif(self.last & (channel == self._channels - 1)):
+        with m.Elif(self.last & last_channel):
             m.d.sync += self.valid.eq(0)
         with m.Elif(self.valid):
             m.d.sync += [step.eq(step + 1), step_address.eq(step_address + 1)]
@@ -235,6 +238,7 @@ class ChannelCounter(wiring.Component):
                 m.d.sync += [
                     step.eq(0),
                     channel.eq(channel + 1),
+                    last_channel.eq(channel == self._channels - 2),
                     channel_address.eq(channel_address + 1),
                 ]
         return m

@@ -276,14 +276,19 @@ class ScanEngine(ScanTiming, wiring.Component):
         """
         layer = Signal.like(self.layer, name="current_layer")
         fresh = Signal()
-        # Blocks under way; more than one only if starts overlap.
+        # Blocks under way, more than one only if starts overlap, and whether there are any: from
+        # the cycle after a start, which is early enough for the lanes' first read of a state.
         running = Signal(range(4))
+        active = Signal()
         last_channel = self._program.shape.d_inner - 1
         with m.If(self.start):
             m.d.sync += [layer.eq(self.layer), fresh.eq(self.fresh)]
         finished = self.gated_valid & (self.gated_index == last_channel)
-        m.d.sync += running.eq(running + self.start - finished)
-        m.d.comb += self.busy.eq(self.start | running.any())
+        m.d.sync += [
+            running.eq(running + self.start - finished),
+            active.eq(self.start | (active & ~(finished & (running == 1)))),
+        ]
+        m.d.comb += [self.busy.eq(self.start | active), self._state.busy.eq(active)]
         starts: list[Value] = [self.start]
         layers: list[Value] = [self.layer, layer]
         # With few lanes the read-out's constants are fetched before the last counter starts.
@@ -293,7 +298,7 @@ class ScanEngine(ScanTiming, wiring.Component):
         # A state's word is in the memory's register one cycle after its address.
         late_fresh = delayed(m, fresh, self._state_read_cycle, name="fresh")
         # The mask ends with the token: saving the state must not read zeros.
-        return layers, starts, late_fresh & running.any()
+        return layers, starts, late_fresh & active
 
     def _counter(
         self, m: Module, name: str, starts: list[Value], first: int, layers: list[Value]
@@ -366,7 +371,6 @@ class ScanEngine(ScanTiming, wiring.Component):
         m.d.comb += [
             self.state_valid.eq(write_valid),
             self.state_value.eq(Cat(*[unit.new for unit in self._lanes])),
-            state.busy.eq(self.busy),
             state.fresh.eq(fresh),
             state.read_address.eq(interleaved(read_address, reading, self._contexts)),
             state.write_valid.eq(write_valid),

@@ -11,6 +11,7 @@ from golden.program import Program
 from hw.convolution import DepthwiseConvolution
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import delayed, index_bits, select_constant
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["CentredConvolution"]
 
@@ -123,7 +124,7 @@ class CentredConvolution(DepthwiseConvolution):
         outputs: list[Value] = []
         for number in range(self._shape.d_conv):
             depth = self._shape.d_inner * self._shape.n_layer
-            bank = Memory(shape=signed(self._bits), depth=depth, init=[])
+            bank = Memory(shape=signed(self._bits), depth=depth, init=[], attrs=NO_COLLISION)
             m.submodules[f"bank_{number}"] = bank
             write, read = bank.write_port(), bank.read_port()
             m.d.comb += [

@@ -18,6 +18,7 @@ from hw.mac_array import MacArray, mac_latency
 from hw.parameter_memory import MemoryPlan, ParameterMemory, pack_fields
 from hw.pipeline import PlannedRequantizer, delayed, index_bits, magnitude_bits, select_constant
 from hw.shift_plan import ShiftPlan
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["MatrixStage", "StageTiming", "VectorOrder"]
 
@@ -263,7 +264,7 @@ class MatrixStage(wiring.Component):
         """Return the element at the position, two cycles later; vectors follow in the ring."""
         order = self._order
         m.submodules.vectors = vectors = memory.Memory(
-            shape=self._input_bits, depth=order.size, init=[]
+            shape=self._input_bits, depth=order.size, init=[], attrs=NO_COLLISION
         )
         write, read = vectors.write_port(), vectors.read_port()
         write_base, read_base = Signal(range(order.size)), Signal(range(order.size))

@@ -16,6 +16,7 @@ from hw.normalization import norm_weight_words
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import delayed, index_bits, select_constant
 from hw.requantizer import ShiftRequantizer
+from hw.vector_buffer import NO_COLLISION
 
 __all__ = ["StreamingNorm"]
 
@@ -159,7 +160,7 @@ class StreamingNorm(wiring.Component):
         """Write the residual; return it with its flags, ``residual_latency`` cycles later."""
         rows = 1 << index_bits(self._size)
         m.submodules.residual = words = memory.Memory(
-            shape=signed(self._bits), depth=rows * self._slots, init=[]
+            shape=signed(self._bits), depth=rows * self._slots, init=[], attrs=NO_COLLISION
         )
         read, write = words.read_port(), words.write_port()
         valid = self.load_valid | self.add_valid
@@ -192,7 +193,9 @@ class StreamingNorm(wiring.Component):
     def _pool(self, m: Module, valid: Value, index: Value, updated: Signal, final: Value) -> Value:
         """Sum the last block's residuals over the frame; return the mean, three cycles later."""
         bits = self._bits + self._pool_shift
-        m.submodules.pool = words = memory.Memory(shape=signed(bits), depth=self._size, init=[])
+        m.submodules.pool = words = memory.Memory(
+            shape=signed(bits), depth=self._size, init=[], attrs=NO_COLLISION
+        )
         read, write = words.read_port(), words.write_port()
         m.submodules.mean = mean = ShiftRequantizer(
             input_width=bits, output_width=self._bits, max_shift=max(1, self._pool_shift)
