@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,15 @@ class StreamingCampaign:
             "stalls, short frames": (
                 cut,
                 frame_stimulus(self.made, cut, stall_seed=5, cut=True),
+            ),
+            "outputs wait": (
+                self.made.trace,
+                replace(
+                    frame_stimulus(self.made, self.made.trace, stall_seed=5),
+                    # Few features pause, but outputs soon, longer than all room takes to fill.
+                    pause_rate=0.01,
+                    longest_stall=3 * (plan.frames_under_way + 1) * plan.frame_interval,
+                ),
             ),
         }
         self._simulation = StreamingCosimulation(schemata, folder / "simulation")
