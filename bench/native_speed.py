@@ -102,12 +102,14 @@ def native_workloads(program: Program, tokens: Integers) -> Workloads:
 
 
 def weights(program: Program) -> tuple[int, int]:
-    """Return the number of weights that a token reads, and the bytes that they have in C++."""
+    """Return the number of weights that a token reads, and the bytes that they have in C++.
+
+    The first block's in_proj is not among them: what it computes of a token is tabulated.
+    """
     matrices = [program.head.weight]
     for layer in program.scan_layers:
-        matrices += [
-            part.weight for part in (layer.in_proj, layer.x_proj, layer.dt_proj, layer.out_proj)
-        ]
+        matrices += [part.weight for part in (layer.x_proj, layer.dt_proj, layer.out_proj)]
+    matrices += [layer.in_proj.weight for layer in program.scan_layers[1:]]
     sizes = [matrix.size for matrix in matrices]
     narrow = [matrix.min() >= -8 and matrix.max() < 8 for matrix in matrices]
     held = [size // 2 if half else size for size, half in zip(sizes, narrow, strict=True)]

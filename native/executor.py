@@ -70,6 +70,8 @@ class Context:
     def __init__(self, program: Program, own: _core.Program, executor: _core.Executor) -> None:
         self._program, self._own, self._executor = program, own, executor
         self._state = _core.State(own)
+        logits = np.empty(program.shape.vocabulary, np.int32)
+        self._step = _core.Stepper(executor, self._state, logits).step
 
     def step(self, token: int) -> npt.NDArray[np.int32]:
         """Return the logits (V,) of one token and advance.
@@ -79,9 +81,7 @@ class Context:
         InputError
             If the token is outside the vocabulary.
         """
-        logits = np.empty(self._program.shape.vocabulary, np.int32)
-        self._executor.step(token, self._state, logits)
-        return logits
+        return self._step(token)
 
     def forward(self, tokens: IntegerLike, probe: Probe | None = None) -> Integers:
         """Return the logits (l, V) of tokens (l,) and advance; equal to l steps.

@@ -24,11 +24,11 @@ AverageBlock::AverageBlock(const Network& network, std::size_t index)
         Limits::of_unsigned(scheme.decay_bits + 1), activated_bound);
 }
 
-const Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                     BlockState&) const {
-    if (!is_convolved()) return own.x;
-    convolution_.run_centred(kernels, own.x, tokens, own.mixed);
-    return own.mixed;
+Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                               BlockState&) const {
+    if (!is_convolved()) return own.in.x;
+    convolution_.run_centred(kernels, own.in.x, tokens, own.u);
+    return own.u;
 }
 
 void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
@@ -37,14 +37,14 @@ void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& s
     probes("projected", index(), own.projected, tokens);
     sigmoid_.run(kernels, own.projected, tokens, decay_, own.decay);
     probes("decay", index(), own.decay, tokens);
-    own.y.shape(tokens, channels());
+    own.gated.shape(tokens, channels());
     const std::int32_t* before = zeros_.data();
     for (std::size_t t = 0; t < tokens; ++t) {
-        kernels.average(own.decay.row(t), scan_u.row(t), lift_, scale_, before, own.y.row(t),
+        kernels.average(own.decay.row(t), scan_u.row(t), lift_, scale_, before, own.gated.row(t),
                         zeros_.size());
-        before = own.y.row(t);
+        before = own.gated.row(t);
     }
-    probes("state", index(), own.y, tokens);
+    probes("state", index(), own.gated, tokens);
 }
 
 }  // namespace scanwright

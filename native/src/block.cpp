@@ -4,9 +4,8 @@
 
 namespace scanwright {
 
-void Probes::operator()(const char* name, int layer, const Rows32& values, std::size_t count,
-                        std::size_t width) const {
-    if (!probe_) return;
+void Probes::record(const char* name, int layer, const Rows32& values, std::size_t count,
+                    std::size_t width) const {
     std::vector<std::int32_t> compact(count * width);
     for (std::size_t i = 0; i < count; ++i) {
         std::copy_n(values.row(i), width, compact.data() + i * width);
@@ -56,24 +55,69 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
 
 void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens,
                      BlockState& state, const Probes& probes) const {
-    thread_local MixerValues own;
-    norm_.run(kernels, residual, tokens, own.norm);
-    probes("norm", index_, own.norm, tokens);
-    x_.run(kernels, own.norm, tokens, own.x);
-    probes("x", index_, own.x, tokens);
-    const Rows32& mixed = convolve(kernels, own, tokens, state);
+    MixerValues& own = MixerValues::of_thread();
+    project(kernels, residual, tokens, own.in, probes);
+    finish(kernels, own, residual, tokens, state, probes);
+}
+
+void MixerBlock::project(const Kernels& kernels, const Rows32& residual, std::size_t tokens,
+                         MixerInputs& in, const Probes& probes) const {
+    norm_.run(kernels, residual, tokens, in.norm);
+    probes("norm", index_, in.norm, tokens);
+    x_.run(kernels, in.norm, tokens, in.x);
+    probes("x", index_, in.x, tokens);
+    if (!z_) return;
+    z_->run(kernels, in.norm, tokens, in.gate);
+    silu_.run(kernels, in.gate, tokens, gate_, in.gate);
+}
+
+std::size_t MixerBlock::table_bytes(std::size_t vocabulary) const {
+    const std::size_t width =
+        x_.rows() + (z_ ? z_->rows() : 0) + (reads_norm() ? norm_.width() : 0);
+    return vocabulary * width * sizeof(std::int32_t);
+}
+
+void MixerBlock::tabulate(const Kernels& kernels, const Rows32& embedded, std::size_t first,
+                          std::size_t count, std::size_t vocabulary) {
+    if (!table_) table_.emplace();
+    MixerInputs& in = MixerValues::of_thread().in;
+    project(kernels, embedded, count, in, Probes(no_probe));
+    const auto keep = [&](const Rows32& values, Rows32& all) {
+        if (first == 0) all.shape(vocabulary, values.width());
+        std::copy_n(values.row(0), count * values.stride(), all.row(first));
+    };
+    if (reads_norm()) keep(in.norm, table_->norm);
+    keep(in.x, table_->x);
+    if (z_) keep(in.gate, table_->gate);
+}
+
+void MixerBlock::run_tabulated(const Kernels& kernels, const std::int64_t* ids, Rows32& residual,
+                               std::size_t tokens, BlockState& state) const {
+    MixerValues& own = MixerValues::of_thread();
+    const auto look_up = [&](const Rows32& all, Rows32& values) {
+        values.shape(tokens, all.width());
+        for (std::size_t t = 0; t < tokens; ++t) {
+            const auto row = static_cast<std::size_t>(ids[t]);
+            std::copy_n(all.row(row), all.stride(), values.row(t));
+        }
+    };
+    if (reads_norm()) look_up(table_->norm, own.in.norm);
+    look_up(table_->x, own.in.x);
+    if (z_) look_up(table_->gate, own.in.gate);
+    finish(kernels, own, residual, tokens, state, Probes(no_probe));
+}
+
+void MixerBlock::finish(const Kernels& kernels, MixerValues& own, Rows32& residual,
+                        std::size_t tokens, BlockState& state, const Probes& probes) const {
+    Rows32& mixed = convolve(kernels, own, tokens, state);
     if (convolved_) probes("convolution", index_, mixed, tokens);
     const Rows32& scan_u = store(kernels, own, mixed, tokens, probes);
-    if (z_) {
-        z_->run(kernels, own.norm, tokens, own.z);
-        silu_.run(kernels, own.z, tokens, gate_, own.gate);
-        probes("gate", index_, own.gate, tokens);
-    }
+    if (z_) probes("gate", index_, own.in.gate, tokens);
     mix(kernels, own, scan_u, tokens, state, probes);
     if (z_) {
-        gated_.run(kernels, own.y, own.gate, tokens, own.gated);
+        gated_.run(kernels, own.gated, own.in.gate, tokens, own.gated);
     } else {
-        ungated_.run(kernels, own.y, tokens, own.gated);
+        ungated_.run(kernels, own.gated, tokens, own.gated);
     }
     probes("gated", index_, own.gated, tokens);
     const Rows32* outputs = &leave(kernels, own, tokens, probes);
@@ -82,12 +126,12 @@ void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t token
         probes("rotated", index_, own.rotated, tokens);
         outputs = &own.rotated;
     }
-    out_.add(kernels, *outputs, tokens, residual);
+    out_.add(kernels, *outputs, tokens, own.totals, residual);
     probes("residual", index_, residual, tokens);
 }
 
 // Stores SiLU's results for x_proj and for the scan; returns what the scan reads.
-const Rows32& MixerBlock::store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
+const Rows32& MixerBlock::store(const Kernels& kernels, MixerValues& own, Rows32& mixed,
                                 std::size_t tokens, const Probes& probes) const {
     if (dual_scale_ || scan_u_) {
         silu_.run(kernels, mixed, tokens, own.activated);

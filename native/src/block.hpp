@@ -16,6 +16,8 @@ struct BlockState {
     Aligned<float> scan;  // integers; (blocks of channels, states, 16)
 };
 
+inline const Probe no_probe;
+
 // Named values on their way to a probe, if there is one.
 class Probes {
 public:
@@ -27,9 +29,14 @@ public:
 
     // The same of the first `width` values of each row.
     void operator()(const char* name, int layer, const Rows32& values, std::size_t count,
-                    std::size_t width) const;
+                    std::size_t width) const {
+        if (probe_) record(name, layer, values, count, width);
+    }
 
 private:
+    void record(const char* name, int layer, const Rows32& values, std::size_t count,
+                std::size_t width) const;
+
     const Probe& probe_;
 };
 
@@ -56,10 +63,22 @@ struct HeadOperations {
     void add_bias(Rows32& dt_rows, std::size_t tokens) const;
 };
 
-// What a mixer computes on its way; one for each thread, as blocks run one after another.
+// What a mixer computes of its input alone: norm, x, and the gate SiLU(z).
+struct MixerInputs {
+    Rows32 norm, x, gate;
+};
+
+// What a mixer computes on its way; one for each thread, as blocks run one after another. What an
+// operation gives takes the place of what it reads where it can, so that less passes through the
+// caches: u that of the convolution's result, the gate that of z, delta that of dt, gated that of y.
 struct MixerValues {
-    Rows32 norm, x, mixed, activated, u, scan_u, words, z, gate, projected, dt, delta, decay, y,
-        gated, normed, rotated;
+    MixerInputs in;
+    Rows32 u, activated, scan_u, words, projected, delta, decay, gated, normed, rotated, totals;
+
+    static MixerValues& of_thread() {
+        thread_local MixerValues values;
+        return values;
+    }
 };
 
 // A mixer of any family: norm, in_proj, convolution, SiLU, gate, rotation and out_proj. What stands
@@ -70,13 +89,25 @@ public:
     void run(const Kernels& kernels, Rows32& residual, std::size_t tokens, BlockState& state,
              const Probes& probes) const override;
 
+    // The inputs of a language model's first block depend on the token alone. `tabulate` computes
+    // those of `count` tokens of a vocabulary from `first` on; with all of them `run_tabulated` runs
+    // without norm, in_proj and gate.
+    std::size_t table_bytes(std::size_t vocabulary) const;
+    void tabulate(const Kernels& kernels, const Rows32& embedded, std::size_t first,
+                  std::size_t count, std::size_t vocabulary);
+    bool is_tabulated() const { return table_.has_value(); }
+    void run_tabulated(const Kernels& kernels, const std::int64_t* ids, Rows32& residual,
+                       std::size_t tokens, BlockState& state) const;
+
 protected:
-    // Convolves x into SiLU's input, both of `own`; returns that input.
-    virtual const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+    // Convolves x into SiLU's input, both of `own`; returns that input, u or x.
+    virtual Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
                                    BlockState& state) const = 0;
-    // Computes y of `own` from u and the scan's own input.
+    // Computes y from u and the scan's own input, in place of `gated`.
     virtual void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
                      std::size_t tokens, BlockState& state, const Probes& probes) const = 0;
+    // Whether `mix` reads the norm as well.
+    virtual bool reads_norm() const { return false; }
     // Returns what rotation and out_proj read.
     virtual Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
                           const Probes& probes) const;
@@ -86,7 +117,11 @@ protected:
     bool is_convolved() const { return convolved_; }
 
 private:
-    const Rows32& store(const Kernels& kernels, MixerValues& own, const Rows32& mixed,
+    void project(const Kernels& kernels, const Rows32& residual, std::size_t tokens,
+                 MixerInputs& in, const Probes& probes) const;
+    void finish(const Kernels& kernels, MixerValues& own, Rows32& residual, std::size_t tokens,
+                BlockState& state, const Probes& probes) const;
+    const Rows32& store(const Kernels& kernels, MixerValues& own, Rows32& mixed,
                         std::size_t tokens, const Probes& probes) const;
 
     int index_;
@@ -102,6 +137,7 @@ private:
     std::optional<Requantizer> scan_u_;  // where the scan's input has another width than u
     Gate gated_;
     std::optional<Rotation> rotation_;
+    std::optional<MixerInputs> table_;
 };
 
 // A Mamba block, of either family.
@@ -110,10 +146,11 @@ public:
     MambaBlock(const Network& network, std::size_t index, std::shared_ptr<const DecayTable> decay);
 
 protected:
-    const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state) const override;
+    Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                     BlockState& state) const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
+    bool reads_norm() const override { return heads_.has_value(); }
     Rows32& leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
                   const Probes& probes) const override;
 
@@ -142,8 +179,8 @@ public:
     AverageBlock(const Network& network, std::size_t index);
 
 protected:
-    const Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                           BlockState& state) const override;
+    Rows32& convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                     BlockState& state) const override;
     void mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u, std::size_t tokens,
              BlockState& state, const Probes& probes) const override;
 

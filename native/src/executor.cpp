@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <string>
 
 #include "block.hpp"
@@ -12,6 +13,9 @@ namespace {
 // Tokens whose values fit the first caches together with a block's weights.
 constexpr std::size_t block_tokens = 8;
 static_assert(block_tokens <= token_limit);
+
+// Bytes of the first block's inputs of all tokens, up to which they are tabulated.
+constexpr std::size_t table_limit = 1 << 20;
 
 const Kernels& kernels_of(Instructions instructions) {
 #if defined(__x86_64__)
@@ -83,6 +87,7 @@ struct Executor::Prepared {
     Program program;
     const Kernels& kernels;
     std::vector<std::vector<std::unique_ptr<Block>>> layers;  // mixer, and MLP if there is one
+    MixerBlock* first = nullptr;  // the first of them
     Values embedded;  // (V, d), shifted into the residual's scale
     Linear rows;  // projects a frame's rows in front of patches
     LinearProduct features;
@@ -103,8 +108,10 @@ struct Executor::Prepared {
     void embed_features(const Workspace& own, std::size_t first, std::size_t count,
                         Rows32& residual) const;
     void pool(Workspace& own, const Probes& probes) const;
-    void run_blocks(Rows32& residual, std::size_t count, std::vector<BlockState>& state,
-                    const Probes& probes) const;
+    void tabulate_first();
+    // `ids` are those of tokens, null of a frame.
+    void run_blocks(const std::int64_t* ids, Rows32& residual, std::size_t count,
+                    std::vector<BlockState>& state, const Probes& probes) const;
     void frame(const std::int64_t* features, State& state, std::int32_t* outputs,
                const Probes& probes) const;
     void check_features(const std::int64_t* features, std::size_t count) const;
@@ -118,11 +125,14 @@ Executor::Prepared::Prepared(const Program& own, Instructions instructions)
         std::make_shared<const DecayTable>(network().tables.exponent, scheme.decay_bits);
     for (std::size_t i = 0; i < network().layers.size(); ++i) {
         layers.emplace_back();
+        std::unique_ptr<MixerBlock> mixer;
         if (network().shape.average) {
-            layers.back().push_back(std::make_unique<AverageBlock>(network(), i));
+            mixer = std::make_unique<AverageBlock>(network(), i);
         } else {
-            layers.back().push_back(std::make_unique<MambaBlock>(network(), i, decay));
+            mixer = std::make_unique<MambaBlock>(network(), i, decay);
         }
+        if (i == 0) first = mixer.get();
+        layers.back().push_back(std::move(mixer));
         if (!network().mlps.empty()) {
             layers.back().push_back(std::make_unique<MlpBlock>(network(), i));
         }
@@ -151,6 +161,7 @@ void Executor::Prepared::prepare_front() {
         for (std::size_t i = 0; i < front->table.size(); ++i) {
             embedded[i / d * width() + i % d] = front->table[i] * (1 << front->shift[i / d]);
         }
+        tabulate_first();
     }
     if (const auto& front = network().features) {
         const int bits = network().scheme.feature_bits;
@@ -209,11 +220,32 @@ void Executor::Prepared::embed_features(const Workspace& own, std::size_t first,
     features_requantizer.run(kernels, residual, count, residual);
 }
 
-void Executor::Prepared::run_blocks(Rows32& residual, std::size_t count,
+// What the first block computes of every token alone, where it fits a cache.
+void Executor::Prepared::tabulate_first() {
+    const std::size_t vocabulary = program.shape().vocabulary;
+    if (first == nullptr || first->table_bytes(vocabulary) > table_limit) return;
+    Rows32 residual;
+    std::vector<std::int64_t> ids(token_limit);
+    for (std::size_t from = 0; from < vocabulary; from += token_limit) {
+        const std::size_t count = std::min(token_limit, vocabulary - from);
+        std::iota(ids.begin(), ids.end(), static_cast<std::int64_t>(from));
+        embed(ids.data(), count, residual);
+        first->tabulate(kernels, residual, from, count, vocabulary);
+    }
+}
+
+void Executor::Prepared::run_blocks(const std::int64_t* ids, Rows32& residual, std::size_t count,
                                     std::vector<BlockState>& state, const Probes& probes) const {
     probes("residual", -1, residual, count);
+    const bool tabulated = ids != nullptr && !probes && first != nullptr && first->is_tabulated();
     for (std::size_t i = 0; i < layers.size(); ++i) {
-        for (const auto& block : layers[i]) block->run(kernels, residual, count, state[i], probes);
+        for (const auto& block : layers[i]) {
+            if (tabulated && block.get() == first) {
+                first->run_tabulated(kernels, ids, residual, count, state[i]);
+            } else {
+                block->run(kernels, residual, count, state[i], probes);
+            }
+        }
     }
 }
 
@@ -232,7 +264,7 @@ void Executor::Prepared::frame(const std::int64_t* values, State& state, std::in
     for (std::size_t first = 0; first < shape.tokens; first += at_once) {
         const std::size_t count = std::min(at_once, shape.tokens - first);
         embed_features(own, first, count, own.residual);
-        run_blocks(own.residual, count, state.blocks_, probes);
+        run_blocks(nullptr, own.residual, count, state.blocks_, probes);
         if (shape.hidden == 0) norm.run(kernels, own.residual, count, own.norm);
         for (std::size_t t = 0; t < count; ++t) {
             for (std::size_t i = 0; i < width(); ++i) own.sums.row(0)[i] += own.residual.row(t)[i];
@@ -309,7 +341,7 @@ void Executor::forward(const std::int64_t* tokens, std::size_t count, State& sta
     for (std::size_t first = 0; first < count; first += block_tokens) {
         const std::size_t some = std::min(block_tokens, count - first);
         own.embed(tokens + first, some, work.residual);
-        own.run_blocks(work.residual, some, state.blocks_, probes);
+        own.run_blocks(tokens + first, work.residual, some, state.blocks_, probes);
         own.norm.run(own.kernels, work.residual, some, work.norm);
         probes("norm", -1, work.norm, some);
         own.head.run(own.kernels, work.norm, some, work.logits);
@@ -326,7 +358,7 @@ void Executor::generate(std::int64_t token, std::size_t count, State& state,
     std::vector<std::int32_t> logits(prepared_->program.shape().vocabulary);
     for (std::size_t i = 0; i < count; ++i) {
         step(token, state, logits.data());
-        token = std::max_element(logits.begin(), logits.end()) - logits.begin();
+        token = static_cast<std::int64_t>(prepared_->kernels.arg_max(logits.data(), logits.size()));
         tokens[i] = token;
     }
 }

@@ -14,29 +14,31 @@ namespace scanwright {
 
 // Packed weights: chunks of up to eight blocks of 16 rows, in them groups of columns, in them the
 // blocks, in them the rows. A register holds one group of a block's rows, and the order is that in
-// which the products read. A row's share of a group has four bytes: four columns; or two words, of
-// one column each; or eight nibbles. A byte of nibbles has column i of the group in its low half and
-// column i + 4 in its high one, both offset by 8.
+// which the products read. A row's share of a group has four bytes: four columns, offset by 128; or
+// two words, of one column each; or eight nibbles, offset by 8. A byte of nibbles has column i of the
+// group in its low half and column i + 4 in its high one.
+enum class Nibbles : std::uint8_t {};  // two weights
 constexpr std::size_t byte_group = 4;
 constexpr std::size_t word_group = 2;
 constexpr std::size_t nibble_group = 4;  // bytes, of twice as many columns
-constexpr std::int32_t byte_offset = 128, nibble_offset = 8;
+constexpr int byte_offset_log2 = 7, nibble_offset_log2 = 3;
+constexpr std::int32_t byte_offset = 1 << byte_offset_log2;
+constexpr std::int32_t nibble_offset = 1 << nibble_offset_log2;
 constexpr std::size_t chunk_blocks = 8;
 
 // Tokens that are computed at once: the most that a kernel is given.
 constexpr std::size_t token_limit = 16;
 
-// How a kernel rounds what it computes, half to even, and saturates: in float32, times `scale`, where
-// the values have at most 24 bits; in int32 where all channels drop `shift` bits; else, with `scale`
-// null and `shift` negative, each its own number. With half = 2**(shift - 1) - 1 and parity = 1, int32
-// adds half, and one more where the result would be odd; without a shift both are 0.
+// How a kernel rounds what it computes, half to even, and saturates: in float32, times a power of two,
+// where the values have at most 24 bits; in int32 where all channels drop `shift` bits; else, with
+// `exponents` null and `shift` negative, each its own number. One a channel takes a byte, as
+// constants pass through the same caches as weights.
 struct Rounding {
-    const float* scale;  // one a channel
+    const std::uint8_t* exponents;  // of the powers of two, as float32 has them; 0 is the number 0
     std::int32_t shift;
-    const std::int32_t* shifts;  // one a channel, and so are the next two
-    const std::int32_t* halves;
-    const std::int32_t* parities;
+    const std::uint8_t* shifts;
     std::int32_t low, high;
+    float single_low, single_high;  // the same
 };
 
 template <typename Weight, typename Input>
@@ -44,9 +46,10 @@ struct Product {
     const Weight* weight;
     std::size_t row_blocks;
     std::size_t groups;          // of columns
-    const std::int32_t* start;   // what every row's sum starts from
-    const Input* inputs;         // (tokens, input_stride); beside bytes offset by `byte_offset`
+    const std::int32_t* bias;    // one a row, or none
+    const Input* inputs;         // (tokens, input_stride)
     std::size_t input_stride;
+    const std::int32_t* input_sums;  // one a token, which the offset of weights is to be taken times
     std::int32_t* totals;        // (tokens, total_stride)
     std::size_t total_stride;
     std::size_t tokens;
@@ -135,14 +138,13 @@ struct ScanTokens {
 };
 
 struct Kernels {
-    void (*multiply_nibbles)(const Product<std::uint8_t, std::int8_t>& product);
-    void (*multiply_bytes)(const Product<std::int8_t, std::uint8_t>& product);
+    void (*multiply_nibbles)(const Product<Nibbles, std::int8_t>& product);
+    void (*multiply_bytes)(const Product<std::uint8_t, std::int8_t>& product);
     void (*multiply_words)(const Product<std::int16_t, std::int16_t>& product);
 
-    // Narrow int32 to the inputs of a product.
-    void (*to_signed_bytes)(const std::int32_t* values, std::int8_t* out, std::size_t count);
-    void (*to_offset_bytes)(const std::int32_t* values, std::uint8_t* out, std::size_t count);
-    void (*to_words)(const std::int32_t* values, std::int16_t* out, std::size_t count);
+    // Narrow int32 to the inputs of a product; return their sum.
+    std::int32_t (*to_bytes)(const std::int32_t* values, std::int8_t* out, std::size_t count);
+    std::int32_t (*to_words)(const std::int32_t* values, std::int16_t* out, std::size_t count);
 
     // out = saturate(round(values scale)), for values of any size.
     void (*requantize)(const std::int32_t* values, const double* scale, Limits limits,
@@ -185,6 +187,9 @@ struct Kernels {
 
     // Advances the states (blocks, states, 16) of one layer by all tokens.
     void (*scan)(const ScanConstants& constants, const ScanTokens& tokens, float* state);
+
+    // The index of the largest of at least one value, the lowest among equals.
+    std::size_t (*arg_max)(const std::int32_t* values, std::size_t count);
 
     // out = left right, below 2**30, rounded.
     void (*multiply_integers)(const std::int32_t* left, const std::int32_t* right,

@@ -2,6 +2,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "hadamard.hpp"
 #include "kernels.hpp"
 
@@ -28,6 +30,10 @@ namespace {
 
 inline __m512i load(const void* from) { return _mm512_load_si512(from); }
 
+inline __m512i load_bytes(const std::uint8_t* from) {
+    return _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
 inline __m512i saturated(__m512i values, const Rounding& own) {
     return _mm512_min_epi32(_mm512_max_epi32(values, _mm512_set1_epi32(own.low)),
                             _mm512_set1_epi32(own.high));
@@ -37,13 +43,12 @@ inline __m512i saturated(__m512i values, const Rounding& own) {
 inline __m512i rounded(__m512i values, const Rounding* rounding, std::size_t at) {
     if (rounding == nullptr) return values;
     const Rounding& own = *rounding;
-    if (own.scale != nullptr) {
-        const __m512 scaled =
-            _mm512_mul_ps(_mm512_cvtepi32_ps(values), _mm512_load_ps(own.scale + at));
-        const __m512 above =
-            _mm512_max_ps(scaled, _mm512_set1_ps(static_cast<float>(own.low)));
-        return _mm512_cvtps_epi32(
-            _mm512_min_ps(above, _mm512_set1_ps(static_cast<float>(own.high))));
+    if (own.exponents != nullptr) {
+        const __m512 scale =
+            _mm512_castsi512_ps(_mm512_slli_epi32(load_bytes(own.exponents + at), 23));
+        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(values), scale);
+        const __m512 above = _mm512_max_ps(scaled, _mm512_set1_ps(own.single_low));
+        return _mm512_cvtps_epi32(_mm512_min_ps(above, _mm512_set1_ps(own.single_high)));
     }
     if (own.shift >= 0) {
         if (own.shift == 0) return saturated(values, own);
@@ -53,9 +58,12 @@ inline __m512i rounded(__m512i values, const Rounding* rounding, std::size_t at)
         const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(values, half), odd);
         return saturated(_mm512_sra_epi32(sum, shift), own);
     }
-    const __m512i shift = load(own.shifts + at);
-    const __m512i odd = _mm512_and_si512(_mm512_srav_epi32(values, shift), load(own.parities + at));
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(values, load(own.halves + at)), odd);
+    // Half of the last bit that stays, less one where it would be even; nothing without a shift.
+    const __m512i one = _mm512_set1_epi32(1), shift = load_bytes(own.shifts + at);
+    const __m512i half = _mm512_srli_epi32(_mm512_sllv_epi32(one, shift), 1);
+    const __m512i even = _mm512_andnot_si512(_mm512_srav_epi32(values, shift),
+                                             _mm512_min_epi32(shift, one));
+    const __m512i sum = _mm512_add_epi32(values, _mm512_sub_epi32(half, even));
     return saturated(_mm512_srav_epi32(sum, shift), own);
 }
 

@@ -56,10 +56,10 @@ void HeadOperations::add_bias(Rows32& dt_rows, std::size_t tokens) const {
     }
 }
 
-const Rows32& MambaBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
-                                   BlockState& state) const {
-    convolution_.run(kernels, own.x, tokens, state.window, own.mixed);
-    return own.mixed;
+Rows32& MambaBlock::convolve(const Kernels& kernels, MixerValues& own, std::size_t tokens,
+                             BlockState& state) const {
+    convolution_.run(kernels, own.in.x, tokens, state.window, own.u);
+    return own.u;
 }
 
 void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
@@ -70,8 +70,9 @@ void MambaBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& sca
         select(kernels, own, tokens, probes);
     }
     const Rows32& selection = heads_ ? own.u : own.projected;
-    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(), own.y);
-    probes("scan_output", index(), own.y, tokens);
+    scan_.run(kernels, {own.delta, scan_u, selection}, tokens, state.scan.data(),
+              own.gated);
+    probes("scan_output", index(), own.gated, tokens);
 }
 
 Rows32& MambaBlock::leave(const Kernels& kernels, MixerValues& own, std::size_t tokens,
@@ -86,17 +87,17 @@ void MambaBlock::select(const Kernels& kernels, MixerValues& own, std::size_t to
                         const Probes& probes) const {
     projected_.run(kernels, own.u, tokens, own.projected);
     probes("projected", index(), own.projected, tokens);
-    dt_.run(kernels, own.projected, tokens, own.dt);
-    softplus_.run(kernels, own.dt, tokens, delta_, own.delta);
+    dt_.run(kernels, own.projected, tokens, own.delta);
+    softplus_.run(kernels, own.delta, tokens, delta_, own.delta);
     probes("delta", index(), own.delta, tokens);
 }
 
 void MambaBlock::select_heads(const Kernels& kernels, MixerValues& own, std::size_t tokens,
                               const Probes& probes) const {
-    heads_->dt.run(kernels, own.norm, tokens, own.dt);
-    probes("dt", index(), own.dt, tokens);
-    heads_->add_bias(own.dt, tokens);
-    softplus_.run(kernels, own.dt, tokens, heads_->delta, own.delta);
+    heads_->dt.run(kernels, own.in.norm, tokens, own.delta);
+    probes("dt", index(), own.delta, tokens);
+    heads_->add_bias(own.delta, tokens);
+    softplus_.run(kernels, own.delta, tokens, heads_->delta, own.delta);
     probes("delta", index(), own.delta, tokens);
     if (probes) {
         decays(own.delta, tokens, own.decay);

@@ -3,6 +3,14 @@
 
 namespace scanwright {
 
+namespace {
+
+struct MlpValues {
+    Rows32 norm, gate, gated, totals;
+};
+
+}  // namespace
+
 MlpBlock::MlpBlock(const Network& network, std::size_t index) : index_(static_cast<int>(index)) {
     const MlpLayer& mlp = network.mlps[index];
     const Scheme& scheme = network.scheme;
@@ -20,17 +28,19 @@ MlpBlock::MlpBlock(const Network& network, std::size_t index) : index_(static_ca
 
 void MlpBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens, BlockState&,
                    const Probes& probes) const {
-    thread_local Rows32 norm, z, gate, up, gated;
+    // The gate takes the place of its argument, and the product that of `up`.
+    thread_local MlpValues own;
+    auto& [norm, gate, gated, totals] = own;
     norm_.run(kernels, residual, tokens, norm);
     probes("mlp_norm", index_, norm, tokens);
-    z_.run(kernels, norm, tokens, z);
-    silu_.run(kernels, z, tokens, gate_, gate);
+    z_.run(kernels, norm, tokens, gate);
+    silu_.run(kernels, gate, tokens, gate_, gate);
     probes("mlp_gate", index_, gate, tokens);
-    up_.run(kernels, norm, tokens, up);
-    probes("up", index_, up, tokens);
-    gated_.run(kernels, up, gate, tokens, gated);
+    up_.run(kernels, norm, tokens, gated);
+    probes("up", index_, gated, tokens);
+    gated_.run(kernels, gated, gate, tokens, gated);
     probes("mlp_gated", index_, gated, tokens);
-    out_.add(kernels, gated, tokens, residual);
+    out_.add(kernels, gated, tokens, totals, residual);
     probes("mlp_residual", index_, residual, tokens);
 }
 

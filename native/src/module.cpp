@@ -24,8 +24,30 @@ using scanwright::State;
 
 using Int64In = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
 using Int64Out = nb::ndarray<nb::numpy, std::int64_t>;
-// The caller's, written to: an array made here would cost as much as a tenth of a step.
 using LogitsOut = nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// One sequence, step by step. Its logits are copied out of one array: handing over another one, or
+// making it here, would cost several percent of every step.
+struct Stepper {
+    const Executor& executor;
+    State& state;
+    std::int32_t* logits;
+    nb::object copy;  // of the array
+
+    Stepper(const Executor& own, State& sequence, const nb::object& array)
+        : executor(own), state(sequence), copy(array.attr("copy")) {
+        const auto out = nb::cast<LogitsOut>(array);
+        if (out.size() != own.program().shape().vocabulary) {
+            throw nb::value_error("logits have not the vocabulary's size");
+        }
+        logits = out.data();
+    }
+
+    nb::object step(std::int64_t token) const {
+        executor.step(token, state, logits);
+        return copy();
+    }
+};
 
 Int64Out owned(std::vector<std::int64_t>&& values, std::initializer_list<std::size_t> shape) {
     auto* kept = new std::vector<std::int64_t>(std::move(values));
@@ -84,13 +106,6 @@ void bind_executor(nb::module_& module) {
             new (own) Executor(program, name.empty() ? scanwright::best_instructions()
                                                      : scanwright::find_instructions(name));
         }, "program"_a, "instructions"_a)
-        .def("step", [](const Executor& own, std::int64_t token, State& state,
-                        const LogitsOut& logits) {
-            if (logits.size() != own.program().shape().vocabulary) {
-                throw nb::value_error("logits have not the vocabulary's size");
-            }
-            own.step(token, state, logits.data());
-        }, "token"_a, "state"_a, "logits"_a)
         .def("forward", [](const Executor& own, const Int64In& tokens, State& state,
                            const std::optional<nb::callable>& probe) {
             const std::size_t vocabulary = own.program().shape().vocabulary;
@@ -126,6 +141,10 @@ void bind_executor(nb::module_& module) {
             }
             return widened(results, {count, outputs});
         }, "features"_a, "count"_a, "probe"_a.none());
+    nb::class_<Stepper>(module, "Stepper")
+        .def(nb::init<const Executor&, State&, const nb::object&>(), "executor"_a, "state"_a,
+             "logits"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
+        .def("step", &Stepper::step, "token"_a);
 }
 
 }  // namespace

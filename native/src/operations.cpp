@@ -169,7 +169,7 @@ void DualScaleStorage::words(const Rows32& activated, std::size_t count, Rows32&
 
 void Gate::run(const Kernels& kernels, const Rows32& left, const Rows32& right, std::size_t count,
                Rows32& out) const {
-    out.shape(count, left.width());
+    if (&out != &left) out.shape(count, left.width());
     const Rounding rounding = requantizer_.rounding();
     for (std::size_t i = 0; i < count; ++i) {
         if (requantizer_.is_single()) {

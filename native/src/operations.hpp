@@ -25,6 +25,7 @@ public:
     Normalization(const Network& network, const Integers& weight, int shift, int fraction,
                   std::size_t groups, int output_bits);
     void run(const Kernels& kernels, const Rows32& residual, std::size_t count, Rows32& out) const;
+    std::size_t width() const { return groups_ * constants_.count; }
 
 private:
     Aligned<double> weight_;  // (groups, padded)

@@ -11,6 +11,9 @@ namespace {
 // Columns up to which the sums of high nibbles, 16 times as large, fit int32.
 constexpr std::size_t nibble_columns = 1 << 15;
 
+// Groups of columns, the last one padded with zeros.
+std::size_t groups_of(std::size_t columns, std::size_t size) { return (columns + size - 1) / size; }
+
 // Calls `set(element of the packed weights, column, weight)` for every weight; an element is one
 // column's, of nibbles that of two columns.
 template <std::size_t group_size, typename Weight, typename Function>
@@ -32,28 +35,28 @@ void for_each_weight(Aligned<Weight>& weights, std::size_t groups, const Matrix&
     }
 }
 
-template <std::size_t group_size, typename Weight>
+template <std::size_t group_size, int offset, typename Weight>
 Aligned<Weight> packed(const Matrix& matrix, std::size_t first, std::size_t count) {
-    const std::size_t groups = padded(matrix.columns) / group_size;
-    Aligned<Weight> weights(padded(count) * groups * group_size, Weight{0});
+    const std::size_t groups = groups_of(matrix.columns, group_size);
+    Aligned<Weight> weights(padded(count) * groups * group_size, Weight{offset});
     for_each_weight<group_size>(weights, groups, matrix, first, count, group_size,
                                 [](Weight& element, std::size_t, std::int32_t weight) {
-                                    element = static_cast<Weight>(weight);
+                                    element = static_cast<Weight>(weight + offset);
                                 });
     return weights;
 }
 
-Aligned<std::uint8_t> packed_nibbles(const Matrix& matrix, std::size_t first, std::size_t count) {
+Aligned<Nibbles> packed_nibbles(const Matrix& matrix, std::size_t first, std::size_t count) {
     constexpr std::size_t group_columns = 2 * nibble_group;
-    constexpr std::uint8_t zeros = nibble_offset | nibble_offset << 4;
-    const std::size_t groups = padded(matrix.columns) / group_columns;
-    Aligned<std::uint8_t> weights(padded(count) * groups * nibble_group, zeros);
+    constexpr auto zeros = static_cast<Nibbles>(nibble_offset | nibble_offset << 4);
+    const std::size_t groups = groups_of(matrix.columns, group_columns);
+    Aligned<Nibbles> weights(padded(count) * groups * nibble_group, zeros);
     for_each_weight<nibble_group>(
         weights, groups, matrix, first, count, group_columns,
-        [](std::uint8_t& element, std::size_t column, std::int32_t weight) {
+        [](Nibbles& element, std::size_t column, std::int32_t weight) {
             const int shift = column < nibble_group ? 0 : 4;
-            const int kept = element & ~(15 << shift);
-            element = static_cast<std::uint8_t>(kept | (weight + nibble_offset) << shift);
+            const int kept = static_cast<int>(element) & ~(15 << shift);
+            element = static_cast<Nibbles>(kept | (weight + nibble_offset) << shift);
         });
     return weights;
 }
@@ -62,15 +65,11 @@ Aligned<std::uint8_t> packed_nibbles(const Matrix& matrix, std::size_t first, st
 
 LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t first,
                              std::size_t count)
-    : rows_(count), columns_(matrix.columns), start_(padded(count), 0) {
+    : rows_(count), columns_(matrix.columns) {
     choose_packing(matrix, input_bits, first);
-    for (std::size_t row = 0; row < count; ++row) {
-        std::int64_t total = matrix.bias.empty() ? 0 : matrix.bias[first + row];
-        for (std::size_t i = 0; packing_ == Packing::bytes && i < columns_; ++i) {
-            total -= byte_offset * matrix.weight[(first + row) * columns_ + i];
-        }
-        // Wraps where the offset leads out of int32; the sums wrap back.
-        start_[row] = static_cast<std::int32_t>(static_cast<std::uint32_t>(total));
+    if (!matrix.bias.empty()) {
+        bias_.assign(padded(count), 0);
+        std::copy_n(matrix.bias.begin() + static_cast<std::ptrdiff_t>(first), count, bias_.begin());
     }
     largest_ = static_cast<double>(accumulator_bound(matrix, matrix.bias, input_bits, first, count));
     pack(matrix, first);
@@ -91,8 +90,12 @@ void LinearProduct::choose_packing(const Matrix& matrix, int input_bits, std::si
 void LinearProduct::pack(const Matrix& matrix, std::size_t first) {
     switch (packing_) {
         case Packing::nibbles: nibbles_ = packed_nibbles(matrix, first, rows_); break;
-        case Packing::bytes: bytes_ = packed<byte_group, std::int8_t>(matrix, first, rows_); break;
-        case Packing::words: words_ = packed<word_group, std::int16_t>(matrix, first, rows_); break;
+        case Packing::bytes:
+            bytes_ = packed<byte_group, byte_offset, std::uint8_t>(matrix, first, rows_);
+            break;
+        case Packing::words:
+            words_ = packed<word_group, 0, std::int16_t>(matrix, first, rows_);
+            break;
     }
 }
 
@@ -101,26 +104,30 @@ void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_
                         Rows32& totals) const {
     totals.shape(tokens, rows_);
     const std::size_t width = padded(columns_), blocks = padded(rows_) / lanes;
-    const auto run = [&](auto* narrow, const auto& weights, std::size_t group, auto convert,
+    const auto run = [&](auto narrowed, const auto& weights, std::size_t group, auto convert,
                          auto multiply) {
+        // The inputs, and behind them their sums.
+        using Input = decltype(narrowed);
+        const std::size_t groups = groups_of(columns_, group);
+        const std::size_t words = tokens * width * sizeof(Input) / sizeof(std::int32_t);
+        auto* sums = thread_scratch<std::int32_t>(words + tokens) + words;
+        auto* narrow = reinterpret_cast<Input*>(sums - words);
         for (std::size_t i = 0; i < tokens; ++i) {
-            convert(inputs.row(first + i), narrow + i * width, width);
+            sums[i] = convert(inputs.row(first + i), narrow + i * width, groups * group);
         }
-        multiply({weights.data(), blocks, width / group, start_.data(), narrow, width,
-                  totals.row(0), totals.stride(), tokens, rounding});
+        multiply({weights.data(), blocks, groups, bias_.empty() ? nullptr : bias_.data(),
+                  narrow, width, sums, totals.row(0), totals.stride(), tokens, rounding});
     };
     switch (packing_) {
         case Packing::nibbles:
-            run(thread_scratch<std::int8_t>(tokens * width), nibbles_, 2 * nibble_group,
-                kernels.to_signed_bytes, kernels.multiply_nibbles);
+            run(std::int8_t{}, nibbles_, 2 * nibble_group, kernels.to_bytes,
+                kernels.multiply_nibbles);
             break;
         case Packing::bytes:
-            run(thread_scratch<std::uint8_t>(tokens * width), bytes_, byte_group,
-                kernels.to_offset_bytes, kernels.multiply_bytes);
+            run(std::int8_t{}, bytes_, byte_group, kernels.to_bytes, kernels.multiply_bytes);
             break;
         case Packing::words:
-            run(thread_scratch<std::int16_t>(tokens * width), words_, word_group,
-                kernels.to_words, kernels.multiply_words);
+            run(std::int16_t{}, words_, word_group, kernels.to_words, kernels.multiply_words);
             break;
     }
 }
@@ -134,8 +141,7 @@ void Linear::run(const Kernels& kernels, const Rows32& inputs, std::size_t token
 }
 
 void Linear::add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
-                 Rows32& residual) const {
-    thread_local Rows32 totals;
+                 Rows32& totals, Rows32& residual) const {
     run(kernels, inputs, tokens, totals);
     const Limits limits = requantizer_.limits();
     for (std::size_t i = 0; i < tokens; ++i) {

@@ -22,6 +22,7 @@ public:
 
     // The largest magnitude of a total.
     double largest() const { return largest_; }
+    std::size_t rows() const { return rows_; }
 
 private:
     // Two weights a byte where all have at most four bits; words where weights or inputs are no
@@ -32,10 +33,10 @@ private:
 
     std::size_t rows_ = 0, columns_ = 0;
     Packing packing_ = Packing::bytes;
-    Aligned<std::uint8_t> nibbles_;
-    Aligned<std::int8_t> bytes_;
+    Aligned<Nibbles> nibbles_;
+    Aligned<std::uint8_t> bytes_;
     Aligned<std::int16_t> words_;
-    Values start_;
+    Values bias_;
     double largest_ = 0;
 };
 
@@ -50,9 +51,10 @@ public:
 
     void run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens, Rows32& out) const;
 
-    // Adds the requantized result to the residual.
-    void add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+    // Adds the requantized result, which `totals` then has, to the residual.
+    void add(const Kernels& kernels, const Rows32& inputs, std::size_t tokens, Rows32& totals,
              Rows32& residual) const;
+    std::size_t rows() const { return product_.rows(); }
 
 private:
     LinearProduct product_;

@@ -11,6 +11,7 @@ constexpr double single_exact = 1 << 24;
 // The largest magnitude and shift for which no sum of int32 rounding overflows.
 constexpr double shift_bound = 1 << 30;
 constexpr std::int32_t largest_shift = 30;
+constexpr std::int32_t single_bias = 127;  // of a float's exponent
 
 }  // namespace
 
@@ -30,7 +31,10 @@ Values padded_values(const Integers& values) {
 Requantizer::Requantizer(const Integers& shifts, Limits limits, double largest)
     : scale_(powers_of_two(shifts)), limits_(limits) {
     if (largest <= single_exact) {
-        single_.assign(scale_.begin(), scale_.end());
+        exponent_.assign(scale_.size(), 0);
+        std::transform(shifts.begin(), shifts.end(), exponent_.begin(), [](std::int32_t shift) {
+            return static_cast<std::uint8_t>(single_bias - shift);
+        });
         return;
     }
     const auto fits = [](std::int32_t shift) { return shift >= 0 && shift <= largest_shift; };
@@ -42,12 +46,6 @@ Requantizer::Requantizer(const Integers& shifts, Limits limits, double largest)
     }
     shift_.assign(scale_.size(), largest_shift);  // padding becomes zero
     std::copy(shifts.begin(), shifts.end(), shift_.begin());
-    half_.resize(shift_.size());
-    parity_.resize(shift_.size());
-    for (std::size_t i = 0; i < shift_.size(); ++i) {
-        half_[i] = shift_[i] > 0 ? (1 << (shift_[i] - 1)) - 1 : 0;
-        parity_[i] = shift_[i] > 0 ? 1 : 0;
-    }
 }
 
 void Requantizer::run(const Kernels& kernels, const Rows32& values, std::size_t count,

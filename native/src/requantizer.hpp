@@ -46,24 +46,28 @@ public:
 
     // Whether 32-bit arithmetic does it, as it does but for sums too wide; then a kernel can round
     // what it computes.
-    bool is_single() const { return !single_.empty() || uniform_ >= 0 || !shift_.empty(); }
+    bool is_single() const { return !exponent_.empty() || uniform_ >= 0 || !shift_.empty(); }
     // What a kernel needs for it, from channel `first` on.
     Rounding rounding(std::size_t first = 0) const {
-        const auto from = [&](const auto& values) {
+        const auto from = [&](const Aligned<std::uint8_t>& values) {
             return values.empty() ? nullptr : values.data() + first;
         };
-        return {from(single_),  uniform_,        from(shift_),
-                from(half_),    from(parity_),   static_cast<std::int32_t>(limits_.low),
-                static_cast<std::int32_t>(limits_.high)};
+        return {from(exponent_),
+                uniform_,
+                from(shift_),
+                static_cast<std::int32_t>(limits_.low),
+                static_cast<std::int32_t>(limits_.high),
+                static_cast<float>(limits_.low),
+                static_cast<float>(limits_.high)};
     }
     const double* scale() const { return scale_.data(); }
     Limits limits() const { return limits_; }
 
 private:
     Aligned<double> scale_;
-    Aligned<float> single_;         // empty where float32 does not hold the values
-    std::int32_t uniform_ = -1;     // the shift of all channels, where int32 is taken
-    Values shift_, half_, parity_;  // empty unless int32 is taken, and channels differ
+    Aligned<std::uint8_t> exponent_;  // empty where float32 does not hold the values
+    std::int32_t uniform_ = -1;       // the shift of all channels, where int32 is taken
+    Aligned<std::uint8_t> shift_;     // empty unless int32 is taken, and channels differ
     Limits limits_{};
 };
 

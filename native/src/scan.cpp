@@ -13,6 +13,16 @@ constexpr int narrow_decay_bits = 12;
 constexpr std::size_t narrow_states = 256;
 constexpr double single_exact = 1 << 24;
 
+// Rows whose channels are spread over blocks of their groups.
+struct Spread {
+    Rows32 delta, u, y;
+
+    static Spread& of_thread() {
+        thread_local Spread values;
+        return values;
+    }
+};
+
 std::int32_t largest_magnitude(const Integers& values) {
     std::int32_t largest = 0;
     for (const std::int32_t value : values) largest = std::max(largest, std::abs(value));
@@ -149,15 +159,15 @@ void Scan::spread(const Rows32& values, std::size_t share, std::size_t tokens, R
 
 void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens, float* state,
                Rows32& y) const {
-    thread_local Rows32 spread_delta, spread_u, spread_y;
+    Spread* const own = shape_.has_heads() || is_spread() ? &Spread::of_thread() : nullptr;
     const std::size_t e = shape_.d_inner, states = shape_.d_state;
     y.shape(tokens, e);
-    if (shape_.has_heads()) spread(inputs.delta, shape_.head_size, tokens, spread_delta);
-    if (is_spread()) spread(inputs.u, 1, tokens, spread_u);
-    if (is_spread()) spread_y.shape(tokens, shape_.groups * blocks_ * lanes);
-    const Rows32& delta = shape_.has_heads() ? spread_delta : inputs.delta;
-    const Rows32& u = is_spread() ? spread_u : inputs.u;
-    Rows32& sums = is_spread() ? spread_y : y;
+    if (shape_.has_heads()) spread(inputs.delta, shape_.head_size, tokens, own->delta);
+    if (is_spread()) spread(inputs.u, 1, tokens, own->u);
+    if (is_spread()) own->y.shape(tokens, shape_.groups * blocks_ * lanes);
+    const Rows32& delta = shape_.has_heads() ? own->delta : inputs.delta;
+    const Rows32& u = is_spread() ? own->u : inputs.u;
+    Rows32& sums = is_spread() ? own->y : y;
     const std::int32_t* selected =
         inputs.selection.row(0) + (shape_.has_heads() ? e : shape_.dt_rank);
     for (std::size_t group = 0; group < shape_.groups; ++group) {
@@ -172,7 +182,7 @@ void Scan::run(const Kernels& kernels, const Inputs& inputs, std::size_t tokens,
     }
     if (!outputs_.is_single()) outputs_.run(kernels, sums, tokens, sums);
     for (std::size_t t = 0; is_spread() && t < tokens; ++t) {
-        for (std::size_t i = 0; i < e; ++i) y.row(t)[i] = spread_y.row(t)[scan_channel(shape_, i)];
+        for (std::size_t i = 0; i < e; ++i) y.row(t)[i] = own->y.row(t)[scan_channel(shape_, i)];
     }
 }
 

@@ -119,6 +119,18 @@ def test_a_language_model_of_full_size(preset, scheme, instructions):
 
 
 @every_instructions
+@pytest.mark.parametrize("preset", ["micro", "micro-mamba2"])
+def test_a_vocabulary_too_large_for_a_table_of_tokens(preset, instructions):
+    shape = replace(PRESETS[preset], vocabulary=1 << 13)
+    program = random_program(shape, SCHEMES["w8a8"])
+    tokens = random_tokens(program, 1, 11)
+    own, own_state = Executor(program, instructions=instructions).forward(tokens)
+    expected, expected_state = GoldenExecutor(program).forward(tokens)
+    assert np.array_equal(own, expected)
+    assert_equal_states(own_state, expected_state)
+
+
+@every_instructions
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 @pytest.mark.parametrize("preset", ["micro", "micro-mamba2"])
 def test_probes_have_the_golden_names_and_values(preset, scheme, instructions):
