@@ -9,6 +9,7 @@
 #pragma GCC target("avx2,fma,bmi,bmi2,lzcnt")
 
 #define SCANWRIGHT_HAS_MULTIPLY
+#define SCANWRIGHT_HAS_SCAN
 
 namespace scanwright {
 namespace {
@@ -128,6 +129,8 @@ void multiply_words(const Product<std::int16_t, std::int16_t>& own) {
 }  // namespace scanwright
 
 #include "kernels.inc"
+#include "selection.inc"
+#include "avx2_scan.inc"
 
 #pragma GCC pop_options
 

@@ -103,6 +103,7 @@ void convolve(const std::int32_t* const* rows, const ConvolutionConstants& own,
 #include "avx512_products.inc"
 #include "avx512_rotation.inc"
 #include "kernels.inc"
+#include "selection.inc"
 #include "avx512_scan.inc"
 
 #pragma GCC pop_options
