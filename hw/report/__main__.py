@@ -67,6 +67,21 @@ def measure(
     return contents(design=design.describe(), netlist=netlist, packed=packed, routes=routes)
 
 
+def named_primitives(target: Target, asked: Primitives | None) -> Primitives:
+    """Return the primitives that a design for the target names: those asked for, or its own.
+
+    Raises
+    ------
+    InputError
+        If those asked for are of another device.
+    """
+    if asked is Primitives.ECP5 and target.kind != ECP5:
+        raise InputError(
+            f"--target {target.name} has no primitives of an ECP5; leave --primitives out"
+        )
+    return asked or (Primitives.ECP5 if target.kind == ECP5 else Primitives.NONE)
+
+
 @application.command()
 def report(
     preset: Annotated[str, typer.Option(help="network, or a name for --artifact")],
@@ -83,8 +98,9 @@ def report(
         typer.Option(help="what multiplies; without it mix for a frame network, else dsp"),
     ] = None,
     primitives: Annotated[
-        Primitives, typer.Option(help="ecp5 puts the products' registers into MULT18X18D")
-    ] = Primitives.NONE,
+        Primitives | None,
+        typer.Option(help="ecp5 puts products' registers into MULT18X18D; without it the target's"),
+    ] = None,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[
         int, typer.Option(help="placements, seeds 1 to this; ECP5 only; 0 packs and does not route")
@@ -104,8 +120,7 @@ def report(
     if not frequency > 0:
         raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
     chosen = parse_target(target)
-    if primitives is Primitives.ECP5 and chosen.kind != ECP5:
-        raise InputError(f"--target {target} has no primitives of an ECP5; leave --primitives out")
+    primitives = named_primitives(chosen, primitives)
     program = load_builtin(preset, find_scheme(scheme), artifact)
     design = build(
         program,
