@@ -118,8 +118,7 @@ class StreamBuffer(wiring.Component):
     def _count(self, m: Module, put: Signal, take: Signal) -> None:
         """Keep the level, and the two flags that follow from it, each in its register.
 
-        put and take come late in the cycle: what they choose among is ready by then, and whether
-        one payload or all but one are held is known a cycle ahead.
+        Flags are chosen by put and take, which come late, among comparisons of the level before.
         """
         level = Signal.like(self.level)
         not_empty = Signal()
@@ -128,22 +127,13 @@ class StreamBuffer(wiring.Component):
             m.d.sync += level.eq(level + 1)
         with m.Elif(take & ~put):
             m.d.sync += level.eq(level - 1)
-        only_one = self._holds(m, 1, put, take, name="only_one")
-        m.d.sync += not_empty.eq(put | (not_empty & ~(take & only_one)))
+        m.d.sync += not_empty.eq(put | (not_empty & ~(take & (level == 1))))
         if self.reserved:
             m.d.comb += self.i.ready.eq(1)
             return
         not_full = Signal(init=1)
         m.d.comb += self.i.ready.eq(not_full)
-        last_place = self._holds(m, self.depth - 1, put, take, name="last_place")
-        m.d.sync += not_full.eq(take | (not_full & ~(put & last_place)))
-
-    def _holds(self, m: Module, count: int, put: Signal, take: Signal, *, name: str) -> Signal:
-        """Return a register that says whether so many payloads are held."""
-        flag, same = Signal(name=name), self.level == count
-        after_put = Mux(take, same, self.level == count - 1)
-        m.d.sync += flag.eq(Mux(put, after_put, Mux(take, self.level == count + 1, same)))
-        return flag
+        m.d.sync += not_full.eq(take | (not_full & ~(put & (level == self.depth - 1))))
 
     def _hold_in_registers(self, m: Module, put: Signal, take: Signal) -> None:
         """Two registers: a payload enters the first if that is free or being freed."""

@@ -67,8 +67,8 @@ def measure(
     return contents(design=design.describe(), netlist=netlist, packed=packed, routes=routes)
 
 
-def named_primitives(target: Target, asked: Primitives | None) -> Primitives:
-    """Return the primitives that a design for the target names: those asked for, or its own.
+def named_primitives(target: Target, asked: Primitives | None, *, frames: bool) -> Primitives:
+    """Return the primitives that a design names: those asked for, or a frame network's an ECP5's.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def named_primitives(target: Target, asked: Primitives | None) -> Primitives:
         raise InputError(
             f"--target {target.name} has no primitives of an ECP5; leave --primitives out"
         )
-    return asked or (Primitives.ECP5 if target.kind == ECP5 else Primitives.NONE)
+    return asked or (Primitives.ECP5 if frames and target.kind == ECP5 else Primitives.NONE)
 
 
 @application.command()
@@ -99,7 +99,7 @@ def report(
     ] = None,
     primitives: Annotated[
         Primitives | None,
-        typer.Option(help="ecp5 puts products' registers into MULT18X18D; without it the target's"),
+        typer.Option(help="ecp5: products' registers in MULT18X18D, usual for a frame network"),
     ] = None,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[
@@ -120,8 +120,8 @@ def report(
     if not frequency > 0:
         raise InputError(f"--frequency {frequency} is not positive; give a clock in MHz")
     chosen = parse_target(target)
-    primitives = named_primitives(chosen, primitives)
     program = load_builtin(preset, find_scheme(scheme), artifact)
+    primitives = named_primitives(chosen, primitives, frames=program.shape.frame is not None)
     design = build(
         program,
         preset=preset,

@@ -86,12 +86,11 @@ def build(
     beat: int | None = None,
     multipliers: Multipliers | None = None,
     dense_trits: bool = False,
-    primitives: Primitives = Primitives.ECP5,
+    primitives: Primitives = Primitives.NONE,
 ) -> Design:
     """Write the Verilog and the memory images of a network into ``folder``.
 
-    Without ``multipliers`` a frame network gets a mix and a language model hardware multipliers,
-    which without ``primitives`` are those of an ECP5.
+    Without ``multipliers`` a frame network gets a mix and a language model hardware multipliers.
 
     Raises
     ------

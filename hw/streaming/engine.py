@@ -19,7 +19,6 @@ from hw.parameter_memory import MemoryPlan
 from hw.pipeline import connect_vector
 from hw.scan_engine import ScanEngine
 from hw.state_access import access_ports, connect_access
-from hw.stream_buffer import StreamBuffer
 from hw.streaming.arrays import build_arrays, enters_whole, input_slots, streaming_probe_widths
 from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
 from hw.streaming.burst import Burst
@@ -259,11 +258,7 @@ class StreamingEngine(wiring.Component):
 
     def _connect_front(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the features to the residual: array, and a ring that makes its rows one burst."""
-        # Two registers: whoever sends features waits for nothing inside.
-        received = StreamBuffer(self.features.payload.shape(), 2)
-        m.submodules.received = received
-        wiring.connect(m, wiring.flipped(self.features), received.i)
-        wiring.connect(m, received.o, self._input.features)
+        wiring.connect(m, wiring.flipped(self.features), self._input.features)
         wiring.connect(m, self._head.outputs, wiring.flipped(self.outputs))
         front, norm = self._stages["front"], self._norm
         connect_vector(m, front, "i", self._input, "o")

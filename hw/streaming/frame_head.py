@@ -231,8 +231,7 @@ class FrameHead(wiring.Component):
     def _buffer(self, m: Module, head: MatrixStage) -> None:
         """Queue the outputs; a frame may enter while all frames before it find room.
 
-        So its outputs have their places when they come. Behind the memory two registers keep its
-        addresses and words apart from whoever takes the outputs.
+        So its outputs have their places when they come.
         """
         layout = output_layout(self._logit_bits)
         m.submodules.buffer = buffer = StreamBuffer(
@@ -243,9 +242,7 @@ class FrameHead(wiring.Component):
             buffer.i.p.last.eq(head.o_index == self._rows - 1),
             buffer.i.valid.eq(head.o_valid),
         ]
-        m.submodules.taken = taken = StreamBuffer(layout, 2)
-        wiring.connect(m, buffer.o, taken.i)
-        wiring.connect(m, taken.o, wiring.flipped(self.outputs))
+        wiring.connect(m, buffer.o, wiring.flipped(self.outputs))
         under_way = Signal(range(self._frames + 1))
         # Counted, since the memory shows a value too late in the cycle to ask whether it is last.
         value, left = Signal(range(self._rows)), Signal()

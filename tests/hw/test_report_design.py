@@ -6,7 +6,7 @@ from golden.builtin import load_builtin
 from golden.errors import InputError
 from golden.scheme import find_scheme
 from hw.multiplier import Multipliers
-from hw.primitives import MULTIPLIER_MODULE, Primitives
+from hw.primitives import Primitives
 from hw.report.__main__ import named_primitives
 from hw.report.design import build
 from hw.report.targets import parse_target
@@ -31,7 +31,6 @@ def test_a_frame_network_is_described_with_its_plan(tmp_path):
     found = design.describe()
     assert found["cycles_per_frame"] == design.chart().cycles <= 2000
     assert design.multipliers is Multipliers.MIX
-    assert (tmp_path / "rtl" / f"{MULTIPLIER_MODULE}.v").is_file()
     with pytest.raises(InputError, match="mac lanes = 8"):
         build(program, preset="mars", folder=tmp_path, mac_lanes=8)
 
@@ -46,10 +45,12 @@ def test_files_of_an_earlier_design_are_removed_and_the_rest_is_left_alone(tmp_p
     assert (tmp_path / "rtl" / "scanwright_rom.v").stat().st_mtime_ns == kept
 
 
-def test_primitives_are_those_of_the_target():
+def test_a_frame_network_has_the_primitives_of_an_ecp5():
     ecp5, other = parse_target("ecp5"), parse_target("xilinx")
-    assert named_primitives(ecp5, None) is Primitives.ECP5
-    assert named_primitives(ecp5, Primitives.NONE) is Primitives.NONE
-    assert named_primitives(other, None) is named_primitives(other, Primitives.NONE)
+    assert named_primitives(ecp5, None, frames=True) is Primitives.ECP5
+    assert named_primitives(ecp5, Primitives.NONE, frames=True) is Primitives.NONE
+    assert named_primitives(ecp5, None, frames=False) is Primitives.NONE
+    assert named_primitives(ecp5, Primitives.ECP5, frames=False) is Primitives.ECP5
+    assert named_primitives(other, None, frames=True) is Primitives.NONE
     with pytest.raises(InputError, match="--target xilinx has no primitives of an ECP5"):
-        named_primitives(other, Primitives.ECP5)
+        named_primitives(other, Primitives.ECP5, frames=True)
