@@ -16,7 +16,7 @@ from golden.builtin import FOLDER
 from golden.command import digest
 from golden.errors import InputError
 from golden.program import Program
-from golden.scheme import find_scheme
+from golden.scheme import Scheme, find_scheme
 from model.accuracy_records import Identity, Sources
 from model.float_simulation import FloatNetwork
 from model.layer_quantization import WeightChoice
@@ -25,10 +25,15 @@ from model.post_training import CALIBRATION_BYTES, GRADIENT_BYTES, quantize_sour
 from model.quantizer import QuantizationChoice
 from model.text_windows import WINDOW, Start, cut_windows, float_start, integer_start, token_bits
 
-__all__ = ["GROUP", "WINDOWS", "FloatRow", "ProgramRow", "QuantizedRow", "quantizer_identity"]
+__all__ = [
+    "ASYMMETRIC", "GROUP", "WINDOWS", "FloatRow", "ProgramRow", "QuantizedRow",
+    "quantizer_identity", "scheme_of",
+]  # fmt: skip
 
 WINDOWS = (WINDOW, 4 * WINDOW, 16 * WINDOW)
 """Bytes between resets of the state: the figure of the tables first, then those of the drift."""
+ASYMMETRIC = ("w4a4-h",)
+"""Schemes whose programs have zero points (``model.quantize --asymmetric``)."""
 GROUP = 32
 """Columns of a row that share a real scale in the rows of any scale."""
 
@@ -51,6 +56,12 @@ def _whole(sources: Sources, preset: str, seed: int, windows: tuple[int, ...]) -
         "windows": list(windows),
         "tokens": len(sources.tokens.held_out),
     }
+
+
+def scheme_of(name: str) -> Scheme:
+    """Return the scheme as the pages measure it."""
+    own = find_scheme(name)
+    return dataclasses.replace(own, asymmetric=name in ASYMMETRIC)
 
 
 def quantizer_identity(
@@ -163,22 +174,28 @@ class QuantizedRow:
         return f"{self.preset}-{self.scheme}{scales}-{self.seed}"
 
     @property
+    def _windows(self) -> tuple[int, ...]:
+        """Drift is shown of programs alone."""
+        return WINDOWS[:1] if self.any_scale else WINDOWS
+
+    @property
     def _choice(self) -> QuantizationChoice:
         return QuantizationChoice(weights=WeightChoice(group=GROUP if self.any_scale else None))
 
     def identity(self, sources: Sources) -> Identity:
         """Return what is measured."""
         return {
-            **_whole(sources, self.preset, self.seed, WINDOWS),
+            **_whole(sources, self.preset, self.seed, self._windows),
             **quantizer_identity(self.scheme, self._choice),
+            "asymmetric": scheme_of(self.scheme).asymmetric,
         }
 
     def measure(self, sources: Sources) -> dict[str, Any]:
         """Quantize; return the bits a byte by window and the program's digest if it has one."""
         network = sources.network(self.preset, self.seed)
-        done = quantize_source(network, sources.tokens, find_scheme(self.scheme), self._choice)
+        done = quantize_source(network, sources.tokens, scheme_of(self.scheme), self._choice)
         program: Program = done.draft.build(done.provenance, simulated=self.any_scale)
-        bits = _window_bits(self.name, integer_start(program), sources, WINDOWS)
+        bits = _window_bits(self.name, integer_start(program), sources, self._windows)
         record: dict[str, Any] = {"bits": bits}
         if not self.any_scale:
             record["artifact_sha256"] = digest(to_bytes(program))

@@ -1,8 +1,10 @@
 """Quantizes one block after the other, each matrix on what the integer network really feeds it.
 
-Before a matrix is rounded it is fitted anew: the blocks before it are already integers, so its
-input has their errors, and the fit maps that input to the float network's output. So a matrix
-makes up for the rounding of everything before it, on calibration text, without any training.
+The blocks before a matrix are already integers, so its input has their errors. Rounding moves its
+own errors to where that input, and the loss's gradient at the output, feel them least. Where the
+gradient is not known a matrix is fitted anew before: the fit maps that input to the float network's
+output, and so makes up for the rounding of everything before it. It learns the calibration text as
+well, by which rounding that knows the gradient loses more than it gains.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class WeightChoice:
     Parameters
     ----------
     compensate : error compensation (GPTQ and coordinate descent), else round to nearest
-    refit_strength : how firmly a fit stays at the float weights; None rounds those themselves
+    refit_strength : how firmly a fit stays at the float weights; None rounds those themselves, as
+        always where the loss's gradient is known
     scales : real factors tried a row of x before its exponent, which the taps take back
     group : columns that share a real scale, which only a simulation has; None for a row's exponent
     keep : the blocks' matrices were trained for their format: round them to nearest and fit

@@ -33,7 +33,7 @@ def zero_points(values: Array, fraction: Any, bits: int) -> Integers:
 
 
 def rounding_error(
-    values: Array, fraction: int, bits: int, *, signed: bool = True, offset: bool = False
+    values: Array, fraction: float, bits: int, *, signed: bool = True, offset: bool = False
 ) -> Array:
     """Return the squared error of a format on ``values`` (samples, ...), summed over samples.
 

@@ -16,6 +16,10 @@ from model.quantizer import QuantizationChoice
 __all__ = ["VARIANTS", "Variant"]
 
 
+_USUAL = QuantizationChoice(scale=False)
+"""No factors that the function does not notice: they would blur what is compared."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One way to quantize.
@@ -33,7 +37,7 @@ class Variant:
     text: str
     question: str
     scheme: Scheme
-    choice: QuantizationChoice = dataclasses.field(default_factory=QuantizationChoice)
+    choice: QuantizationChoice = _USUAL
 
 
 def _w4a4(name: str, text: str, *, transform: bool, choice: QuantizationChoice) -> Variant:
@@ -52,14 +56,14 @@ def _scan_input(name: str, text: str, dual: DualScale | None) -> Variant:
     )
 
 
-_PLAIN = QuantizationChoice(rotate=False, level=False, formats=FormatChoice(common=True))
+_PLAIN = dataclasses.replace(_USUAL, rotate=False, level=False, formats=FormatChoice(common=True))
 
 VARIANTS = (
     _w4a4("rotated", "residual stream and out_proj's input rotated", transform=True,
-          choice=QuantizationChoice()),
-    _w4a4("residual", "residual stream rotated", transform=False, choice=QuantizationChoice()),
+          choice=_USUAL),
+    _w4a4("residual", "residual stream rotated", transform=False, choice=_USUAL),
     _w4a4("levelled", "no rotation, channels levelled by powers of two", transform=False,
-          choice=QuantizationChoice(rotate=False)),
+          choice=dataclasses.replace(_USUAL, rotate=False)),
     _w4a4("plain", "no rotation, one range a tensor", transform=False, choice=_PLAIN),
     _scan_input("8", "8 bits", None),
     _scan_input("4-and-flag", "4 bits and a flag, coarse step 4 times the fine one", DualScale()),

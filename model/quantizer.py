@@ -14,9 +14,10 @@ from golden.fixed_point import Integers, fraction_bits_for, integer_range, to_re
 from golden.operations.normalization import epsilon_integer, rms_norm
 from golden.random_program import standard_tables
 from golden.scheme import Scheme
-from model.calibration import FloatBlocks, thin
+from model.calibration import BlockValues, FloatBlocks, thin
 from model.float_simulation import FloatNetwork, FloatState
 from model.formats import FormatChoice, choose_formats, split_channels
+from model.free_scales import scale_norm, scale_read_out
 from model.layer_quantization import LayerQuantizer, WeightChoice
 from model.layer_widths import LayerWidths
 from model.mlp_quantization import choose_mlp_formats, quantize_mlp
@@ -34,6 +35,8 @@ Array = npt.NDArray[Any]
 Own = TypeVar("Own")
 """The weights of one block of either kind: with a norm weight and in_proj."""
 
+_NARROW = 7
+"""Where a matrix reads more bits than that, the step of the norm's output hardly matters."""
 _HEADROOM = 1.5
 """The residual stream may grow by that much beyond the calibration text without saturating."""
 
@@ -47,6 +50,7 @@ class QuantizationChoice:
     formats, weights : how exponents are chosen and weights rounded
     rotate : rotate the residual stream
     level : without rotation, let the norms' weights level in_proj's input
+    scale : let tensors have real factors that the function does not notice
     seed : of the rotation
     widths : of each layer, where they are not all the scheme's
     """
@@ -55,6 +59,7 @@ class QuantizationChoice:
     weights: WeightChoice = field(default_factory=WeightChoice)
     rotate: bool = True
     level: bool = True
+    scale: bool = True
     seed: int = 0
     widths: tuple[LayerWidths, ...] | None = None
 
@@ -142,6 +147,32 @@ def level_gated_norm(
     )
 
 
+def _rescaled(
+    layer: LayerParameters,
+    values: BlockValues,
+    samples: dict[str, Array],
+    scheme: Scheme,
+    choice: QuantizationChoice,
+    felt: LayerSensitivity | None,
+) -> tuple[LayerParameters, LayerSensitivity | None]:
+    """Return the same function in scales that its formats suit, and the loss's moments there.
+
+    ``values`` and ``samples`` are of the returned block.
+    """
+    bits, heads = scheme.projection_input_bits, layer.gate_norm_weight is not None
+    trained = choice.weights.keep
+    if choice.level and not (choice.rotate or trained):
+        layer, samples["norm"] = smooth_norm(layer, samples["norm"], bits)
+    if choice.scale and choice.formats.observer == "mse" and not trained:
+        if bits <= _NARROW:
+            layer = scale_norm(layer, samples, bits)
+        if scheme.rotation_bits is not None and not heads:
+            layer, felt = scale_read_out(layer, values, samples, scheme, felt)
+    if heads and scheme.rotation_bits is None:
+        layer = level_gated_norm(layer, samples, bits, choice.formats.gated_surplus)
+    return layer, felt
+
+
 def quantize_network(
     parameters: NetworkParameters,
     scheme: Scheme,
@@ -160,6 +191,9 @@ def quantize_network(
     """
     if parameters.ternary and scheme.ternary:
         choice = choice.kept()
+    elif sensitivity is not None:
+        weights = dataclasses.replace(choice.weights, refit_strength=None)
+        choice = dataclasses.replace(choice, weights=weights)
     if choice.rotate:
         rotation = random_rotation(parameters.shape.d_model, choice.seed)
         parameters = rotate_residual(parameters, rotation)
@@ -178,17 +212,11 @@ def quantize_network(
         values = blocks.advance()
         depth = (index, parameters.shape.n_layer)
         samples = values.samples
-        if choice.level and not (choice.rotate or choice.weights.keep):
-            layer, samples["norm"] = smooth_norm(
-                layer, samples["norm"], narrowed.projection_input_bits
-            )
+        felt = None if sensitivity is None else sensitivity[index]
+        layer, felt = _rescaled(layer, values, samples, narrowed, choice, felt)
         product = 0
         if parameters.shape.heads is not None:
             product = choice.formats.fraction(samples["gated"], scheme.residual_bits, depth)
-            if scheme.rotation_bits is None:
-                surplus = choice.formats.gated_surplus
-                bits = narrowed.projection_input_bits
-                layer = level_gated_norm(layer, samples, bits, surplus)
         formats = choose_formats(samples, layer, narrowed, choice.formats, depth)
         quantizer = LayerQuantizer(
             parameters.shape,
@@ -198,7 +226,7 @@ def quantize_network(
             residual_fraction,
             values.whole,
             product,
-            None if sensitivity is None else sensitivity[index],
+            felt,
         )
         draft, residual = quantizer.quantize(layer, formats)
         layers.append(_stored_as(draft, scheme, narrowed))

@@ -10,6 +10,7 @@ from golden.artifact import load_program
 from golden.builtin import QAT_SCHEMES, TRAINED_SCHEMES, builtin_path, load_builtin
 from golden.presets import find_preset
 from golden.scheme import SCHEMES
+from model.accuracy_rows import scheme_of
 from model.accuracy_table import page_files
 from model.positioning.report import page_text
 
@@ -54,7 +55,7 @@ def test_accuracy_page_and_readme_are_those_of_the_records():
 def test_built_in_programs_are_the_trained_ones(scheme, name):
     program = load_program(builtin_path("bytelm", name))
     assert program.shape == find_preset("bytelm")
-    assert program.scheme == SCHEMES[scheme]
+    assert program.scheme == scheme_of(scheme)
     assert program.provenance["checkpoint"] == "bytelm.safetensors"
 
 

@@ -87,7 +87,10 @@ def test_narrow_numbers_cost_more_and_fine_scales_less(figures, seed):
     losses = [figures.quantized(scheme, seed) for scheme in COMPARED]
     assert losses == sorted(losses)
     assert 2 * figures.quantized("w8a8-h", seed) < figures.quantized("w4a8-h", seed)
-    for scheme in COMPARED:
+    # At 8 bits nothing is left to gain: what is measured is the intervals' half width.
+    for measure in (figures.quantized, figures.any_scale, figures.trained):
+        assert abs(measure("w8a8-h", seed)) < 0.15
+    for scheme in COMPARED[1:]:
         assert figures.any_scale(scheme, seed) < figures.quantized(scheme, seed)
         assert figures.trained(scheme, seed) < figures.quantized(scheme, seed)
 
