@@ -14,9 +14,14 @@ from golden import command
 from golden.document import Marks, publish
 from golden.errors import InputError
 
-__all__ = ["table_application"]
+__all__ = ["table_application", "tools_text"]
 
 Designs = list[dict[str, Any]]
+
+
+def tools_text(designs: Designs) -> str:
+    """Return the tools with their versions that made the designs' reports."""
+    return ", ".join(sorted({f"{k} {v}" for design in designs for k, v in design["tools"].items()}))
 
 
 def table_application(

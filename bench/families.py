@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.collected import table_application
+from bench.collected import table_application, tools_text
 from bench.peer import PEER_CELLS
 from bench.results import load
 from golden import command
@@ -114,10 +114,9 @@ def table(designs: list[dict[str, Any]]) -> str:
         for design in designs
     ]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
-    tools = sorted({f"{k} {v}" for design in designs for k, v in design["tools"].items()})
     note = (
         f"{mac} MAC and {scan} scan lanes; bits per byte over the whole held-out text; cells of an "
-        f"ECP5 after packing, not routed: {', '.join(tools)}."
+        f"ECP5 after packing, not routed: {tools_text(designs)}."
     )
     return f"{markdown_table(['one engine, three families', *names], rows)}\n\n{note}"
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.collected import table_application
+from bench.collected import table_application, tools_text
 from bench.results import load
 from golden import command
 from golden.document import Marks, markdown_table
@@ -140,10 +140,9 @@ def table(designs: list[dict[str, Any]]) -> str:
     everyone = [PEER, *designs]
     rows = [[row.name, *(_cell(row, design) for design in everyone)] for row in ROWS]
     seeds = sorted({len(design["clock_mhz_by_seed"]) for design in designs})
-    tools = sorted({f"{k} {v}" for design in designs for k, v in design["tools"].items()})
     note = (
         f"{designs[0]['device']}; clock: median of {' or '.join(map(str, seeds))} seeds; factors "
-        f"above 1 are in our favour; lanes: arrays + scan; {', '.join(tools)}."
+        f"above 1 are in our favour; lanes: arrays + scan; {tools_text(designs)}."
     )
     return f"{markdown_table(['on the same FPGA', *columns], rows)}\n\n{note}"
 

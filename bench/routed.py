@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.collected import table_application
+from bench.collected import table_application, tools_text
 from bench.peer import collect
 from bench.results import load
 from golden import command
@@ -90,9 +90,9 @@ def table(design: dict[str, Any]) -> str:
     ]
     lanes = f"{design['mac_lanes']} + {design['scan_lanes']}"
     columns = [f"`{design['preset']}` {design['scheme']}, {lanes} lanes", "measured", "target"]
-    tools = ", ".join(f"{name} {version}" for name, version in design["tools"].items())
     packed = "" if "clock_mhz" in design else " after packing, not routed"
-    note = f"{DEVICE_NAME}{packed}; cells' limits are the device's; all weights inside; {tools}."
+    limits = "cells' limits are the device's; all weights inside"
+    note = f"{DEVICE_NAME}{packed}; {limits}; {tools_text([design])}."
     return f"{markdown_table(columns, rows)}\n\n{note}"
 
 
