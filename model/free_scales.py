@@ -1,10 +1,10 @@
 """Real factors that a block's function does not notice, chosen so that powers of two fit better.
 
 A format's step is a power of two, and the best step of a tensor lies up to half an octave beside
-it: 4 bits of normal numbers have 1.7 times the squared error where it is half an octave off. Some
-tensors may have any factor, as weights before them multiply by it and weights behind them divide:
-the norm's output (its weight, in_proj), B and C (rows of x_proj, and the state between them), and
-with their product y (the skip D, out_proj).
+it: 4 bits of normal numbers have half as much squared error again where it is half an octave off.
+Some tensors may have any factor, as weights before them multiply by it and weights behind them
+divide: the norm's output (its weight, in_proj), B and C (rows of x_proj, and the state between
+them), and with their product y (the skip D, out_proj).
 """
 
 from __future__ import annotations

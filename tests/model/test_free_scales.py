@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from golden.artifact import to_bytes
 from golden.configuration import NetworkShape
 from golden.executor import Executor
 from golden.scheme import SCHEMES
 from model.calibration import FloatBlocks
 from model.float_simulation import FloatNetwork
 from model.free_scales import scale_norm, scale_read_out
+from model.layer_quantization import WeightChoice
 from model.network_parameters import extract_parameters, random_network
 from model.observers import fraction_by_error, rounding_error
 from model.quantizer import QuantizationChoice, quantize_network
@@ -44,6 +46,28 @@ def error(values, bits):
     """Return the relative squared error that the best exponent leaves."""
     found = rounding_error(values, int(fraction_by_error(values, bits)), bits).sum()
     return found / np.square(values, dtype=float).sum()
+
+
+def test_half_an_octave_beside_the_best_step_costs_half_as_much_again():
+    values = np.random.default_rng(0).normal(size=(1 << 16, 1)).astype(np.float32)
+    errors = [rounding_error(values, eighth / 8, 4).sum() for eighth in range(24)]
+    best = int(np.argmin(errors))
+    assert min(errors[best - 4], errors[best + 4]) > 1.5 * errors[best]
+
+
+def test_where_the_gradient_is_known_nothing_is_fitted(parameters, tokens):
+    rows = (2 * SHAPE.d_inner, SHAPE.dt_rank + 2 * SHAPE.d_state, SHAPE.d_inner, SHAPE.d_model)
+    names = ("in_proj", "x_proj", "dt_proj", "out_proj")
+    felt = LayerSensitivity(**{k: np.eye(n) for k, n in zip(names, rows, strict=True)})
+
+    def made(strength, sensitivity):
+        weights = WeightChoice(refit_strength=strength)
+        choice = QuantizationChoice(weights=weights)
+        draft = quantize_network(parameters, SCHEME, tokens, choice, sensitivity=sensitivity)
+        return to_bytes(draft.build())
+
+    assert made(0.02, (felt,)) == made(None, (felt,))
+    assert made(0.02, None) != made(None, None)
 
 
 def test_a_narrow_norm_gets_the_best_step(parameters, tokens):
