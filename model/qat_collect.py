@@ -2,7 +2,8 @@
 
 A folder is the output of :mod:`model.qat`. Its report goes to ``docs/qat``, its program, if it is
 of the float network that comes with the project, becomes a built-in one. Of two runs of a scheme
-and seed the one that did better on validation text stays.
+and seed the one that did better on validation text stays; one that went on from the program of the
+run before it takes that run's report along.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from golden import command
 from golden.artifact import load_program
 from golden.builtin import FOLDER, QAT_SCHEMES
 from golden.errors import InputError
-from model.qat_page import SEEDS
+from model.qat_page import EARLIER, SEEDS
 
 application = typer.Typer(add_completion=False)
 REPORTS = Path("docs/qat")
@@ -69,9 +70,11 @@ def collect(folder: Path, seed: int, reports: Path, programs: Path) -> str:
     name, content = _program(folder, report) if is_program else (report["network"], b"")
     kept = reports / f"{name}-{seed}.json"
     if kept.is_file():
-        earlier = json.loads(kept.read_text())["best"]["validation"]
-        if earlier < report["best"]["validation"]:
+        earlier = json.loads(kept.read_text())
+        if earlier["best"]["validation"] < report["best"]["validation"]:
             return f"{name} of seed {seed}: the earlier one is better on validation text and stays"
+        if earlier["best"] == report.get("start", {}).get("best"):
+            report[EARLIER] = earlier
     command.atomic_write(kept, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
     if is_program and seed == 0:
         command.atomic_write(programs / f"bytelm-{name}-qat.safetensors", content)

@@ -12,11 +12,13 @@ from golden.document import markdown_table
 from golden.errors import InputError
 from model.accuracy_targets import TRAINED
 
-__all__ = ["NAMES", "SEEDS", "read_reports", "trained_table"]
+__all__ = ["EARLIER", "NAMES", "SEEDS", "read_reports", "runs_of", "trained_table"]
 
 NAMES = (*QAT_SCHEMES, "ternary-float", "float")
 """What is trained: programs by scheme, the peer of the ternary one, and the control."""
 SEEDS = (0, 1)
+EARLIER = "earlier"
+"""Where a report holds that of the run whose program it started from."""
 
 
 def read_reports(folder: Path) -> dict[tuple[str, int], Any]:
@@ -32,8 +34,16 @@ def read_reports(folder: Path) -> dict[tuple[str, int], Any]:
     return found
 
 
+def runs_of(report: Any) -> list[Any]:
+    """Return the reports of the runs that led to a program, the first one first."""
+    before = runs_of(report[EARLIER]) if EARLIER in report else []
+    return [*before, report]
+
+
 def _loss(report: Any, which: str) -> float:
-    """Return a held-out loss in percent of the float network's bits."""
+    """Return a held-out loss in percent of the float network; "start" is the first run's."""
+    if which == "start":
+        report = runs_of(report)[0]
     held_out = report["held_out"]
     return 100.0 * (float(held_out[which]) / float(held_out["float"]) - 1.0)
 

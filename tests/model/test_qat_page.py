@@ -11,7 +11,7 @@ from golden.presets import find_preset
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
 from model.qat_collect import collect
-from model.qat_page import read_reports, trained_table
+from model.qat_page import read_reports, runs_of, trained_table
 from model.qat_plot import draw
 
 
@@ -76,6 +76,24 @@ def test_collecting_keeps_the_run_that_is_better_on_validation_text(trained, tmp
     (reports / "w8a8-h-0.json").write_text(json.dumps(earlier))
     assert collect(trained, 0, reports, programs).endswith("better on validation text and stays")
     assert json.loads((reports / "w8a8-h-0.json").read_text()) == earlier
+
+
+def test_a_run_that_goes_on_is_counted_from_the_first_start(trained, tmp_path):
+    reports, programs = tmp_path / "reports", tmp_path / "programs"
+    first = json.loads((trained / "training.json").read_text())
+    collect(trained, 0, reports, programs)
+    best = {"step": 7, "seconds": 1.0, "loss": 0.1, "validation": 1.9}
+    held_out = {"float": 2.0, "start": 2.001, "trained": 2.0}
+    last = first | {"best": best, "held_out": held_out, "start": {"best": first["best"]}}
+    program = random_program(find_preset("micro"), SCHEMES["w8a8-h"], seed=0)
+    provenance = {"source": "model.qat", "best": best}
+    save_program(replace(program, provenance=provenance), trained / "any.safetensors")
+    (trained / "training.json").write_text(json.dumps(last))
+    assert collect(trained, 0, reports, programs) == "w8a8-h of seed 0: taken"
+    found = read_reports(reports)
+    assert runs_of(found["w8a8-h", 0]) == [first, last | {"earlier": first}]
+    assert trained_table(found).splitlines()[2].startswith("| w8a8-h | +0.20 % | +0.00 % |")
+    assert b"</svg>" in draw(found)
 
 
 def test_collecting_refuses_what_is_unfinished_or_of_another_run(trained, tmp_path):
