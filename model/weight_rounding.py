@@ -10,12 +10,14 @@ then revisits every element until the row settles.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from golden.fixed_point import Integers, to_real
 from golden.layer import Linear
@@ -29,8 +31,8 @@ _DAMPING = 0.01
 """Share of the mean diagonal added to H and M (GPTQ's percdamp)."""
 _SWEEPS = 4
 _JOINT_SWEEPS = 2
-_ROWS = 4096
-"""Rows that are rounded at once, where they do not feel each other."""
+_ROWS = 1024
+"""Rows that a thread rounds at once, where rows do not feel each other."""
 _STRETCH = 64
 """Columns that are rounded before those behind are corrected."""
 
@@ -276,7 +278,13 @@ def _round(
     order, inverse = _ordered_inverse(h)
     if sensitivity is None:
         parts = [slice(first, first + _ROWS) for first in range(0, len(weight), _ROWS)]
-        made = [_round_alone(weight[p], scales[p], group, bounds, order, inverse, h) for p in parts]
+
+        def alone(part: slice) -> tuple[Array, Integers]:
+            return _round_alone(weight[part], scales[part], group, bounds, order, inverse, h)
+
+        # The loops are compiled and leave the interpreter to the others.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            made = list(pool.map(alone, parts))
         return np.concatenate([own for own, _ in made]), np.concatenate([own for _, own in made])
     rounded, rows = np.empty_like(weight), np.arange(len(weight))
     chosen = np.zeros(len(weight), np.int64)
