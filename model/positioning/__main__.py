@@ -84,6 +84,9 @@ def train(
     data: Annotated[Path, typer.Option(help="A folder of prepare.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     preset: Annotated[str, typer.Option(help="slim, mamba, slim-k1, ...")] = "slim",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A network of the preset to go on with.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Budget in minutes, alone or as well.")
@@ -109,7 +112,7 @@ def train(
         "antenna_dropout": antenna_dropout, "replay": replay, "seed": seed,
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
-    record = train_positioning(preset, chosen, data, device, out, evaluate_every)
+    record = train_positioning(preset, chosen, data, device, out, evaluate_every, checkpoint)
     Console().print(
         f"{record['validation_error']:.4f} m mean error on the validation lines after "
         f"{record['steps']:,} steps; {record['origin']}"

@@ -27,9 +27,9 @@ from model.positioning.metrics import Reals, distances, error_statistics, neares
 from model.positioning.plots import draw_cdf, draw_heat_map, draw_trajectories
 from model.positioning.report import PART_TITLES
 from model.positioning.splits import TESTS
+from model.positioning.train import load_trained
 from model.positioning.training import predict
 from model.slim import SlimNetwork
-from model.slim_checkpoint import load_slim_checkpoint, read_notes
 
 __all__ = ["evaluate_positioning", "integer_places"]
 
@@ -107,18 +107,11 @@ def evaluate_positioning(
 
 
 def _load(path: Path, dataset: Dataset) -> _Measured:
-    network = load_slim_checkpoint(path)
-    expected = dataset.manifest["constants_sha256"]
-    trained = read_notes(path).get("constants_sha256", expected)
+    network = load_trained(path, dataset)
     if network.configuration.features != FEATURES or network.configuration.outputs != 2:
         raise InputError(
             f"{path} reads {network.configuration.features} features, the data have {FEATURES}; "
             "give a positioning network"
-        )
-    if trained != expected:
-        raise InputError(
-            f"{path} was trained with other feature constants than those of {dataset.path}; "
-            "prepare the data with --constants of its training"
         )
     return _Measured(path.stem, digest(path.read_bytes()), network)
 

@@ -18,21 +18,27 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from golden.command import atomic_write
+from golden.command import atomic_write, digest
 from golden.errors import InputError
 from model.positioning.dataset import Dataset, read_dataset
 from model.positioning.training import PositioningOptions, PositioningTrainer, new_network
 from model.slim import SlimNetwork
-from model.slim_checkpoint import slim_checkpoint_bytes
+from model.slim_checkpoint import load_slim_checkpoint, read_notes, slim_checkpoint_bytes
 from model.slim_configuration import SlimConfiguration, slim_preset
 
-__all__ = ["run_with_progress", "train_positioning"]
+__all__ = ["load_trained", "run_with_progress", "train_positioning"]
 
 _PROGRESS_UNITS = 1000
 
 
 def train_positioning(
-    preset: str, chosen: dict[str, Any], data: Path, device: str, out: Path, every: int
+    preset: str,
+    chosen: dict[str, Any],
+    data: Path,
+    device: str,
+    out: Path,
+    every: int,
+    checkpoint: Path | None = None,
 ) -> dict[str, Any]:
     """Train the network ``preset`` on a prepared folder and return the record that is written.
 
@@ -43,11 +49,12 @@ def train_positioning(
     device : ``cpu`` or ``cuda``
     out : folder to write
     every : steps between measurements of the validation lines
+    checkpoint : a network of the preset whose weights to go on with
 
     Raises
     ------
     InputError
-        If preset, options or data cannot be used, or the training diverges.
+        If preset, options, data or checkpoint cannot be used, or the training diverges.
     """
     configuration, options = _choose(preset, chosen)
     dataset = read_dataset(data)
@@ -55,6 +62,11 @@ def train_positioning(
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     network = new_network(configuration, options, train)
+    if checkpoint is not None:
+        trained = load_trained(checkpoint, dataset)
+        if trained.configuration != configuration:
+            raise InputError(f"{checkpoint} has not the shape of {preset}; give its own --preset")
+        network.load_state_dict(trained.state_dict())
     trainer = PositioningTrainer(network, options, train, validate, device)
     save = _Saver(out / f"{preset}.safetensors", dataset, trainer)
     curve = run_with_progress(trainer, every, save)
@@ -64,6 +76,7 @@ def train_positioning(
         "validation_error": trainer.best_error,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "windows": {"train": len(train.ends), "validate": len(validate.ends)},
+        "checkpoint_sha256": None if checkpoint is None else digest(checkpoint.read_bytes()),
         "steps": trainer.step,
         "configuration": dataclasses.asdict(configuration),
         "options": dataclasses.asdict(options),
@@ -75,6 +88,24 @@ def train_positioning(
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     atomic_write(out / f"{preset}.training.json", text.encode())
     return record
+
+
+def load_trained(path: Path, dataset: Dataset) -> SlimNetwork:
+    """Return a checkpoint's network, which was trained with the feature constants of ``dataset``.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be read, or was trained with others.
+    """
+    network = load_slim_checkpoint(path)
+    expected = dataset.manifest["constants_sha256"]
+    if read_notes(path).get("constants_sha256", expected) != expected:
+        raise InputError(
+            f"{path} was trained with other feature constants than those of {dataset.path}; "
+            "prepare the data with --constants of its training"
+        )
+    return network
 
 
 def _choose(preset: str, chosen: dict[str, Any]) -> tuple[SlimConfiguration, PositioningOptions]:

@@ -9,6 +9,7 @@ import torch
 from scipy.io import savemat
 
 from golden import command
+from golden.command import digest
 from model.positioning.__main__ import application
 from model.positioning.dataset import read_dataset
 from model.positioning.report import BEGIN, END
@@ -151,6 +152,27 @@ def test_training_repeats(prepared, tmp_path, capsys):
         assert outcome.returncode == 0
     files = [tmp_path / name / "slim-k1.safetensors" for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_training_goes_on_with_a_checkpoint(prepared, tmp_path, capsys):
+    arguments = ("train", "--data", prepared / "data", "--steps", "1", "--batch", "8",
+                 "--learning-rate", "1e-12", "--out")  # fmt: skip
+    torch.manual_seed(7)
+    begun = SlimNetwork(slim_preset("slim-k1"))
+    file = tmp_path / "begun.safetensors"
+    file.write_bytes(slim_checkpoint_bytes(begun))
+    outcome = run(application, capsys, *arguments, tmp_path, "--preset", "slim-k1",
+                  "--checkpoint", file)  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    record = json.loads((tmp_path / "slim-k1.training.json").read_text())
+    assert record["checkpoint_sha256"] == digest(file.read_bytes())
+    after = load_slim_checkpoint(tmp_path / "slim-k1.safetensors").state_dict()
+    for name, weight in begun.state_dict().items():
+        assert torch.equal(after[name], weight.half().float()), name
+    outcome = run(application, capsys, *arguments, tmp_path, "--preset", "slim-k2",
+                  "--checkpoint", file)  # fmt: skip
+    assert outcome.returncode == 2
+    assert "has not the shape of slim-k2; give its own --preset" in outcome.stderr
 
 
 def test_other_constants_are_refused(prepared, tmp_path, capsys):
