@@ -8,7 +8,16 @@ from collections import Counter
 import pytest
 
 from golden.errors import InputError
-from sim.mutation.campaign import FORMATS, HEADS, RTL_FAULTS, TERNARY, Campaign, Verdict
+from sim.mutation.campaign import (
+    DENSE,
+    FORMATS,
+    HEADS,
+    RTL_FAULTS,
+    STATE,
+    TERNARY,
+    Campaign,
+    Verdict,
+)
 from sim.mutation.control_faults import IMAGE_FAULTS
 from sim.mutation.report import to_json, to_markdown
 from sim.mutation.schemata import Fault, flip_bit, inject
@@ -49,8 +58,14 @@ def test_every_fault_is_caught(campaign, caplog):
 
 @pytest.mark.parametrize(
     "subject",
-    [HEADS, TERNARY, pytest.param(FORMATS, marks=pytest.mark.slow)],
-    ids=["heads", "ternary", "formats"],
+    [
+        HEADS,
+        TERNARY,
+        STATE,
+        pytest.param(FORMATS, marks=pytest.mark.slow),
+        pytest.param(DENSE, marks=pytest.mark.slow),
+    ],
+    ids=["heads", "ternary", "state", "formats", "dense"],
 )
 def test_every_fault_of_other_networks_is_caught(subject, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="SelectiveVerilator")
@@ -67,7 +82,7 @@ def test_every_parameter_memory_has_a_fault(campaign):
 def test_faults_are_many_and_told_apart():
     assert len(RTL_FAULTS) >= LEAST_FAULTS
     faults = (*RTL_FAULTS, *IMAGE_FAULTS)
-    for subject in (HEADS, TERNARY, FORMATS):
+    for subject in (HEADS, TERNARY, STATE, FORMATS, DENSE):
         faults += (*subject.rtl, *subject.images)
     names = Counter(fault.name for fault in faults)
     assert names.most_common(1)[0][1] == 1

@@ -15,8 +15,11 @@ from golden import vectors
 from golden.errors import InputError
 from golden.program import Program
 from hw.generate import Generated, write_design
+from hw.lanes import Lanes
+from hw.schedule import Schedule
 from sim.cosimulation import Cosimulation, Difference, Outcome, find_differences
 from sim.mutation.control_faults import CONTROL_FAULTS, IMAGE_FAULTS, ImageFault
+from sim.mutation.dense_faults import DENSE_FAULTS
 from sim.mutation.format_faults import FORMAT_FAULTS, FORMAT_IMAGE_FAULTS
 from sim.mutation.head_faults import HEAD_FAULTS, HEAD_IMAGE_FAULTS
 from sim.mutation.linear_faults import LINEAR_FAULTS
@@ -24,6 +27,8 @@ from sim.mutation.mixer_faults import MIXER_FAULTS
 from sim.mutation.mlp_faults import MLP_FAULTS
 from sim.mutation.rotation_faults import ROTATION_FAULTS
 from sim.mutation.schemata import SELECTOR, Fault, build_schemata, flip_bit
+from sim.mutation.state_faults import LANES as STATE_LANES
+from sim.mutation.state_faults import STATE_FAULTS, state_program, state_streams
 from sim.mutation.strained import (
     LANES,
     Scenario,
@@ -75,6 +80,15 @@ def _order(difference: Difference) -> tuple[bool, int]:
     return difference.cycle is None, difference.cycle or 0
 
 
+def _wrong_states(outcome: Outcome, scenario: Scenario) -> list[Difference]:
+    """Return every saved state whose words are not golden's."""
+    return [
+        Difference("saved state", None, f"state {name} is not what golden has then")
+        for name, words in scenario.saved.items()
+        if outcome.saved.get(name) != words
+    ]
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network and the faults that its Verilog has places for.
@@ -84,12 +98,18 @@ class Subject:
     program : makes the network
     rtl, images : its faults
     tokens : of a stream; without it all
+    streams : makes the streams that have to show the faults
+    lanes : of the design
+    dense_trits : whether it stores five ternary weights in a byte
     """
 
     program: Callable[[], Program]
     rtl: tuple[Fault, ...]
     images: tuple[ImageFault, ...]
     tokens: int | None = None
+    streams: Callable[[Program, Schedule, int | None], list[Scenario]] = scenarios
+    lanes: Lanes = LANES
+    dense_trits: bool = False
 
 
 MIXED = Subject(strained_program, RTL_FAULTS, IMAGE_FAULTS)
@@ -100,7 +120,14 @@ TERNARY = Subject(strained_ternary, TERNARY_FAULTS, TERNARY_IMAGE_FAULTS, tokens
 """Ternary blocks with deep memories; faults of what only these have."""
 FORMATS = Subject(strained_formats, FORMAT_FAULTS, FORMAT_IMAGE_FAULTS, tokens=5)
 """Mamba-1 blocks of different width, with zero points and groups of weights; their faults."""
-SUBJECTS = {"mixed": MIXED, "heads": HEADS, "ternary": TERNARY, "formats": FORMATS}
+DENSE = Subject(strained_ternary, DENSE_FAULTS, (), tokens=5, dense_trits=True)
+"""The ternary blocks with five weights a byte; faults of their decoder."""
+STATE = Subject(state_program, STATE_FAULTS, (), streams=state_streams, lanes=STATE_LANES)
+"""Two contexts whose states a host saves, restores and resets."""
+SUBJECTS = {
+    "mixed": MIXED, "heads": HEADS, "ternary": TERNARY, "formats": FORMATS, "dense": DENSE,
+    "state": STATE,
+}  # fmt: skip
 
 
 class Campaign:
@@ -122,13 +149,14 @@ class Campaign:
         program = subject.program()
         self.generated: Generated = write_design(
             program,
-            LANES,
-            vectors.random_stimulus(program, 2, 0),
+            subject.lanes,
+            vectors.random_stimulus(program, 2, 0, subject.lanes.contexts),
             preset=PRESET,
             folder=folder / "design",
+            dense_trits=subject.dense_trits,
         )
         build_schemata(folder / "design", self.generated.top, subject.rtl, folder / "schemata")
-        self.scenarios = scenarios(program, self.generated.schedule, subject.tokens)
+        self.scenarios = subject.streams(program, self.generated.schedule, subject.tokens)
         self._simulation = Cosimulation(folder / "schemata", folder / "simulation")
 
     def play(
@@ -141,6 +169,7 @@ class Campaign:
         found = [
             *self._wrong_starts(outcome, scenario),
             *find_differences(self.generated, outcome, scenario.trace),
+            *_wrong_states(outcome, scenario),
         ]
         return min(found, key=_order, default=None)
 
@@ -151,7 +180,8 @@ class Campaign:
         """
         interval, starts = self.generated.schedule.interval, outcome.starts
         late = np.flatnonzero(np.diff(starts) != interval)
-        if not late.size or scenario.stimulus.stall_seed is not None:
+        stops = scenario.stimulus.stall_seed is not None or scenario.stimulus.operations
+        if not late.size or stops:
             taken, offered = len(starts), len(scenario.stimulus.tokens)
             text = f"{taken} tokens were taken of {offered}"
             return [] if taken == offered else [Difference("start", None, text)]

@@ -154,11 +154,13 @@ class Scenario:
     name : for reports
     stimulus : what is played
     trace : golden's values
+    saved : golden's words of every state that the stream's host saves
     """
 
     name: str
     stimulus: Stimulus
     trace: vectors.Trace
+    saved: dict[str, list[list[int]]] = dataclasses.field(default_factory=dict)
 
 
 def scenarios(program: Program, schedule: Schedule, length: int | None = None) -> list[Scenario]:
