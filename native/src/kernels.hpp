@@ -85,7 +85,7 @@ struct NormConstants {
 
 // A convolution's taps, one row of channels each, oldest first.
 struct ConvolutionConstants {
-    const std::int32_t* taps;  // (K, channels)
+    const std::int8_t* taps;  // (K, channels)
     const std::int32_t* bias;
     std::size_t count;     // taps
     std::size_t channels;  // padded
@@ -162,8 +162,9 @@ struct Kernels {
                       std::int32_t* out);
 
     // out = bias + sum of tap times row, rounded unless `rounding` is null; rows[i] meets tap i.
+    // Unless `kept` is null, the newest row is copied to it; it may be the oldest.
     void (*convolve)(const std::int32_t* const* rows, const ConvolutionConstants& constants,
-                     const Rounding* rounding, std::int32_t* out);
+                     const Rounding* rounding, std::int32_t* kept, std::int32_t* out);
 
     // relu(x) - correction(|x|) and relu(x) + correction(|x|), with 23 fraction bits; then
     // rounded, unless `rounding` is null. A table has 512 segments and one of zeros, for what lies

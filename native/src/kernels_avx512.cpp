@@ -85,13 +85,17 @@ void multiply_integers(const std::int32_t* left, const std::int32_t* right,
 }
 
 void convolve(const std::int32_t* const* rows, const ConvolutionConstants& own,
-              const Rounding* rounding, std::int32_t* out) {
+              const Rounding* rounding, std::int32_t* kept, std::int32_t* out) {
     for (std::size_t first = 0; first < own.channels; first += lanes) {
-        __m512i sum = load(own.bias + first);
+        __m512i sum = load(own.bias + first), row{};
         for (std::size_t tap = 0; tap < own.count; ++tap) {
-            const __m512i weight = load(own.taps + tap * own.channels + first);
-            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(load(rows[tap] + first), weight));
+            const std::int8_t* weights = own.taps + tap * own.channels + first;
+            const __m512i weight =
+                _mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(weights)));
+            row = load(rows[tap] + first);
+            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(row, weight));
         }
+        if (kept != nullptr) _mm512_store_si512(kept + first, row);
         _mm512_store_si512(out + first, rounded(sum, rounding, first));
     }
 }

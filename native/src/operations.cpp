@@ -65,7 +65,8 @@ Convolution::Convolution(const Matrix& matrix, int input_bits, const Integers& s
                                                          matrix.rows))) {
     for (std::size_t e = 0; e < channels_; ++e) {
         for (std::size_t tap = 0; tap < count_; ++tap) {
-            taps_[tap * padded(channels_) + e] = matrix.weight[e * count_ + tap];
+            taps_[tap * padded(channels_) + e] =
+                static_cast<std::int8_t>(matrix.weight[e * count_ + tap]);
         }
     }
 }
@@ -74,6 +75,8 @@ void Convolution::run(const Kernels& kernels, const Rows32& x, std::size_t token
                       Rows32& out) const {
     out.shape(tokens, channels_);
     const std::size_t past = window.count();
+    // One token takes its place in the window as it is read.
+    std::int32_t* const kept = tokens == 1 && past > 0 ? window.row(0) : nullptr;
     const Rounding rounding = requantizer_.rounding();
     const bool single = requantizer_.is_single();
     const std::int32_t** rows = thread_scratch<const std::int32_t*>(count_);
@@ -82,9 +85,13 @@ void Convolution::run(const Kernels& kernels, const Rows32& x, std::size_t token
             const std::size_t row = t + tap;
             rows[tap] = row < past ? window.row(row) : x.row(row - past);
         }
-        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t));
+        kernels.convolve(rows, constants(), single ? &rounding : nullptr, kept, out.row(t));
     }
     if (!single) requantizer_.run(kernels, out, tokens, out);
+    if (kept != nullptr) {
+        window.advance();
+        return;
+    }
     for (std::size_t t = tokens - std::min(tokens, past); t < tokens; ++t) window.push(x.row(t));
 }
 
@@ -101,7 +108,7 @@ void Convolution::run_centred(const Kernels& kernels, const Rows32& x, std::size
             const bool inside = t + tap >= half && t + tap - half < tokens;
             rows[tap] = inside ? x.row(t + tap - half) : zeros.data();
         }
-        kernels.convolve(rows, constants(), single ? &rounding : nullptr, out.row(t));
+        kernels.convolve(rows, constants(), single ? &rounding : nullptr, nullptr, out.row(t));
     }
     if (!single) requantizer_.run(kernels, out, tokens, out);
 }

@@ -49,8 +49,10 @@ public:
     // Puts a row in the place of the oldest.
     void push(const std::int32_t* values) {
         std::copy_n(values, stride_, row(0));
-        oldest_ = oldest_ + 1 < count_ ? oldest_ + 1 : 0;
+        advance();
     }
+    // Makes the oldest row, which its caller has written over, the newest.
+    void advance() { oldest_ = oldest_ + 1 < count_ ? oldest_ + 1 : 0; }
     void clear() { std::fill(values_.begin(), values_.end(), 0); }
 
 private:
@@ -79,7 +81,8 @@ public:
 private:
     ConvolutionConstants constants() const;
 
-    Values taps_, bias_;
+    Aligned<std::int8_t> taps_;
+    Values bias_;
     std::size_t count_ = 0, channels_ = 0;
     Requantizer requantizer_;
 };
