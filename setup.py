@@ -33,8 +33,10 @@ setup(
                 "-g0",
                 "-fvisibility=hidden",
                 "-fno-strict-aliasing",  # as nanobind's own build has it
+                "-pthread",
                 *LOOPS,
             ],
+            extra_link_args=["-pthread"],
             language="c++",
         )
     ]

@@ -7,6 +7,9 @@ by token from Python, and greedy generation of one stream, which the C++ back en
 Python. All take turns in one process with one thread, and the best turn of each counts, in the
 process's own time on the processor.
 
+The same is run by a context of two threads, on lines of its own: by the clock, as two processors
+work on one stream, and beside the golden executor on its one thread, by the clock too.
+
 Beside them stands the roof of the memory: how often a second one thread reads as many bytes as the
 weights have, by NumPy's dot product of such a vector with itself.
 """
@@ -36,6 +39,8 @@ COMPARED_SCHEMES = ("w8a8", "w4a8")
 PREFILL, DECODED, DEFINED = 512, 200, 10
 """Tokens of a prefill, of one stream, and of one stream by the definition."""
 ROUNDS = 12
+TEAM = 2
+"""Threads of the context that shares one stream among several."""
 TARGET_RATIO = 20.0
 """Times the golden model's tokens a second in one stream."""
 PREFILL_NAME = f"prefill 1 x {PREFILL}"
@@ -79,11 +84,11 @@ def definition_workloads(program: Program, tokens: Integers) -> Workloads:
     return {DECODE_NAME: _decoding(program, run, tokens[:DEFINED])}
 
 
-def native_workloads(program: Program, tokens: Integers) -> Workloads:
+def native_workloads(program: Program, tokens: Integers, threads: int = 1) -> Workloads:
     """Return what the C++ back end runs."""
     from native.executor import Executor as Native  # noqa: PLC0415 - reports what is not built
 
-    context, numbers = Native(program).context(), tokens.tolist()
+    context, numbers = Native(program).context(threads=threads), tokens.tolist()
 
     def decode() -> None:
         context.reset()
@@ -140,6 +145,11 @@ def measured(rounds: int) -> dict[str, dict[str, Rates]]:
             "reading": reading_workloads(program),
         }
         results[scheme] = best_rates(sides, rounds)
+        clocked = {
+            "golden by the clock": golden_workloads(program, tokens),
+            "team": native_workloads(program, tokens, TEAM),
+        }
+        results[scheme] |= best_rates(clocked, rounds, TEAM)
     return results
 
 
@@ -160,6 +170,20 @@ def _rows(scheme: str, sides: dict[str, Rates]) -> list[dict[str, Any]]:
     return rows
 
 
+def _team_rows(scheme: str, sides: dict[str, Rates]) -> list[dict[str, Any]]:
+    """Return one row a workload of a stream on several threads, beside golden's one."""
+    return [
+        {
+            "workload": f"{name}, {scheme}",
+            "threads": TEAM,
+            "golden": round(rate),
+            "native": round(sides["team"][name]),
+            "ratio": round(sides["team"][name] / rate, 2),
+        }
+        for name, rate in sides["golden by the clock"].items()
+    ]
+
+
 def _roof(scheme: str, sides: dict[str, Rates]) -> dict[str, Any]:
     """Return what the weights cost a token, and how near generation comes to reading them."""
     count, size = weights(load_builtin(PRESET, find_scheme(scheme)))
@@ -175,12 +199,17 @@ def _roof(scheme: str, sides: dict[str, Rates]) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[dict[str, Any]], roofs: list[dict[str, Any]]) -> None:
+def _print(
+    rows: list[dict[str, Any]], team: list[dict[str, Any]], roofs: list[dict[str, Any]]
+) -> None:
     print(f"{'workload':24}{'definition':>12}{'golden':>10}{'native':>10}{'ratio':>8}   (tokens/s)")
     for row in rows:
         definition = row["definition"] or ""
         print(f"{row['workload']:24}{definition:>12}{row['golden']:10}{row['native']:10}"
               f"{row['ratio']:8.1f}")  # fmt: skip
+    print(f"one stream on {TEAM} threads, beside golden on one; by the clock:")
+    for row in team:
+        print(f"{row['workload']:36}{row['golden']:10}{row['native']:10}{row['ratio']:8.1f}")
     for roof in roofs:
         print(
             f"{roof['scheme']}: {roof['bytes']:,} bytes of weights a token; reading them takes one "
@@ -206,7 +235,8 @@ def main(
     results = in_own_process("bench.native_speed", 1, "--measure", "--rounds", str(rounds))
     rows = [row for scheme, sides in results.items() for row in _rows(scheme, sides)]
     roofs = [_roof(scheme, sides) for scheme, sides in results.items()]
-    _print(rows, roofs)
+    team = [row for scheme, sides in results.items() for row in _team_rows(scheme, sides)]
+    _print(rows, team, roofs)
     figures = [
         Figure(
             name=f"native / golden, {row['workload']}, one thread",
@@ -216,7 +246,15 @@ def main(
         )
         for row in rows
     ]
-    write_report(output, figures, unit="tokens/s", rows=rows, roofs=roofs)
+    figures += [
+        Figure(
+            name=f"native on {TEAM} threads / golden on one, {row['workload']}",
+            value=row["ratio"],
+            unit="times",
+        )
+        for row in team
+    ]
+    write_report(output, figures, unit="tokens/s", rows=rows, team=team, roofs=roofs)
 
 
 if __name__ == "__main__":

@@ -64,14 +64,51 @@ class _Recorder:
         }
 
 
+class _Sequence:
+    """One sequence on the caller's thread: an executor and the state that it advances."""
+
+    def __init__(self, executor: _core.Executor, state: _core.State, vocabulary: int) -> None:
+        self._executor, self.state, self._vocabulary = executor, state, vocabulary
+        logits = np.empty(vocabulary, np.int32)
+        self.step = _core.Stepper(executor, state, logits).step
+
+    def forward(self, tokens: Integers, probe: Probe | None) -> Integers:
+        return self._executor.forward(tokens, self.state, probe)
+
+    def generate(self, token: int, count: int) -> Integers:
+        return self._executor.generate(token, count, self.state)
+
+    def copy(self) -> _Sequence:
+        return _Sequence(self._executor, self.state.copy(), self._vocabulary)
+
+
+class _TeamSequence:
+    """The same on several threads, which the state keeps."""
+
+    def __init__(
+        self, executor: _core.TeamExecutor, state: _core.TeamState, vocabulary: int
+    ) -> None:
+        self._executor, self.state, self._vocabulary = executor, state, vocabulary
+        logits = np.empty(vocabulary, np.int32)
+        self.step = _core.TeamStepper(executor, state, logits).step
+
+    def forward(self, tokens: Integers, probe: Probe | None) -> Integers:
+        if probe is not None:
+            raise InputError("a probe sees the values of one thread; use a context with threads=1")
+        return self._executor.forward(tokens, self.state)
+
+    def generate(self, token: int, count: int) -> Integers:
+        return self._executor.generate(token, count, self.state)
+
+    def copy(self) -> _TeamSequence:
+        return _TeamSequence(self._executor, self.state.copy(), self._vocabulary)
+
+
 class Context:
     """The state of one sequence, kept by the C++ back end; :meth:`Executor.context` makes one."""
 
-    def __init__(self, program: Program, own: _core.Program, executor: _core.Executor) -> None:
-        self._program, self._own, self._executor = program, own, executor
-        self._state = _core.State(own)
-        logits = np.empty(program.shape.vocabulary, np.int32)
-        self._step = _core.Stepper(executor, self._state, logits).step
+    def __init__(self, program: Program, sequence: _Sequence | _TeamSequence) -> None:
+        self._program, self._sequence, self._step = program, sequence, sequence.step
 
     def step(self, token: int) -> npt.NDArray[np.int32]:
         """Return the logits (V,) of one token and advance.
@@ -90,28 +127,26 @@ class Context:
         tokens, (tokens, ...).
         """
         data = check_tokens(self._program, np.asarray(tokens)[None])[0]
-        return self._executor.forward(np.ascontiguousarray(data), self._state, probe)
+        return self._sequence.forward(np.ascontiguousarray(data), probe)
 
     def generate(self, token: int, count: int) -> Integers:
         """Return the ``count`` tokens that follow ``token``, each the arg-max of the logits."""
-        return self._executor.generate(token, count, self._state)
+        return self._sequence.generate(token, count)
 
     def reset(self) -> None:
         """Return to the start of a sequence."""
-        self._state.reset()
+        self._sequence.state.reset()
 
     def copy(self) -> Context:
-        """Return another context with this state."""
-        other = Context(self._program, self._own, self._executor)
-        other._state.assign(self._state)
-        return other
+        """Return another context with this state, and with as many threads of its own."""
+        return Context(self._program, self._sequence.copy())
 
     def save(self) -> State:
         """Return the golden model's state, a batch of one."""
         zeros = State.zeros(self._program, 1)
         return State(
-            self._state.window().reshape(zeros.window.shape),
-            self._state.scan().reshape(zeros.scan.shape),
+            self._sequence.state.window().reshape(zeros.window.shape),
+            self._sequence.state.scan().reshape(zeros.scan.shape),
         )
 
     def restore(self, state: State) -> None:
@@ -122,7 +157,7 @@ class Context:
         InputError
             If its size or a value is not the program's.
         """
-        self._state.restore(
+        self._sequence.state.restore(
             np.ascontiguousarray(state.window, np.int64), np.ascontiguousarray(state.scan, np.int64)
         )
 
@@ -144,13 +179,36 @@ class Executor:
     def __init__(self, program: Program, *, instructions: str = "") -> None:
         self.program = program
         self._own, self._executor = _prepared(program, instructions)
+        self._instructions = instructions
+        self._teams: dict[int, _core.TeamExecutor] = {}
 
-    def context(self, state: State | None = None) -> Context:
-        """Return a context that continues from ``state``, a batch of one; None starts from zero."""
-        context = Context(self.program, self._own, self._executor)
+    def context(self, state: State | None = None, *, threads: int = 1) -> Context:
+        """Return a context that continues from ``state``, a batch of one; None starts from zero.
+
+        Several ``threads`` compute a sequence together; the context keeps them, and they wait
+        busily for each other.
+
+        Raises
+        ------
+        InputError
+            If a size or a value of the state is not the program's, or if its blocks cannot be
+            shared by so many threads.
+        """
+        context = Context(self.program, self._sequence(threads))
         if state is not None:
             context.restore(state)
         return context
+
+    def _sequence(self, threads: int) -> _Sequence | _TeamSequence:
+        vocabulary = self.program.shape.vocabulary
+        if threads == 1:
+            return _Sequence(self._executor, _core.State(self._own), vocabulary)
+        if threads < 1:
+            raise InputError(f"threads = {threads} is below 1")
+        if threads not in self._teams:
+            self._teams[threads] = _core.TeamExecutor(self._own, threads, self._instructions)
+        team = self._teams[threads]
+        return _TeamSequence(team, _core.TeamState(team), vocabulary)
 
     def forward(
         self, tokens: IntegerLike, state: State | None = None, probe: Probe | None = None

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "team.hpp"
+
 namespace scanwright {
 
 void Probes::record(const char* name, int layer, const Rows32& values, std::size_t count,
@@ -16,7 +18,8 @@ void Probes::record(const char* name, int layer, const Rows32& values, std::size
 MixerBlock::MixerBlock(const Network& network, std::size_t index)
     : index_(static_cast<int>(index)),
       channels_(network.shape.d_inner),
-      convolved_(network.shape.is_convolved()) {
+      convolved_(network.shape.is_convolved()),
+      shared_(network.share.has_value()) {
     const Layer& layer = network.layers[index];
     const Shape& shape = network.shape;
     const Scheme& scheme = network.scheme;
@@ -50,7 +53,8 @@ MixerBlock::MixerBlock(const Network& network, std::size_t index)
         rotation_ = Rotation(layer.rotated_shift, Limits::of_signed(inputs),
                              scheme.rotation_bits.value_or(inputs));
     }
-    out_ = Linear(layer.out_proj, inputs, layer.out_shift, Limits::of_signed(scheme.residual_bits));
+    out_ = Linear(layer.out_proj, inputs, layer.out_shift, Limits::of_signed(scheme.residual_bits),
+                  network.share);
 }
 
 void MixerBlock::run(const Kernels& kernels, Rows32& residual, std::size_t tokens,
@@ -121,6 +125,10 @@ void MixerBlock::finish(const Kernels& kernels, MixerValues& own, Rows32& residu
     }
     probes("gated", index_, own.gated, tokens);
     const Rows32* outputs = &leave(kernels, own, tokens, probes);
+    if (rotation_ && shared_) {  // it mixes the channels of all
+        Seat::of_thread().gather(*outputs, tokens, own.gathered);
+        outputs = &own.gathered;
+    }
     if (rotation_) {
         rotation_->run(kernels, *outputs, tokens, own.rotated);
         probes("rotated", index_, own.rotated, tokens);

@@ -74,6 +74,7 @@ struct MixerInputs {
 struct MixerValues {
     MixerInputs in;
     Rows32 u, activated, scan_u, words, projected, delta, decay, gated, normed, rotated, totals;
+    Rows32 gathered;  // from all threads of a team
 
     static MixerValues& of_thread() {
         thread_local MixerValues values;
@@ -127,6 +128,7 @@ private:
     int index_;
     std::size_t channels_;  // e
     bool convolved_;
+    bool shared_;  // by a team of threads, each with its channels
     Normalization norm_;
     Linear x_, out_;
     std::optional<Linear> z_;  // none without a gate

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "block.hpp"
+#include "team.hpp"
 
 namespace scanwright {
 
@@ -48,7 +49,7 @@ constexpr Instructions all_instructions[] = {Instructions::avx512, Instructions:
 
 // The residual and what head and front compute; one for each thread.
 struct Workspace {
-    Rows32 input, rows, residual, norm, hidden, logits, sums, all_norms;
+    Rows32 input, rows, residual, norm, hidden, logits, gathered, sums, all_norms;
 
     static Workspace& of_thread() {
         thread_local Workspace workspace;
@@ -322,11 +323,9 @@ void Executor::step(std::int64_t token, State& state, std::int32_t* logits) cons
     forward(&token, 1, state, logits);
 }
 
-void Executor::forward(const std::int64_t* tokens, std::size_t count, State& state,
-                       std::int32_t* logits, const Probe& probe) const {
-    const Prepared& own = *prepared_;
-    const auto vocabulary = static_cast<std::int64_t>(own.program.shape().vocabulary);
-    if (!own.network().tokens) {
+void Executor::check_tokens(const std::int64_t* tokens, std::size_t count) const {
+    const auto vocabulary = static_cast<std::int64_t>(program().shape().vocabulary);
+    if (!prepared_->network().tokens) {
         throw Error("the program is a frame network, it reads features and not tokens");
     }
     for (std::size_t i = 0; i < count; ++i) {
@@ -336,6 +335,13 @@ void Executor::forward(const std::int64_t* tokens, std::size_t count, State& sta
                         "; encode the text with the model's vocabulary");
         }
     }
+}
+
+void Executor::forward(const std::int64_t* tokens, std::size_t count, State& state,
+                       std::int32_t* logits, const Probe& probe) const {
+    check_tokens(tokens, count);
+    const Prepared& own = *prepared_;
+    const std::size_t vocabulary = own.program.shape().vocabulary;
     const Probes probes(probe);
     Workspace& work = Workspace::of_thread();
     for (std::size_t first = 0; first < count; first += block_tokens) {
@@ -346,9 +352,13 @@ void Executor::forward(const std::int64_t* tokens, std::size_t count, State& sta
         probes("norm", -1, work.norm, some);
         own.head.run(own.kernels, work.norm, some, work.logits);
         probes("logits", -1, work.logits, some);
-        for (std::size_t i = 0; i < some; ++i) {
-            std::copy_n(work.logits.row(i), vocabulary,
-                        logits + (first + i) * static_cast<std::size_t>(vocabulary));
+        const Rows32* all = &work.logits;
+        if (own.network().share) {  // each thread of a team has some
+            Seat::of_thread().gather(work.logits, some, work.gathered);
+            all = &work.gathered;
+        }
+        for (std::size_t i = 0; logits != nullptr && i < some; ++i) {
+            std::copy_n(all->row(i), vocabulary, logits + (first + i) * vocabulary);
         }
     }
 }

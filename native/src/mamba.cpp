@@ -22,7 +22,8 @@ MambaBlock::MambaBlock(const Network& network, std::size_t index,
         return;
     }
     projected_ = Linear(layer.x_proj, layer.inputs + (scheme.asymmetric ? 1 : 0),
-                        layer.projected_shift, Limits::of_signed(scheme.activation_bits));
+                        layer.projected_shift, Limits::of_signed(scheme.activation_bits),
+                        network.share);
     dt_ = Linear(layer.dt_proj, scheme.activation_bits, layer.dt_shift,
                  Limits::of_signed(activation_input_bits));
     delta_ = Requantizer(Integers(channels(), layer.delta_shift),

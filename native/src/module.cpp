@@ -21,6 +21,8 @@ using scanwright::Instructions;
 using scanwright::Program;
 using scanwright::Shape;
 using scanwright::State;
+using scanwright::TeamExecutor;
+using scanwright::TeamState;
 
 using Int64In = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
 using Int64Out = nb::ndarray<nb::numpy, std::int64_t>;
@@ -28,13 +30,14 @@ using LogitsOut = nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig, nb::devic
 
 // One sequence, step by step. Its logits are copied out of one array: handing over another one, or
 // making it here, would cost several percent of every step.
+template <typename Runner, typename Sequence>
 struct Stepper {
-    const Executor& executor;
-    State& state;
+    const Runner& executor;
+    Sequence& state;
     std::int32_t* logits;
     nb::object copy;  // of the array
 
-    Stepper(const Executor& own, State& sequence, const nb::object& array)
+    Stepper(const Runner& own, Sequence& sequence, const nb::object& array)
         : executor(own), state(sequence), copy(array.attr("copy")) {
         const auto out = nb::cast<LogitsOut>(array);
         if (out.size() != own.program().shape().vocabulary) {
@@ -81,30 +84,71 @@ std::vector<std::int32_t> narrowed(const Int64In& values) {
     return result;
 }
 
-void bind_state(nb::module_& module) {
-    nb::class_<State>(module, "State")
-        .def(nb::init<const Program&>(), "program"_a)
-        .def("copy", [](const State& own) { return State(own); })
-        .def("assign", [](State& own, const State& other) { own = other; }, "other"_a)
-        .def("reset", &State::reset)
-        .def("window", [](const State& own) {
+// A state is made of `Source`, a program or an executor.
+template <typename Sequence, typename Source>
+void bind_state(nb::module_& module, const char* name) {
+    nb::class_<Sequence>(module, name)
+        .def(nb::init<const Source&>(), "source"_a)
+        .def("copy", [](const Sequence& own) { return Sequence(own); })
+        .def("reset", &Sequence::reset)
+        .def("window", [](const Sequence& own) {
             std::vector<std::int32_t> values = own.window();
             return widened(values, {values.size()});
         })
-        .def("scan", [](const State& own) {
+        .def("scan", [](const Sequence& own) {
             std::vector<std::int32_t> values = own.scan();
             return widened(values, {values.size()});
         })
-        .def("restore", [](State& own, const Int64In& window, const Int64In& scan) {
+        .def("restore", [](Sequence& own, const Int64In& window, const Int64In& scan) {
             own.restore(narrowed(window), narrowed(scan));
         }, "window"_a, "scan"_a);
+}
+
+template <typename Runner, typename Sequence>
+void bind_stepper(nb::module_& module, const char* name) {
+    using Own = Stepper<Runner, Sequence>;
+    nb::class_<Own>(module, name)
+        .def(nb::init<const Runner&, Sequence&, const nb::object&>(), "executor"_a, "state"_a,
+             "logits"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
+        .def("step", &Own::step, "token"_a);
+}
+
+Instructions instructions_of(const std::string& name) {
+    return name.empty() ? scanwright::best_instructions() : scanwright::find_instructions(name);
+}
+
+template <typename Runner, typename Sequence>
+Int64Out generated(const Runner& own, std::int64_t token, std::size_t count, Sequence& state) {
+    std::vector<std::int64_t> tokens(count);
+    {
+        const nb::gil_scoped_release released;
+        own.generate(token, count, state, tokens.data());
+    }
+    return owned(std::move(tokens), {count});
+}
+
+void bind_team(nb::module_& module) {
+    nb::class_<TeamExecutor>(module, "TeamExecutor")
+        .def("__init__", [](TeamExecutor* own, const Program& program, std::size_t threads,
+                            const std::string& name) {
+            new (own) TeamExecutor(program, threads, instructions_of(name));
+        }, "program"_a, "threads"_a, "instructions"_a)
+        .def("forward", [](const TeamExecutor& own, const Int64In& tokens, TeamState& state) {
+            const std::size_t vocabulary = own.program().shape().vocabulary;
+            std::vector<std::int32_t> logits(tokens.size() * vocabulary);
+            {
+                const nb::gil_scoped_release released;
+                own.forward(tokens.data(), tokens.size(), state, logits.data());
+            }
+            return widened(logits, {tokens.size(), vocabulary});
+        }, "tokens"_a, "state"_a)
+        .def("generate", &generated<TeamExecutor, TeamState>, "token"_a, "count"_a, "state"_a);
 }
 
 void bind_executor(nb::module_& module) {
     nb::class_<Executor>(module, "Executor")
         .def("__init__", [](Executor* own, const Program& program, const std::string& name) {
-            new (own) Executor(program, name.empty() ? scanwright::best_instructions()
-                                                     : scanwright::find_instructions(name));
+            new (own) Executor(program, instructions_of(name));
         }, "program"_a, "instructions"_a)
         .def("forward", [](const Executor& own, const Int64In& tokens, State& state,
                            const std::optional<nb::callable>& probe) {
@@ -119,15 +163,7 @@ void bind_executor(nb::module_& module) {
             }
             return widened(logits, {tokens.size(), vocabulary});
         }, "tokens"_a, "state"_a, "probe"_a.none())
-        .def("generate", [](const Executor& own, std::int64_t token, std::size_t count,
-                            State& state) {
-            std::vector<std::int64_t> tokens(count);
-            {
-                const nb::gil_scoped_release released;
-                own.generate(token, count, state, tokens.data());
-            }
-            return owned(std::move(tokens), {count});
-        }, "token"_a, "count"_a, "state"_a)
+        .def("generate", &generated<Executor, State>, "token"_a, "count"_a, "state"_a)
         .def("frames", [](const Executor& own, const Int64In& features, std::size_t count,
                           const std::optional<nb::callable>& probe) {
             const std::size_t outputs = own.program().shape().vocabulary;
@@ -141,10 +177,6 @@ void bind_executor(nb::module_& module) {
             }
             return widened(results, {count, outputs});
         }, "features"_a, "count"_a, "probe"_a.none());
-    nb::class_<Stepper>(module, "Stepper")
-        .def(nb::init<const Executor&, State&, const nb::object&>(), "executor"_a, "state"_a,
-             "logits"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
-        .def("step", &Stepper::step, "token"_a);
 }
 
 }  // namespace
@@ -174,6 +206,10 @@ NB_MODULE(_core, module) {
         .def_static("from_bytes", [](const nb::bytes& data, const std::string& name) {
             return Program::from_bytes({data.c_str(), data.size()}, name);
         }, "data"_a, "name"_a);
-    bind_state(module);
+    bind_state<State, Program>(module, "State");
     bind_executor(module);
+    bind_stepper<Executor, State>(module, "Stepper");
+    bind_team(module);
+    bind_state<TeamState, TeamExecutor>(module, "TeamState");
+    bind_stepper<TeamExecutor, TeamState>(module, "TeamStepper");
 }

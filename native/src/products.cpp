@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "scratch.hpp"
+#include "team.hpp"
 
 namespace scanwright {
 
@@ -61,6 +62,20 @@ Aligned<Nibbles> packed_nibbles(const Matrix& matrix, std::size_t first, std::si
     return weights;
 }
 
+Matrix columns_of(const Matrix& matrix, const Share& columns) {
+    Matrix own = matrix;
+    own.columns = columns.count;
+    own.weight.clear();
+    for (std::size_t row = 0; row < matrix.rows; ++row) {
+        const auto first = matrix.weight.begin() +
+                           static_cast<std::ptrdiff_t>(row * matrix.columns + columns.first);
+        own.weight.insert(own.weight.end(), first,
+                          first + static_cast<std::ptrdiff_t>(columns.count));
+    }
+    if (columns.first != 0) own.bias.clear();  // one share adds it
+    return own;
+}
+
 }  // namespace
 
 LinearProduct::LinearProduct(const Matrix& matrix, int input_bits, std::size_t first,
@@ -101,7 +116,7 @@ void LinearProduct::pack(const Matrix& matrix, std::size_t first) {
 
 void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_t first,
                         std::size_t tokens, const Rounding* rounding,
-                        Rows32& totals) const {
+                        Rows32& totals, std::size_t column) const {
     totals.shape(tokens, rows_);
     const std::size_t width = padded(columns_), blocks = padded(rows_) / lanes;
     const auto run = [&](auto narrowed, const auto& weights, std::size_t group, auto convert,
@@ -113,7 +128,7 @@ void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_
         auto* sums = thread_scratch<std::int32_t>(words + tokens) + words;
         auto* narrow = reinterpret_cast<Input*>(sums - words);
         for (std::size_t i = 0; i < tokens; ++i) {
-            sums[i] = convert(inputs.row(first + i), narrow + i * width, groups * group);
+            sums[i] = convert(inputs.row(first + i) + column, narrow + i * width, groups * group);
         }
         multiply({weights.data(), blocks, groups, bias_.empty() ? nullptr : bias_.data(),
                   narrow, width, sums, totals.row(0), totals.stride(), tokens, rounding});
@@ -132,8 +147,30 @@ void LinearProduct::run(const Kernels& kernels, const Rows32& inputs, std::size_
     }
 }
 
+Linear::Linear(const Matrix& matrix, int input_bits, const Integers& shifts, Limits limits,
+               const std::optional<Share>& columns)
+    : product_(columns ? columns_of(matrix, *columns) : matrix, input_bits),
+      requantizer_(shifts, limits,
+                   static_cast<double>(accumulator_bound(matrix, matrix.bias, input_bits, 0,
+                                                         matrix.rows))),
+      columns_(columns) {}
+
+void Linear::run_shared(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+                        Rows32& out) const {
+    Seat& seat = Seat::of_thread();
+    Rows32& totals = seat.scratch();
+    const std::size_t column = inputs.width() == product_.columns() ? 0 : columns_->first;
+    product_.run(kernels, inputs, 0, tokens, nullptr, totals, column);
+    seat.add_up(totals, tokens, out);
+    requantizer_.run(kernels, out, tokens, out);
+}
+
 void Linear::run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
                  Rows32& out) const {
+    if (columns_) {
+        run_shared(kernels, inputs, tokens, out);
+        return;
+    }
     const bool single = requantizer_.is_single();
     const Rounding rounding = requantizer_.rounding();
     product_.run(kernels, inputs, 0, tokens, single ? &rounding : nullptr, out);

@@ -15,14 +15,15 @@ public:
     LinearProduct(const Matrix& matrix, int input_bits)
         : LinearProduct(matrix, input_bits, 0, matrix.rows) {}
 
-    // Multiplies the inputs of `tokens` tokens from row `first` on; rounds the totals, unless
-    // `rounding` is null.
+    // Multiplies the inputs of `tokens` tokens from row `first` and column `column` on; rounds the
+    // totals, unless `rounding` is null.
     void run(const Kernels& kernels, const Rows32& inputs, std::size_t first, std::size_t tokens,
-             const Rounding* rounding, Rows32& totals) const;
+             const Rounding* rounding, Rows32& totals, std::size_t column = 0) const;
 
     // The largest magnitude of a total.
     double largest() const { return largest_; }
     std::size_t rows() const { return rows_; }
+    std::size_t columns() const { return columns_; }
 
 private:
     // Two weights a byte where all have at most four bits; words where weights or inputs are no
@@ -49,6 +50,11 @@ public:
         : product_(matrix, input_bits, first, shifts.size()),
           requantizer_(shifts, limits, product_.largest()) {}
 
+    // The same by a team of threads, each with a share of the columns, which add up their totals. The
+    // inputs are the share's columns, or all.
+    Linear(const Matrix& matrix, int input_bits, const Integers& shifts, Limits limits,
+           const std::optional<Share>& columns);
+
     void run(const Kernels& kernels, const Rows32& inputs, std::size_t tokens, Rows32& out) const;
 
     // Adds the requantized result, which `totals` then has, to the residual.
@@ -57,8 +63,12 @@ public:
     std::size_t rows() const { return product_.rows(); }
 
 private:
+    void run_shared(const Kernels& kernels, const Rows32& inputs, std::size_t tokens,
+                    Rows32& out) const;
+
     LinearProduct product_;
     Requantizer requantizer_;
+    std::optional<Share> columns_;
 };
 
 }  // namespace scanwright

@@ -151,6 +151,11 @@ std::int64_t accumulator_bound(const Matrix& matrix, const Integers& bias, int i
 // `size` eps in the scale of the integer sum of squares.
 std::int64_t norm_epsilon(std::size_t size, int fraction);
 
+// The channels of every mixer that one of several threads computes, src/share.hpp.
+struct Share {
+    std::size_t first = 0, count = 0;
+};
+
 struct Network {
     Shape shape;
     Scheme scheme;
@@ -166,6 +171,7 @@ struct Network {
     int residual_fraction = 0;
     int logit_fraction = 0;
 
+    std::optional<Share> share;  // none where one thread computes all
     bool hybrid = false;  // the matrices of some layers read a width of their own
 
     // Width that holds u: what x_proj reads, or what the scan does where there is no x_proj.

@@ -2,14 +2,18 @@
 
 import subprocess
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import cmake
 import numpy as np
 import pytest
 
-from golden.artifact import load_program
+from golden.artifact import load_program, save_program
 from golden.executor import Executor
+from golden.presets import PRESETS
+from golden.random_program import random_program
+from golden.scheme import SCHEMES
 from native.executor import available_instructions
 
 SOURCE = Path(__file__).parents[2] / "native"
@@ -48,7 +52,12 @@ def sanitized(tmp_path_factory) -> Path:
     return built(tmp_path_factory.mktemp("sanitized"), "-DSCANWRIGHT_SANITIZE=ON")
 
 
-def check_tokens(program: Path, artifact: Path, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def race_checked(tmp_path_factory) -> Path:
+    return built(tmp_path_factory.mktemp("races"), "-DSCANWRIGHT_SANITIZE_THREADS=ON")
+
+
+def check_tokens(program: Path, artifact: Path, folder: Path, threads: int = 1) -> None:
     """Every instruction set prints the golden model's arg-max of every token."""
     golden = Executor(load_program(artifact))
     random = np.random.default_rng(0)
@@ -57,7 +66,7 @@ def check_tokens(program: Path, artifact: Path, folder: Path) -> None:
     file = folder / "tokens.txt"
     file.write_text("".join(" ".join(map(str, line.tolist())) + "\n" for line in lines))
     for instructions in available_instructions():
-        done = run(program, artifact, file, instructions)
+        done = run(program, artifact, file, instructions, threads)
         assert done.stderr == ""
         assert done.returncode == 0
         printed = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
@@ -80,6 +89,8 @@ def check_refusals(program: Path, folder: Path) -> None:
         ((artifact, folder / "words.txt"), "no number"),
         ((artifact, folder / "large.txt"), "token 64 is outside 0..63"),
         ((artifact, tokens, "sse1"), "instructions 'sse1' are unknown"),
+        ((artifact, tokens, "portable", "x"), "threads 'x' are no positive number"),
+        ((artifact, tokens, "portable", 3), "threads = 3 exceeds the program's 2 blocks"),
     ):
         done = run(program, *words)
         assert done.returncode == 2
@@ -103,6 +114,16 @@ def test_the_example_refuses_bad_input(example, tmp_path):
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.safetensors")), ids=lambda p: p.stem)
 def test_sanitizers_find_nothing(path, sanitized, tmp_path):
     check_tokens(sanitized, path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["w8a8", "w4a8-h"])
+def test_threads_race_for_nothing(scheme, race_checked, tmp_path):
+    artifact = tmp_path / "program.safetensors"
+    shape = replace(PRESETS["micro"], n_layer=3, d_inner=48)
+    save_program(random_program(shape, SCHEMES[scheme]), artifact)
+    for threads in (2, 3):
+        check_tokens(race_checked, artifact, tmp_path, threads)
 
 
 @pytest.mark.slow

@@ -76,6 +76,8 @@ struct Shape {
 
 struct Network;     // the parsed program, src/program.hpp
 struct BlockState;  // what one block leaves behind, src/block.hpp
+class TeamExecutor;
+class TeamState;
 
 // An integer program, read and checked.
 class Program {
@@ -93,6 +95,7 @@ public:
     const Network& network() const { return *network_; }
 
 private:
+    friend class TeamExecutor;
     explicit Program(std::shared_ptr<const Network> network) : network_(std::move(network)) {}
     std::shared_ptr<const Network> network_;
 };
@@ -119,6 +122,7 @@ public:
 
 private:
     friend class Executor;
+    friend class TeamState;
     Program program_;
     std::vector<BlockState> blocks_;
 };
@@ -168,8 +172,61 @@ public:
                 const Probe& probe = {}) const;
 
 private:
+    friend class TeamExecutor;
     struct Prepared;
+    void check_tokens(const std::int64_t* tokens, std::size_t count) const;
+
     std::unique_ptr<Prepared> prepared_;
+};
+
+class Team;  // threads that meet, src/team.hpp
+
+// Runs one stream by several threads, each with a share of the channels; the same integers as an
+// Executor. Throws Error if the program is not of Mamba-1 blocks, or too small for so many threads.
+class TeamExecutor {
+public:
+    TeamExecutor(const Program& program, std::size_t threads,
+                 Instructions instructions = best_instructions());
+    TeamExecutor(TeamExecutor&&) noexcept = default;
+    TeamExecutor& operator=(TeamExecutor&&) noexcept = default;
+
+    const Program& program() const { return program_; }
+
+    // As those of Executor.
+    void step(std::int64_t token, TeamState& state, std::int32_t* logits) const;
+    void forward(const std::int64_t* tokens, std::size_t count, TeamState& state,
+                 std::int32_t* logits) const;
+    void generate(std::int64_t token, std::size_t count, TeamState& state,
+                  std::int64_t* tokens) const;
+
+private:
+    friend class TeamState;
+    Program program_;
+    std::vector<Executor> shares_;
+};
+
+// The state of a stream, each thread's share by itself, and the threads, which sleep between calls. A
+// copy has threads of its own; assigning a state of the same executor restores it alone. As for a
+// State, calls come from one thread at a time.
+class TeamState {
+public:
+    explicit TeamState(const TeamExecutor& executor);
+    TeamState(const TeamState& other);
+    TeamState& operator=(const TeamState& other);
+    ~TeamState();
+
+    void reset();
+
+    // As those of State.
+    std::vector<std::int32_t> window() const;
+    std::vector<std::int32_t> scan() const;
+    void restore(const std::vector<std::int32_t>& window, const std::vector<std::int32_t>& scan);
+
+private:
+    friend class TeamExecutor;
+    Program program_;
+    std::vector<State> shares_;
+    std::unique_ptr<Team> team_;
 };
 
 }  // namespace scanwright
