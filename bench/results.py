@@ -118,6 +118,15 @@ def tool_rows(results: dict[str, Any]) -> list[Row]:
         )
         for row in results["native"]["rows"]
     ]
+    rows += [
+        (
+            f"C++ back end, {row['workload']}, {row['threads']} threads",
+            f"{row['native']:,} tokens/s; golden on one {row['golden']:,}, {row['ratio']:.1f}x",
+            "" if "prefill" in row["workload"] else f"≥ {NATIVE_TARGET} x golden",
+            "`python -m bench.native_speed`",
+        )
+        for row in results["native"]["team"]
+    ]
     return [
         *rows,
         (
