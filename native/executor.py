@@ -204,7 +204,7 @@ class Executor:
         if threads == 1:
             return _Sequence(self._executor, _core.State(self._own), vocabulary)
         if threads < 1:
-            raise InputError(f"threads = {threads} is below 1")
+            raise InputError(f"threads = {threads} is below 1; give 1 or more")
         if threads not in self._teams:
             self._teams[threads] = _core.TeamExecutor(self._own, threads, self._instructions)
         team = self._teams[threads]

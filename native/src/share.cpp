@@ -64,7 +64,7 @@ void check_threads(const Network& network, std::size_t threads) {
     const Shape& shape = network.shape;
     const std::string asked = "threads = " + std::to_string(threads);
     const std::size_t most = padded(std::min(shape.d_inner, shape.vocabulary)) / lanes;
-    if (threads < 1) throw Error(asked + " is below 1");
+    if (threads < 1) throw Error(asked + " is below 1; give 1 or more");
     if (threads == 1) return;
     if (!network.tokens || shape.has_heads() || shape.mlp != 0 || shape.average) {
         throw Error(asked + ": several threads compute language models of Mamba-1 blocks only, "

@@ -125,7 +125,7 @@ def test_no_tokens_leave_the_state_alone():
 @pytest.mark.parametrize(
     ("shape", "threads", "message"),
     [
-        (MICRO, 0, "threads = 0 is below 1"),
+        (MICRO, 0, "threads = 0 is below 1; give 1 or more"),
         (MICRO, 3, "threads = 3 exceeds the program's 2 blocks of 16 channels or logits"),
         (replace(MICRO, mlp=24), 2, "threads = 2: several threads .* without an MLP"),
         (PRESETS["micro-mamba2"], 2, "threads = 2: several threads .* of Mamba-1 blocks only"),
