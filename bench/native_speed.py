@@ -184,6 +184,11 @@ def _team_rows(scheme: str, sides: dict[str, Rates]) -> list[dict[str, Any]]:
     ]
 
 
+def _target(row: dict[str, Any]) -> float | None:
+    """Return the ratio that a row is to reach; a prefill reads many tokens at once and has none."""
+    return None if row["workload"].startswith(PREFILL_NAME) else TARGET_RATIO
+
+
 def _roof(scheme: str, sides: dict[str, Rates]) -> dict[str, Any]:
     """Return what the weights cost a token, and how near generation comes to reading them."""
     count, size = weights(load_builtin(PRESET, find_scheme(scheme)))
@@ -242,7 +247,7 @@ def main(
             name=f"native / golden, {row['workload']}, one thread",
             value=row["ratio"],
             unit="times",
-            target=None if row["workload"].startswith(PREFILL_NAME) else TARGET_RATIO,
+            target=_target(row),
         )
         for row in rows
     ]
@@ -251,6 +256,7 @@ def main(
             name=f"native on {TEAM} threads / golden on one, {row['workload']}",
             value=row["ratio"],
             unit="times",
+            target=_target(row),
         )
         for row in team
     ]

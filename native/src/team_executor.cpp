@@ -82,11 +82,6 @@ TeamState::TeamState(const TeamState& other)
       shares_(other.shares_),
       team_(std::make_unique<Team>(other.team_->size())) {}
 
-TeamState& TeamState::operator=(const TeamState& other) {
-    shares_ = other.shares_;
-    return *this;
-}
-
 TeamState::~TeamState() = default;
 
 void TeamState::reset() {

@@ -36,17 +36,22 @@ def assert_equal_states(left: State, right: State) -> None:
     assert np.array_equal(left.window, right.window)
 
 
-MAMBA1_SHAPES = st.builds(
-    NetworkShape,
-    vocabulary=st.integers(2, 20),
-    d_model=st.integers(2, 20),
-    d_inner=st.integers(2, 40) | st.sampled_from([12, 16, 20, 24, 40]),
-    d_state=st.integers(1, 9),
-    d_conv=st.integers(2, 5),
-    dt_rank=st.integers(1, 5),
-    n_layer=st.integers(1, 3),
-    mlp=st.none() | st.integers(2, 30),
-)
+def mamba1_shapes(**sizes) -> st.SearchStrategy[NetworkShape]:
+    """Return shapes of Mamba-1 networks; ``sizes`` are strategies in place of the usual ones."""
+    usual = {
+        "vocabulary": st.integers(2, 20),
+        "d_model": st.integers(2, 20),
+        "d_inner": st.integers(2, 40) | st.sampled_from([12, 16, 20, 24, 40]),
+        "d_state": st.integers(1, 9),
+        "d_conv": st.integers(2, 5),
+        "dt_rank": st.integers(1, 5),
+        "n_layer": st.integers(1, 3),
+        "mlp": st.none() | st.integers(2, 30),
+    }
+    return st.builds(NetworkShape, **usual | sizes)
+
+
+MAMBA1_SHAPES = mamba1_shapes()
 MAMBA2_SHAPES = st.builds(
     lambda size, groups, heads, **sizes: NetworkShape(
         d_inner=size * groups * heads, heads=HeadShape(size=size, groups=groups), **sizes

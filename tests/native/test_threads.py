@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from golden.artifact import load_program
 from golden.builtin import FOLDER
-from golden.configuration import NetworkShape
 from golden.errors import InputError
 from golden.executor import Executor as GoldenExecutor
 from golden.presets import PRESETS
@@ -19,18 +18,20 @@ from golden.reference import ReferenceExecutor
 from golden.scheme import SCHEMES
 from golden.state import State
 from native.executor import Context, Executor, available_instructions
-from tests.golden.test_executor import WIDTHS, assert_equal_states, random_tokens
+from tests.golden.test_executor import (
+    WIDTHS,
+    assert_equal_states,
+    mamba1_shapes,
+    random_tokens,
+)
 
 MICRO = PRESETS["micro"]
-SHAPES = st.builds(
-    NetworkShape,
+SHAPES = mamba1_shapes(
     vocabulary=st.integers(33, 70),
     d_model=st.integers(2, 40),
     d_inner=st.integers(33, 90) | st.sampled_from([40, 48, 64, 80, 96]),
     d_state=st.integers(1, 20),
-    d_conv=st.integers(2, 5),
-    dt_rank=st.integers(1, 5),
-    n_layer=st.integers(1, 3),
+    mlp=st.none(),
 )
 
 

@@ -206,13 +206,12 @@ private:
 };
 
 // The state of a stream, each thread's share by itself, and the threads, which sleep between calls. A
-// copy has threads of its own; assigning a state of the same executor restores it alone. As for a
-// State, calls come from one thread at a time.
+// copy has threads of its own. As for a State, calls come from one thread at a time.
 class TeamState {
 public:
     explicit TeamState(const TeamExecutor& executor);
     TeamState(const TeamState& other);
-    TeamState& operator=(const TeamState& other);
+    TeamState& operator=(const TeamState& other) = delete;
     ~TeamState();
 
     void reset();
