@@ -30,7 +30,11 @@ class Executor:
     ) -> npt.NDArray[np.int64]: ...
     def generate(self, token: int, count: int, state: State) -> npt.NDArray[np.int64]: ...
     def frames(
-        self, features: npt.NDArray[np.int64], count: int, probe: _Probe | None
+        self,
+        features: npt.NDArray[np.int64],
+        count: int,
+        state: State | None,
+        probe: _Probe | None,
     ) -> npt.NDArray[np.int64]: ...
 
 class Stepper:

@@ -10,67 +10,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.artifact import to_bytes
 from golden.errors import InputError
 from golden.fixed_point import IntegerLike, Integers
-from golden.frames import check_features
 from golden.program import Program
 from golden.reference import Probe, check_tokens
 from golden.state import State
-
-try:
-    from native import _core
-except ImportError as error:
-    raise InputError(
-        "the C++ back end is not built; build it with: pip install --editable . "
-        "(it needs a C++17 compiler)"
-    ) from error
-
-_FRAME_PROBES = ("pooled", "norm", "hidden", "logits")
-"""Values outside the layers that a frame has once, not once a token."""
-
-
-def available_instructions() -> list[str]:
-    """Return the instruction sets of this processor that the inner loops exist for, best first."""
-    return _core.available_instructions()
-
-
-def _prepared(program: Program, instructions: str) -> tuple[_core.Program, _core.Executor]:
-    own = _core.Program.from_bytes(to_bytes(program), "the program")
-    return own, _core.Executor(own, instructions)
-
-
-class _Recorder:
-    """Joins the pieces in which values arrive: blocks of tokens, one sequence after another."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[tuple[str, int], list[list[Integers]]] = {}
-        self._sequence = 0
-
-    def __call__(self, name: str, layer: int, values: Integers) -> None:
-        sequences = self._pieces.setdefault((name, layer), [])
-        while len(sequences) <= self._sequence:
-            sequences.append([])
-        sequences[self._sequence].append(values)
-
-    def next_sequence(self) -> None:
-        self._sequence += 1
-
-    def joined(self) -> dict[tuple[str, int], Integers]:
-        """Return every value, (sequences, tokens, width), in the order of computation."""
-        return {
-            key: np.stack([np.concatenate(pieces) for pieces in sequences])
-            for key, sequences in self._pieces.items()
-        }
+from native.library import KeptState, Recorder, core, prepare
 
 
 class _Sequence:
     """One sequence on the caller's thread: an executor and the state that it advances."""
 
-    def __init__(self, executor: _core.Executor, state: _core.State, vocabulary: int) -> None:
+    def __init__(self, executor: core.Executor, state: core.State, vocabulary: int) -> None:
         self._executor, self.state, self._vocabulary = executor, state, vocabulary
         logits = np.empty(vocabulary, np.int32)
-        self.step = _core.Stepper(executor, state, logits).step
+        self.step = core.Stepper(executor, state, logits).step
 
     def forward(self, tokens: Integers, probe: Probe | None) -> Integers:
         return self._executor.forward(tokens, self.state, probe)
@@ -85,12 +39,10 @@ class _Sequence:
 class _TeamSequence:
     """The same on several threads, which the state keeps."""
 
-    def __init__(
-        self, executor: _core.TeamExecutor, state: _core.TeamState, vocabulary: int
-    ) -> None:
+    def __init__(self, executor: core.TeamExecutor, state: core.TeamState, vocabulary: int) -> None:
         self._executor, self.state, self._vocabulary = executor, state, vocabulary
         logits = np.empty(vocabulary, np.int32)
-        self.step = _core.TeamStepper(executor, state, logits).step
+        self.step = core.TeamStepper(executor, state, logits).step
 
     def forward(self, tokens: Integers, probe: Probe | None) -> Integers:
         if probe is not None:
@@ -104,11 +56,12 @@ class _TeamSequence:
         return _TeamSequence(self._executor, self.state.copy(), self._vocabulary)
 
 
-class Context:
+class Context(KeptState[core.State | core.TeamState]):
     """The state of one sequence, kept by the C++ back end; :meth:`Executor.context` makes one."""
 
     def __init__(self, program: Program, sequence: _Sequence | _TeamSequence) -> None:
-        self._program, self._sequence, self._step = program, sequence, sequence.step
+        super().__init__(program, sequence.state)
+        self._sequence, self._step = sequence, sequence.step
 
     def step(self, token: int) -> npt.NDArray[np.int32]:
         """Return the logits (V,) of one token and advance.
@@ -133,33 +86,9 @@ class Context:
         """Return the ``count`` tokens that follow ``token``, each the arg-max of the logits."""
         return self._sequence.generate(token, count)
 
-    def reset(self) -> None:
-        """Return to the start of a sequence."""
-        self._sequence.state.reset()
-
     def copy(self) -> Context:
         """Return another context with this state, and with as many threads of its own."""
         return Context(self._program, self._sequence.copy())
-
-    def save(self) -> State:
-        """Return the golden model's state, a batch of one."""
-        zeros = State.zeros(self._program, 1)
-        return State(
-            self._sequence.state.window().reshape(zeros.window.shape),
-            self._sequence.state.scan().reshape(zeros.scan.shape),
-        )
-
-    def restore(self, state: State) -> None:
-        """Continue from a state of the golden model, a batch of one.
-
-        Raises
-        ------
-        InputError
-            If its size or a value is not the program's.
-        """
-        self._sequence.state.restore(
-            np.ascontiguousarray(state.window, np.int64), np.ascontiguousarray(state.scan, np.int64)
-        )
 
 
 class Executor:
@@ -168,7 +97,7 @@ class Executor:
     Parameters
     ----------
     program : what to run
-    instructions : one of :func:`available_instructions`; empty takes the best
+    instructions : one of :func:`native.library.available_instructions`; empty takes the best
 
     Raises
     ------
@@ -178,9 +107,9 @@ class Executor:
 
     def __init__(self, program: Program, *, instructions: str = "") -> None:
         self.program = program
-        self._own, self._executor = _prepared(program, instructions)
+        self._own, self._executor = prepare(program, instructions)
         self._instructions = instructions
-        self._teams: dict[int, _core.TeamExecutor] = {}
+        self._teams: dict[int, core.TeamExecutor] = {}
 
     def context(self, state: State | None = None, *, threads: int = 1) -> Context:
         """Return a context that continues from ``state``, a batch of one; None starts from zero.
@@ -202,13 +131,13 @@ class Executor:
     def _sequence(self, threads: int) -> _Sequence | _TeamSequence:
         vocabulary = self.program.shape.vocabulary
         if threads == 1:
-            return _Sequence(self._executor, _core.State(self._own), vocabulary)
+            return _Sequence(self._executor, core.State(self._own), vocabulary)
         if threads < 1:
             raise InputError(f"threads = {threads} is below 1; give 1 or more")
         if threads not in self._teams:
-            self._teams[threads] = _core.TeamExecutor(self._own, threads, self._instructions)
+            self._teams[threads] = core.TeamExecutor(self._own, threads, self._instructions)
         team = self._teams[threads]
-        return _TeamSequence(team, _core.TeamState(team), vocabulary)
+        return _TeamSequence(team, core.TeamState(team), vocabulary)
 
     def forward(
         self, tokens: IntegerLike, state: State | None = None, probe: Probe | None = None
@@ -219,7 +148,7 @@ class Executor:
         """
         data = np.ascontiguousarray(check_tokens(self.program, tokens))
         state = State.zeros(self.program, len(data)) if state is None else state.copy()
-        recorder = None if probe is None else _Recorder()
+        recorder = None if probe is None else Recorder()
         logits = np.empty((*data.shape, self.program.shape.vocabulary), np.int64)
         for row, sequence in enumerate(data):
             context = self.context(state.member(row))
@@ -238,29 +167,3 @@ class Executor:
         """Return logits (b, V) for one token of each sequence, (b,); equal to :meth:`forward`."""
         logits, state = self.forward(np.asarray(tokens)[:, None], state)
         return logits[:, 0], state
-
-
-class FrameExecutor:
-    """Runs a frame network; a drop-in for :class:`golden.frames.FrameExecutor`.
-
-    Parameters and errors are those of :class:`Executor`.
-    """
-
-    def __init__(self, program: Program, *, instructions: str = "") -> None:
-        self.program = program
-        _, self._executor = _prepared(program, instructions)
-
-    def forward(self, features: IntegerLike, probe: Probe | None = None) -> Integers:
-        """Return the outputs (frames, V) of features (frames, T, F); see the golden model's."""
-        data = np.ascontiguousarray(check_features(self.program, features))
-        if probe is None:
-            return self._executor.frames(data, len(data), None)
-        recorder = _Recorder()
-        outputs = np.empty((len(data), self.program.shape.vocabulary), np.int64)
-        for row, frame in enumerate(data):
-            outputs[row] = self._executor.frames(frame, 1, recorder)[0]
-            recorder.next_sequence()
-        for (name, layer), values in recorder.joined().items():
-            once = layer < 0 and name in _FRAME_PROBES
-            probe(name, layer, values[:, 0] if once else values)
-        return outputs

@@ -3,27 +3,14 @@
 //     run_tokens ARTIFACT TOKENS [INSTRUCTIONS [THREADS]]
 //
 // TOKENS holds whitespace-separated numbers, a sequence a line; the state is reset between lines.
-// With THREADS above 1 so many compute a sequence together. The output has the same form. The exit code is 0, or 2 with one line of reason on stderr.
+// With THREADS above 1 so many compute a sequence together. The output has the same form. The exit
+// code is 0, or 2 with one line of reason on stderr.
 #include <algorithm>
-#include <cstdint>
-#include <cstdio>
-#include <fstream>
 #include <iostream>
-#include <sstream>
-#include <string>
-#include <vector>
 
-#include "scanwright/scanwright.hpp"
+#include "command.hpp"
 
 namespace {
-
-std::vector<std::int64_t> parse_line(const std::string& line) {
-    std::istringstream words(line);
-    std::vector<std::int64_t> tokens;
-    for (std::int64_t token = 0; words >> token;) tokens.push_back(token);
-    if (!words.eof()) throw scanwright::Error("the tokens hold something that is no number");
-    return tokens;
-}
 
 // Runs the lines of a file by an executor of one thread or of several, and its state.
 template <typename Executor, typename State>
@@ -31,7 +18,7 @@ void run_lines(const Executor& executor, State state, std::ifstream& file) {
     std::vector<std::int32_t> logits(executor.program().shape().vocabulary);
     for (std::string line; std::getline(file, line);) {
         const char* separator = "";
-        for (const std::int64_t token : parse_line(line)) {
+        for (const std::int64_t token : parse_line(line, "tokens")) {
             executor.step(token, state, logits.data());
             const auto best = std::max_element(logits.begin(), logits.end());
             std::cout << separator << best - logits.begin();
@@ -56,11 +43,9 @@ void run(const std::vector<std::string>& words) {
         throw scanwright::Error("usage: run_tokens ARTIFACT TOKENS [INSTRUCTIONS [THREADS]]");
     }
     const auto program = scanwright::Program::load(words[0]);
-    const auto instructions = words.size() >= 3 ? scanwright::find_instructions(words[2])
-                                                : scanwright::best_instructions();
+    const auto instructions = parse_instructions(words, 2);
     const std::size_t threads = words.size() == 4 ? parse_threads(words[3]) : 1;
-    std::ifstream file(words[1]);
-    if (!file) throw scanwright::Error("no tokens at " + words[1] + "; name a readable file");
+    std::ifstream file = open_lines(words[1], "tokens");
     if (threads == 1) {
         run_lines(scanwright::Executor(program, instructions), scanwright::State(program), file);
     } else {
@@ -71,12 +56,4 @@ void run(const std::vector<std::string>& words) {
 
 }  // namespace
 
-int main(int count, char** words) {
-    try {
-        run({words + 1, words + count});
-    } catch (const scanwright::Error& error) {
-        std::fprintf(stderr, "error: %s\n", error.what());
-        return 2;
-    }
-    return 0;
-}
+int main(int count, char** words) { return exit_code(run, count, words); }

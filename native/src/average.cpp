@@ -9,8 +9,7 @@ AverageBlock::AverageBlock(const Network& network, std::size_t index)
     : MixerBlock(network, index),
       sigmoid_(Activation::Kind::sigmoid, network.tables.sigmoid),
       lift_(std::ldexp(1.0, network.scheme.lift())),
-      scale_(std::ldexp(1.0, -network.scheme.decay_bits)),
-      zeros_(padded(channels()), 0) {
+      scale_(std::ldexp(1.0, -network.scheme.decay_bits)) {
     const Layer& layer = network.layers[index];
     const Scheme& scheme = network.scheme;
     if (is_convolved()) {
@@ -32,17 +31,15 @@ Rows32& AverageBlock::convolve(const Kernels& kernels, MixerValues& own, std::si
 }
 
 void AverageBlock::mix(const Kernels& kernels, MixerValues& own, const Rows32& scan_u,
-                       std::size_t tokens, BlockState&, const Probes& probes) const {
+                       std::size_t tokens, BlockState& state, const Probes& probes) const {
     projected_.run(kernels, own.u, tokens, own.projected);
     probes("projected", index(), own.projected, tokens);
     sigmoid_.run(kernels, own.projected, tokens, decay_, own.decay);
     probes("decay", index(), own.decay, tokens);
     own.gated.shape(tokens, channels());
-    const std::int32_t* before = zeros_.data();
     for (std::size_t t = 0; t < tokens; ++t) {
-        kernels.average(own.decay.row(t), scan_u.row(t), lift_, scale_, before, own.gated.row(t),
-                        zeros_.size());
-        before = own.gated.row(t);
+        kernels.average(own.decay.row(t), scan_u.row(t), lift_, scale_, state.scan.data(),
+                        own.gated.row(t), state.scan.size());
     }
     probes("state", index(), own.gated, tokens);
 }

@@ -12,8 +12,8 @@ constexpr double activated_bound = 1 << 30;
 
 // What a sequence leaves behind in one block.
 struct BlockState {
-    Window window;        // of the convolution
-    Aligned<float> scan;  // integers; (blocks of channels, states, 16)
+    Window window;        // of a causal convolution
+    Aligned<float> scan;  // integers; (blocks of channels, states, 16), of an average one state
 };
 
 inline const Probe no_probe;
@@ -175,7 +175,8 @@ private:
     Scan scan_;
 };
 
-// A block with a moving average, golden/average.py. It runs whole frames from a state of zero.
+// A block with a moving average, golden/average.py. It runs whole frames, as its convolution looks
+// ahead to their ends.
 class AverageBlock : public MixerBlock {
 public:
     AverageBlock(const Network& network, std::size_t index);
@@ -192,7 +193,6 @@ private:
     Activation sigmoid_;
     Requantizer decay_;
     double lift_, scale_;
-    Values zeros_;
 };
 
 // The gated MLP behind a mixer; it has no state.

@@ -113,9 +113,13 @@ struct Executor::Prepared {
     // `ids` are those of tokens, null of a frame.
     void run_blocks(const std::int64_t* ids, Rows32& residual, std::size_t count,
                     std::vector<BlockState>& state, const Probes& probes) const;
-    void frame(const std::int64_t* features, State& state, std::int32_t* outputs,
-               const Probes& probes) const;
-    void check_features(const std::int64_t* features, std::size_t count) const;
+    // Runs frame `number` of all `features`, advances the state and writes its row of `outputs`.
+    void frame(std::size_t number, const std::int64_t* features, std::vector<BlockState>& state,
+               std::int32_t* outputs, const Probes& probes) const;
+    std::size_t frame_size() const {
+        return program.shape().frame_rows() * program.shape().features;
+    }
+    void check_features(const std::int64_t* features, std::size_t frames) const;
 };
 
 Executor::Prepared::Prepared(const Program& own, Instructions instructions)
@@ -250,12 +254,12 @@ void Executor::Prepared::run_blocks(const std::int64_t* ids, Rows32& residual, s
     }
 }
 
-void Executor::Prepared::frame(const std::int64_t* values, State& state, std::int32_t* outputs,
+void Executor::Prepared::frame(std::size_t number, const std::int64_t* values,
+                               std::vector<BlockState>& state, std::int32_t* outputs,
                                const Probes& probes) const {
     const Shape& shape = program.shape();
     Workspace& own = Workspace::of_thread();
-    state.reset();
-    read_frame(values, own, probes);
+    read_frame(values + number * frame_size(), own, probes);
     own.sums.shape(1, shape.d_model);
     std::fill_n(own.sums.row(0), width(), 0);
     own.all_norms.shape(1, shape.tokens * shape.d_model);
@@ -265,7 +269,7 @@ void Executor::Prepared::frame(const std::int64_t* values, State& state, std::in
     for (std::size_t first = 0; first < shape.tokens; first += at_once) {
         const std::size_t count = std::min(at_once, shape.tokens - first);
         embed_features(own, first, count, own.residual);
-        run_blocks(nullptr, own.residual, count, state.blocks_, probes);
+        run_blocks(nullptr, own.residual, count, state, probes);
         if (shape.hidden == 0) norm.run(kernels, own.residual, count, own.norm);
         for (std::size_t t = 0; t < count; ++t) {
             for (std::size_t i = 0; i < width(); ++i) own.sums.row(0)[i] += own.residual.row(t)[i];
@@ -282,7 +286,7 @@ void Executor::Prepared::frame(const std::int64_t* values, State& state, std::in
         head.run(kernels, own.all_norms, 1, own.logits);
     }
     probes("logits", -1, own.logits, 1);
-    std::copy_n(own.logits.row(0), shape.vocabulary, outputs);
+    std::copy_n(own.logits.row(0), shape.vocabulary, outputs + number * shape.vocabulary);
 }
 
 // Computes the hidden layer from the sum over the frame's tokens.
@@ -296,12 +300,12 @@ void Executor::Prepared::pool(Workspace& own, const Probes& probes) const {
     probes("hidden", -1, own.hidden, 1);
 }
 
-void Executor::Prepared::check_features(const std::int64_t* values, std::size_t count) const {
+void Executor::Prepared::check_features(const std::int64_t* values, std::size_t frames) const {
     if (!network().features) {
         throw Error("the program is a language model, it reads tokens and not features");
     }
     const std::int64_t limit = std::int64_t{1} << (network().scheme.feature_bits - 1);
-    for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < frames * frame_size(); ++i) {
         if (values[i] < -limit || values[i] >= limit) {
             throw Error("feature " + std::to_string(values[i]) + " is outside " +
                         std::to_string(-limit) + ".." + std::to_string(limit - 1) + " of " +
@@ -375,13 +379,21 @@ void Executor::generate(std::int64_t token, std::size_t count, State& state,
 
 void Executor::frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
                       const Probe& probe) const {
-    const Shape& shape = prepared_->program.shape();
-    const std::size_t size = shape.frame_rows() * shape.features;
-    prepared_->check_features(features, count * size);
-    State state(prepared_->program);
-    const Probes probes(probe);
+    const Prepared& own = *prepared_;
+    own.check_features(features, count);
+    State state(own.program);
     for (std::size_t i = 0; i < count; ++i) {
-        prepared_->frame(features + i * size, state, outputs + i * shape.vocabulary, probes);
+        state.reset();
+        own.frame(i, features, state.blocks_, outputs, Probes(probe));
+    }
+}
+
+void Executor::advance(const std::int64_t* features, std::size_t count, State& state,
+                       std::int32_t* outputs, const Probe& probe) const {
+    const Prepared& own = *prepared_;
+    own.check_features(features, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        own.frame(i, features, state.blocks_, outputs, Probes(probe));
     }
 }
 

@@ -178,9 +178,9 @@ struct Kernels {
     void (*sigmoid)(const std::int32_t* x, const Line* table, const Rounding* rounding,
                     std::int32_t* out, std::size_t count);
 
-    // out = round(v + decay (before - v)) for v = u lift; decay counts steps of `scale`.
+    // out = state = round(v + decay (state - v)) for v = u lift; decay counts steps of `scale`.
     void (*average)(const std::int32_t* decay, const std::int32_t* u, double lift, double scale,
-                    const std::int32_t* before, std::int32_t* out, std::size_t count);
+                    float* state, std::int32_t* out, std::size_t count);
 
     // What dual scale stores of SiLU's sums, dequantized.
     void (*dual_scale)(const std::int32_t* values, const DualScaleConstants& constants,

@@ -165,18 +165,24 @@ void bind_executor(nb::module_& module) {
         }, "tokens"_a, "state"_a, "probe"_a.none())
         .def("generate", &generated<Executor, State>, "token"_a, "count"_a, "state"_a)
         .def("frames", [](const Executor& own, const Int64In& features, std::size_t count,
-                          const std::optional<nb::callable>& probe) {
+                          State* state, const std::optional<nb::callable>& probe) {
             const std::size_t outputs = own.program().shape().vocabulary;
             std::vector<std::int32_t> results(count * outputs);
-            const scanwright::Probe function = probe_of(probe);
-            if (function) {
-                own.frames(features.data(), count, results.data(), function);
+            const auto run = [&](const scanwright::Probe& function) {
+                if (state == nullptr) {  // each frame by itself
+                    own.frames(features.data(), count, results.data(), function);
+                } else {
+                    own.advance(features.data(), count, *state, results.data(), function);
+                }
+            };
+            if (probe) {
+                run(probe_of(probe));
             } else {
                 const nb::gil_scoped_release released;
-                own.frames(features.data(), count, results.data());
+                run({});
             }
             return widened(results, {count, outputs});
-        }, "features"_a, "count"_a, "probe"_a.none());
+        }, "features"_a, "count"_a, "state"_a.none(), "probe"_a.none());
 }
 
 }  // namespace

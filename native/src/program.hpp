@@ -69,6 +69,8 @@ struct Scheme {
         return state_bits > scan_input_bits() ? state_bits : scan_input_bits();
     }
     int lift() const { return average_bits() - scan_input_bits(); }
+    // Width of what a sequence leaves behind, a scan's states or averages.
+    int kept_bits(bool average) const { return average ? average_bits() : state_bits; }
     int update_bits() const { return state_bits + decay_bits + 2; }
 };
 

@@ -97,7 +97,7 @@ void State::restore(const std::vector<std::int32_t>& window,
     const std::size_t inputs = shape.window_rows() * shape.convolution_channels();
     const std::size_t states = shape.d_inner * shape.d_state;
     check("window", window, blocks_.size() * inputs, scheme.activation_bits);
-    check("state", scan, blocks_.size() * states, scheme.state_bits);
+    check("state", scan, blocks_.size() * states, scheme.kept_bits(shape.average));
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
         for_each_input(shape, blocks_[i], [&](std::size_t at, std::int32_t& value) {
             value = window[i * inputs + at];

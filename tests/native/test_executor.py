@@ -19,7 +19,9 @@ from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
 from golden.scheme import SCHEMES
 from golden.state import State
-from native.executor import Executor, FrameExecutor, available_instructions
+from native.executor import Executor
+from native.frames import FrameExecutor
+from native.library import available_instructions
 from tests.golden.test_average_networks import average_shapes
 from tests.golden.test_executor import WIDTHS, assert_equal_states, drawn_programs, random_tokens
 from tests.golden.test_frames import SHAPES as FRAME_SHAPES

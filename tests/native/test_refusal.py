@@ -10,7 +10,8 @@ from golden.presets import PRESETS
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
 from native._core import Program
-from native.executor import Executor, FrameExecutor
+from native.executor import Executor
+from native.frames import FrameExecutor
 from tests.damaged_artifact import DATA, EDITS, HEADER_END, LENGTHS, MICRO, rewritten
 
 MARS = random_program(PRESETS["mars"], SCHEMES["w8a8"])

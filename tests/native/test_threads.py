@@ -17,7 +17,8 @@ from golden.random_program import random_program
 from golden.reference import ReferenceExecutor
 from golden.scheme import SCHEMES
 from golden.state import State
-from native.executor import Context, Executor, available_instructions
+from native.executor import Context, Executor
+from native.library import available_instructions
 from tests.golden.test_executor import (
     WIDTHS,
     assert_equal_states,

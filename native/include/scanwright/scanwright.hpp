@@ -4,7 +4,7 @@
 //     const scanwright::Executor executor(program);
 //     scanwright::State state(program);
 //     std::vector<std::int32_t> logits(program.shape().vocabulary);
-//     executor.step(token, state, logits.data());
+//     executor.step(token, state, logits.data());  // `advance` of a frame network
 //
 // A Program and an Executor are immutable; any number of States may use one Executor, each from one
 // thread at a time. What the numbers mean is defined in docs/numerics.md.
@@ -100,7 +100,8 @@ private:
     std::shared_ptr<const Network> network_;
 };
 
-// What a sequence leaves behind in the machine. Copying saves it, assigning restores it.
+// What a sequence of tokens, or a stream of frames, leaves behind in the machine. Copying saves it,
+// assigning restores it.
 class State {
 public:
     // The state at the start of a sequence.
@@ -111,10 +112,11 @@ public:
 
     void reset();
 
-    // The last K - 1 convolution inputs, oldest first, (layers, K - 1, channels).
+    // The last K - 1 convolution inputs, oldest first, (layers, K - 1, channels). A convolution that
+    // looks ahead keeps to its frame and leaves none.
     std::vector<std::int32_t> window() const;
 
-    // The recurrent state h, (layers, e, n).
+    // The recurrent state h, (layers, e, n), or the moving averages, (layers, e).
     std::vector<std::int32_t> scan() const;
 
     // Replaces both, in the same orders. Throws Error if a size or a value is not the program's.
@@ -170,6 +172,11 @@ public:
     // is (count, V). Throws Error if a feature is too wide or the program is a language model.
     void frames(const std::int64_t* features, std::size_t count, std::int32_t* outputs,
                 const Probe& probe = {}) const;
+
+    // The same of frames that continue one stream: each begins with the state that the one before
+    // left behind, the first with `state`, which is advanced.
+    void advance(const std::int64_t* features, std::size_t count, State& state,
+                 std::int32_t* outputs, const Probe& probe = {}) const;
 
 private:
     friend class TeamExecutor;
