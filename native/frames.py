@@ -60,7 +60,7 @@ class FrameContext(KeptState[core.State]):
         Raises
         ------
         InputError
-            See :func:`golden.frames.check_features`; the state is then as before.
+            See :func:`golden.frames.check_features`. The state is then as before.
         """
         return _run(self._program, self._executor, features, self._state, probe)
 
@@ -111,7 +111,7 @@ class FrameExecutor:
         ------
         InputError
             See :func:`golden.frames.check_features`, and if a size or a value of the state is not
-            the program's; it is then as before.
+            the program's. The state is then as before.
         """
         context = self.context(state)
         outputs, after = context.advance(features), context.save()
