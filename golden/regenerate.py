@@ -30,6 +30,7 @@ def regenerate(
 
     The same arguments give the same bytes. Random tokens come in several sequences, so that the
     reset at their ends is covered, and in several contexts if asked for; a text is one sequence.
+    A frame is a sequence, but of several contexts each goes on from frame to frame.
     """
     program = load_program(artifact)
     stimulus = (
@@ -37,7 +38,10 @@ def regenerate(
         if text is None
         else vectors.text_stimulus(text)
     )
-    result = vectors.trace(program, stimulus.tokens, stimulus.last, stimulus.context)
+    result = vectors.trace(
+        program, stimulus.tokens, stimulus.last, stimulus.context,
+        reset_at_last=stimulus.reset_at_last,
+    )  # fmt: skip
     target = out / vector_files.FILE_NAME
     command.atomic_write(target, vector_files.to_bytes(result, stimulus, file_digest(artifact)))
     typer.echo(f"{target}: {len(result.tokens)} tokens, {len(result.probes)} probes")

@@ -62,6 +62,8 @@ def to_bytes(result: Trace, stimulus: Stimulus, artifact_digest: str) -> bytes:
         "contexts": stimulus.contexts,
         "text": stimulus.text,
     }
+    if not stimulus.reset_at_last:  # what every stream is for unless it says otherwise
+        manifest["reset_at_last"] = False
     manifest["sha256"] = _digest(manifest, arrays)
     members = {_MANIFEST: json.dumps(manifest, sort_keys=True, indent=1).encode()}
     members |= {f"{name}.npy": content for name, content in arrays.items()}

@@ -25,7 +25,7 @@ class Trace:
     ----------
     tokens : (l,), or the features of a frame network, one row each, (l, F)
     last : 1 where a sequence ends, as TLAST does, and so at the end of every frame, (l,)
-    context : which of the independent streams the token belongs to, (l,)
+    context : which of the independent streams the token belongs to, (l,), one for all of a frame
     probes : ``"layer{i}.{probe}"`` inside block i and ``"{probe}"`` outside, each (l, ...).
         Outside: residual (the embedding, l d), norm (before the head, l d), logits (l V), token
         (arg-max, l); of a frame network, once a frame, pooled (frames d), norm (frames d), hidden
@@ -60,6 +60,8 @@ class Stimulus:
     seed : of random tokens
     contexts : independent streams among which the tokens are, C
     text : UTF-8 text in place of random tokens, or None
+    reset_at_last : the reset policy that the stream is for; frames of several contexts go on from
+        the one before, as otherwise no context would keep anything
     """
 
     tokens: Integers
@@ -68,13 +70,15 @@ class Stimulus:
     seed: int
     contexts: int = 1
     text: str | None = None
+    reset_at_last: bool = True
 
 
 def random_stimulus(program: Program, length: int, seed: int, contexts: int = 1) -> Stimulus:
     """Return ``length`` random tokens in sequences of 1 to 7 tokens, the last one cut at the end.
 
     With several contexts each token belongs to a random one, so that their sequences interleave.
-    For a frame network ``length`` counts frames; a few of their features saturate.
+    For a frame network ``length`` counts frames, each of a random context; a few of their features
+    saturate.
 
     Raises
     ------
@@ -85,15 +89,22 @@ def random_stimulus(program: Program, length: int, seed: int, contexts: int = 1)
         raise InputError(f"{length} tokens are outside 1..{1 << 16}; choose a number in that range")
     if seed < 0:
         raise InputError(f"seed {seed} is negative; choose 0 or more")
-    if contexts < 1 or (contexts > 1 and program.shape.frame is not None):
-        raise InputError(f"contexts = {contexts}: choose 1 or more, for a frame network 1")
+    if contexts < 1:
+        raise InputError(f"contexts = {contexts}: choose 1 or more")
     random = np.random.default_rng(seed)
     if program.shape.frame is not None:
         count, width = length * program.shape.frame.rows, program.shape.frame.features
         bits = program.scheme.feature_bits
         features = saturate(np.rint(random.normal(0.0, 2.0 ** (bits - 3), (count, width))), bits)
-        ends = frame_ends(program, count)
-        return Stimulus(tokens=features, last=ends, context=np.zeros_like(ends), seed=seed)
+        context = random.integers(0, contexts, length).repeat(program.shape.frame.rows)
+        return Stimulus(
+            tokens=features,
+            last=frame_ends(program, count),
+            context=context,
+            seed=seed,
+            contexts=contexts,
+            reset_at_last=contexts == 1,
+        )
     tokens = random.integers(0, program.shape.vocabulary, length)
     ends = np.cumsum(random.integers(1, 8, length)) - 1
     last = np.zeros_like(tokens)
@@ -159,6 +170,7 @@ def trace(
     """Execute one stream and return every probe; the golden model of the whole Verilog.
 
     Tokens of several contexts may interleave: each context has a state and sequences of its own.
+    The tokens of a frame are of one context.
 
     Parameters
     ----------
@@ -167,7 +179,7 @@ def trace(
     last : non-zero where a sequence ends, (l,); None ends one at the last token
     context : of every token, (l,); None is 0 for all
     initial : what each context starts from, as a batch of contexts, not changed; None is one
-        context more than the largest that occurs, all at zero. Frames have one context
+        context more than the largest that occurs, all at zero
     with_state : also record the state after every token, which runs token by token and takes
         ``l e n`` integers a layer; for short streams
     reset_at_last : the reset policy: True clears the state before the token after an end, False
@@ -177,13 +189,13 @@ def trace(
     ------
     InputError
         If the shapes disagree, the stream is empty, a token is outside the vocabulary, a context
-        outside ``initial``, or the features of a frame network are not whole frames within
-        ``feature_bits``.
+        outside ``initial``, or the features of a frame network are not whole frames of one context
+        each within ``feature_bits``.
     """
     data = np.asarray(tokens, dtype=np.int64)
     if program.shape.frame is not None:
         return _trace_frames(
-            program, data, last,
+            program, data, last, context,
             initial=initial, with_state=with_state, reset_at_last=reset_at_last,
         )  # fmt: skip
     if last is None:
@@ -195,8 +207,8 @@ def trace(
             f"tokens {data.shape} and last {flags.shape} must be one stream of equal length >= 1"
         )
     check_tokens(program, data[None])
-    numbers = np.zeros_like(data) if context is None else np.asarray(context, dtype=np.int64)
-    state = _initial_state(program, data, numbers, initial)
+    numbers = _numbers(context, data.size)
+    state = _initial_state(program, numbers, initial)
     executor, recorder = ReferenceExecutor(program), _Recorder()
     ended = [False] * state.scan.shape[1]
     for run in _runs(flags, numbers, single=with_state):
@@ -218,15 +230,19 @@ def trace(
     )
 
 
-def _initial_state(
-    program: Program, tokens: Integers, context: Integers, initial: State | None
-) -> State:
-    """Return the state of all contexts before the first token, to be changed."""
-    if context.shape != tokens.shape or context.min() < 0:
+def _numbers(context: IntegerLike | None, count: int) -> Integers:
+    """Return the context of each of ``count`` tokens, 0 for all if there is none."""
+    numbers = np.zeros(count, np.int64) if context is None else np.asarray(context, dtype=np.int64)
+    if numbers.shape != (count,) or numbers.min() < 0:
         raise InputError(
-            f"context {context.shape} from {context.min(initial=0)} must give each of "
-            f"{tokens.size} tokens a number of 0 or more"
+            f"context {numbers.shape} from {numbers.min(initial=0)} must give each of "
+            f"{count} tokens a number of 0 or more"
         )
+    return numbers
+
+
+def _initial_state(program: Program, context: Integers, initial: State | None) -> State:
+    """Return the state of all contexts before the first token, to be changed."""
     largest = int(context.max())
     state = State.zeros(program, largest + 1) if initial is None else initial.copy()
     if largest >= state.scan.shape[1]:
@@ -280,32 +296,69 @@ def _frame_probes(
     return probes
 
 
+def _frame_contexts(program: Program, context: IntegerLike | None, count: int) -> Integers:
+    """Return the context of every frame of a stream of ``count`` rows, (frames,)."""
+    numbers = _numbers(context, count).reshape(-1, frame_of(program).rows)
+    mixed = np.flatnonzero((numbers != numbers[:, :1]).any(axis=1))
+    if mixed.size:
+        raise InputError(
+            f"the rows of frame {mixed[0]} have contexts {sorted(set(numbers[mixed[0]].tolist()))}"
+            "; give all rows of a frame the same one"
+        )
+    return numbers[:, 0]
+
+
+def _rounds(context: Integers, *, separate: bool, continues: bool) -> list[Integers]:
+    """Return the numbers of the frames that can be executed side by side, round after round.
+
+    A frame comes after those of its context whose state it needs: all of them, or if frames are
+    ``separate`` only the context's first one before the others, if that one ``continues`` from a
+    state.
+    """
+    earlier = np.zeros_like(context)
+    for number in set(context.tolist()):
+        own = np.flatnonzero(context == number)
+        earlier[own] = np.arange(own.size)
+    if separate:
+        earlier = np.minimum(earlier, int(continues))
+    return [np.flatnonzero(earlier == place) for place in range(int(earlier.max()) + 1)]
+
+
 def _trace_frames(
     program: Program,
     features: Integers,
     last: IntegerLike | None,
+    context: IntegerLike | None,
     *,
     initial: State | None,
     with_state: bool,
     reset_at_last: bool,
 ) -> Trace:
-    """Execute whole frames; those that start from zero all at once. See :func:`trace`."""
+    """Execute whole frames, those that wait for no state all at once. See :func:`trace`."""
     frames = _whole_frames(program, features, last)
-    first = 1 if reset_at_last else len(frames)
-    if initial is None and reset_at_last:
-        first = 0
-    state, runs = State.zeros(program, 1) if initial is None else initial.copy(), []
-    for number in range(first):
-        own = frames[number : number + 1]
-        runs.append(_frame_probes(program, own, state, with_state=with_state))
-    if first < len(frames):
-        state = State.zeros(program, len(frames) - first)
-        runs.append(_frame_probes(program, frames[first:], state, with_state=with_state))
+    numbers = _frame_contexts(program, context, len(features))
+    state = _initial_state(program, numbers, initial)
+    whole: dict[str, Integers] = {}
+    rounds = _rounds(numbers, separate=reset_at_last, continues=initial is not None)
+    for place, chosen in enumerate(rounds):
+        who = numbers[chosen]
+        own = State(state.window[:, who], state.scan[:, who])
+        if place and reset_at_last:
+            own = State.zeros(program, len(chosen))
+        found = _frame_probes(program, frames[chosen], own, with_state=with_state)
+        for name, values in found.items():
+            by_frame = values.reshape(len(chosen), -1, *values.shape[1:])
+            target = whole.setdefault(
+                name, np.zeros((len(frames), *by_frame.shape[1:]), values.dtype)
+            )
+            target[chosen] = by_frame
+        # Of several frames of a context the last one's state stays.
+        state.window[:, who], state.scan[:, who] = own.window, own.scan
     return Trace(
         tokens=features,
         last=frame_ends(program, len(features)),
-        context=np.zeros(len(features), np.int64),
-        probes={name: np.concatenate([run[name] for run in runs]) for name in runs[0]},
-        window=state.window[:, -1:],
-        state=state.scan[:, -1:],
+        context=numbers.repeat(frame_of(program).rows),
+        probes={name: values.reshape(-1, *values.shape[2:]) for name, values in whole.items()},
+        window=state.window,
+        state=state.scan,
     )

@@ -1,5 +1,7 @@
 """Frame networks: compiled blocks, definition, the network in float64, and what is refused."""
 
+import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +108,36 @@ def test_a_stream_goes_on_from_frame_to_frame(shape):
     mixed = vectors.trace(program, np.tile(stream[end:], (2, 1)), initial=saved).probes["logits"]
     assert np.array_equal(mixed, [whole.probes["logits"][3], executor.forward(frames[3:])[0]])
     assert not np.array_equal(mixed[0], mixed[1])
+
+
+@pytest.mark.parametrize("reset_at_last", [True, False])
+@pytest.mark.parametrize("shape", [MARS, AVERAGES], ids=["scan", "averages"])
+def test_frames_of_interleaved_contexts_are_streams_of_their_own(shape, reset_at_last):
+    program = random_program(shape, SCHEMES["w8a8"])
+    stream = vectors.random_stimulus(program, 9, seed=2, contexts=3)
+    rows = shape.frame.rows
+    assert np.array_equal(stream.context, stream.context[::rows].repeat(rows))
+    initial = State.zeros(program, 4)
+    initial.scan[:] = np.arange(4)[:, None, None]
+    whole = vectors.trace(
+        program, stream.tokens, stream.last, stream.context,
+        initial=initial, reset_at_last=reset_at_last,
+    )  # fmt: skip
+    for number in range(4):
+        own = stream.context == number
+        if number == 3:  # of no frame
+            assert np.array_equal(whole.state[:, 3], initial.scan[:, 3])
+            continue
+        alone = vectors.trace(
+            program, stream.tokens[own],
+            initial=initial.member(number), reset_at_last=reset_at_last,
+        )  # fmt: skip
+        assert np.array_equal(whole.state[:, number], alone.state[:, 0])
+        assert np.array_equal(whole.window[:, number], alone.window[:, 0])
+        for name, values in alone.probes.items():
+            rest = values.shape[1:]
+            by_frame = whole.probes[name].reshape(9, -1, *rest)[own[::rows]]
+            assert np.array_equal(by_frame.reshape(-1, *rest), values), name
 
 
 def test_front_and_head_are_the_written_formulas():
@@ -263,6 +295,39 @@ def test_vector_files_of_frames_are_regenerated(tmp_path):
     artifact.write_bytes(to_bytes(random_program(MARS, SCHEMES["w4a8"], seed=1)))
     with pytest.raises(InputError, match="--tokens 2 --seed 5"):
         vector_files.load_vectors(path, artifact)
+
+
+def test_vector_files_of_contexts_go_on_from_frame_to_frame(tmp_path):
+    artifact = tmp_path / "mars.safetensors"
+    artifact.write_bytes(to_bytes(PROGRAM))
+    words = ["--artifact", str(artifact), "--out", str(tmp_path), "--tokens", "5"]
+    with pytest.raises(SystemExit, match="0"):
+        command.run(application, [*words, "--contexts", "2"])
+    path = tmp_path / vector_files.FILE_NAME
+    stored = vector_files.load_vectors(path, artifact)
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    assert (manifest["contexts"], manifest["reset_at_last"]) == (2, False)
+    for number in range(2):
+        own, state = stored.context[::16] == number, State.zeros(PROGRAM, 1)
+        frames = stored.tokens.reshape(5, 16, 20)[own]
+        outputs = FrameExecutor(PROGRAM).advance(frames, state)
+        assert np.array_equal(stored.probes["logits"][own], outputs)
+        assert np.array_equal(stored.state[:, number], state.scan[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        ([0] * 15, r"context \(15,\) from 0 must give each of 32 tokens"),
+        ([-1] * 32, "context .* from -1"),
+        ([0] * 31 + [1], r"the rows of frame 1 have contexts \[0, 1\]; give all rows .* the same"),
+        ([1] * 32, "context 1 occurs, but the initial state has 1 contexts"),
+    ],
+)
+def test_contexts_that_are_not_of_whole_frames_are_refused(context, message):
+    with pytest.raises(InputError, match=message):
+        vectors.trace(PROGRAM, np.zeros((32, 20)), context=context, initial=State.zeros(PROGRAM, 1))
 
 
 @pytest.mark.parametrize(
