@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.piecewise import ACTIVATION_INPUT_BITS, ACTIVATION_OUTPUT_FRACTION
 from golden.program import Program
 from hw.activation import EvenActivation
+from hw.contexts import check_contexts, context_inputs, interleaved
 from hw.dual_scale import DualScaleDecoder
 from hw.multiplier import PIPELINED_PRODUCT, pipelined_product, registered_product
 from hw.parameter_memory import MemoryPlan, ParameterMemory
@@ -41,12 +42,15 @@ class AverageUnit(wiring.Component):
     program : a network with moving averages
     plan : where table and shifts live, and what multiplies
     slots : vectors that the buffers of scan inputs and gates hold
+    contexts : C, streams with averages of their own
 
     Members
     -------
     layer, fresh : in, of the argument that comes in; ``fresh`` takes the old average as zero
+    context : in, with several contexts only: that of the argument
     idle : in, no argument is under way: the access port owns the averages
     access_address : in, average ``layer E + e`` to save or restore
+    access_context : in, with several contexts only: that of the average
     access_write, access_write_data : in, store it; seen by reads whose address comes two cycles
         later or more
     access_read_data : out, that at the address of ``access_latency`` cycles ago
@@ -59,7 +63,9 @@ class AverageUnit(wiring.Component):
     gated_valid, gated_index, gated_value : out
     """
 
-    def __init__(self, *, program: Program, plan: MemoryPlan, slots: int) -> None:
+    def __init__(
+        self, *, program: Program, plan: MemoryPlan, slots: int, contexts: int = 1
+    ) -> None:
         shape, scheme, table = program.shape, program.scheme, program.tables.sigmoid
         assert table is not None  # guaranteed by golden.validation
         self._shape, self._scheme, self._slots = shape, scheme, slots
@@ -89,14 +95,17 @@ class AverageUnit(wiring.Component):
             words=[amount for own in shifts for amount in gated_plan.stored(own)],
             plan=plan,
         )
-        self._state = ScanState(words=shape.n_layer * shape.d_inner, width=scheme.average_bits)
+        self._contexts = check_contexts(contexts)
+        words = shape.n_layer * shape.d_inner
+        self._state = ScanState(words=words * contexts, width=scheme.average_bits)
         index = index_bits(shape.d_inner)
         super().__init__(
             {
                 "layer": In(index_bits(shape.n_layer)),
                 "fresh": In(1),
                 "idle": In(1),
-                "access_address": In(index_bits(shape.n_layer * shape.d_inner)),
+                **context_inputs(contexts, "context", "access_context"),
+                "access_address": In(index_bits(words)),
                 "access_write": In(1),
                 "access_write_data": In(unsigned(scheme.average_bits)),
                 "access_read_data": Out(unsigned(scheme.average_bits)),
@@ -211,7 +220,7 @@ class AverageUnit(wiring.Component):
 
     def _address(self, m: Module) -> Signal:
         """Return the address of the argument's channel among all layers', two cycles later."""
-        shape, address = self._shape, Signal(len(self._state.read_address), reset_less=True)
+        shape, address = self._shape, Signal(len(self.access_address), reset_less=True)
         bases = [layer * shape.d_inner for layer in range(shape.n_layer)]
         base = Signal.like(address, reset_less=True)
         m.d.sync += [
@@ -224,12 +233,13 @@ class AverageUnit(wiring.Component):
         """Return the average before the argument, in step with v; write the new one back."""
         m.submodules.state = state = self._state
         begin = self.decay_latency - 1 - state.latency
-        late = delayed(m, channel, begin - 2, name="read_address")
+        place, access = self._places(m, channel)
+        late = delayed(m, place, begin - 2, name="read_address")
         m.d.comb += [
             state.busy.eq(~self.idle),
             # The last argument's stands while there is none; saving must not read zeros then.
             state.fresh.eq(delayed(m, self.fresh & ~self.idle, begin + 1, name="fresh")),
-            state.access_address.eq(self.access_address),
+            state.access_address.eq(access),
             state.access_write.eq(self.access_write),
             state.access_write_data.eq(self.access_write_data),
             self.access_read_data.eq(state.read_data),
@@ -241,6 +251,16 @@ class AverageUnit(wiring.Component):
             state.write_data.eq(self.state_value),
         ]
         return state.read_data.as_signed()
+
+    def _places(self, m: Module, channel: Signal) -> tuple[Value, Value]:
+        """Return where the averages of the channel, and of the access address, are."""
+        if self._contexts == 1:
+            return channel, self.access_address
+        context = delayed(m, self.context, 2, name="context")
+        return (
+            interleaved(channel, context, self._contexts),
+            interleaved(self.access_address, self.access_context, self._contexts),
+        )
 
     def _gate(self, m: Module, average: Value, channel: Signal) -> None:
         """Multiply the new average with its gate, if there is one, and requantize."""

@@ -310,9 +310,7 @@ class Engine(wiring.Component):
 
     def _connect_access(self, m: Module) -> None:
         """Open the state memories to the outside."""
-        connect_access(m, self, self._state_units)
-        for unit in self._state_units.values():
-            m.d.comb += unit.access_context.eq(self.selected)
+        connect_access(m, self, self._state_units, self.selected)
 
     def _connect_probes(self, m: Module, outputs: OutputStage) -> None:
         """Show every named value of the golden model."""

@@ -131,7 +131,10 @@ def generate(
     primitives: Annotated[
         Primitives, typer.Option(help="ecp5 puts the products' registers into MULT18X18D")
     ] = Primitives.NONE,
-    contexts: Annotated[int, typer.Option(help="independent streams, a power of two")] = 1,
+    contexts: Annotated[
+        int,
+        typer.Option(help="independent streams, a power of two; of frames with --persistent"),
+    ] = 1,
     tokens: Annotated[
         int, typer.Option(help="tokens of the golden vectors; of a frame network, frames")
     ] = 4,
@@ -152,10 +155,12 @@ def generate(
     program = load_builtin(preset, find_scheme(scheme), artifact)
     write: Callable[..., Generated | StreamingGenerated]
     if program.shape.frame is not None:
-        refuse_shared_options(mac_lanes, contexts, dense_trits=dense_trits)
+        refuse_shared_options(mac_lanes, dense_trits=dense_trits)
         plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         usual = Multipliers.MIX
-        write = partial(write_streaming_design, program, plan, persistent=persistent)
+        write = partial(
+            write_streaming_design, program, plan, persistent=persistent, contexts=contexts
+        )
     else:
         refuse_streaming_options(beat, persistent=persistent)
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)

@@ -32,10 +32,6 @@ class Lanes:
     def check(self, shape: NetworkShape) -> Lanes:
         """Return the lanes if ``shape`` can be built with them, else raise InputError."""
         check_contexts(self.contexts)
-        if self.contexts > 1 and shape.frame is not None:
-            raise InputError(
-                f"contexts = {self.contexts}, but the pipe of a frame network has one stream; use 1"
-            )
         for name, size in (("d_model", shape.d_model), ("d_inner", shape.d_inner)):
             if self.mac < 1 or size % self.mac:
                 common = [p for p in divisors(shape.d_model) if shape.d_inner % p == 0]

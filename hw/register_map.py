@@ -68,10 +68,10 @@ A state saved while starts_fresh was set is all zeros and restores to the same o
 
 Frame networks. A design of ``--persistent`` has this map too. A frame is what a token is above: it
 enters whole, ``hold``, ``reset`` and the policy are about the next frame, and ``paused`` comes when
-no frame is under way or cut in two. V is the number of outputs, TOKENS counts the tokens of frames,
-STALLED_CYCLES those in which a frame waited for hold or room, emit_logits does nothing. With moving
-averages memory 0 has ``L E`` words of one average, and there is no memory 1: WINDOW_FORMAT and
-CONVOLVED are 0.
+no frame is under way or cut in two. A frame is of the context that its first feature's TID names. V
+is the number of outputs, TOKENS counts the tokens of frames, STALLED_CYCLES those in which a frame
+waited for hold or room, emit_logits does nothing. With moving averages memory 0 has ``L E`` words
+of one average, and there is no memory 1: WINDOW_FORMAT and CONVOLVED are 0.
 """
 
 from __future__ import annotations

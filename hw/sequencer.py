@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.contexts import check_contexts, context_field, context_of
+from hw.contexts import (
+    about,
+    check_contexts,
+    context_field,
+    context_of,
+    flag_of,
+    obey_commands,
+)
 from hw.pipeline import index_bits
 
 
@@ -107,13 +114,16 @@ class Sequencer(wiring.Component):
     def _keep_freshness(self, m: Module, taken: Signal) -> None:
         """Remember of every context whether its next token starts a sequence."""
         pending = [Signal(init=1, name=f"fresh_{number}") for number in range(self._contexts)]
-        m.d.comb += self.starts_fresh.eq(Array(pending)[self.selected])
+        context, selected = context_of(self.tokens.p), self.selected
+        m.d.comb += self.starts_fresh.eq(flag_of(pending, selected))
         with m.If(taken):
-            m.d.sync += self.fresh.eq(Array(pending)[context_of(self.tokens.p)])
+            m.d.sync += self.fresh.eq(flag_of(pending, context))
         for number, fresh in enumerate(pending):
-            with m.If(taken & (context_of(self.tokens.p) == number)):
+            with m.If(about(taken, context, number)):
                 m.d.sync += fresh.eq(self.tokens.p.last & self.reset_at_last)
-            with m.If(self.reset_request & (self.selected == number)):
-                m.d.sync += fresh.eq(1)
-            with m.If(self.resume_request & (self.selected == number)):
-                m.d.sync += fresh.eq(0)
+            obey_commands(
+                m,
+                fresh,
+                reset=about(self.reset_request, selected, number),
+                resume=about(self.resume_request, selected, number),
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,9 +25,15 @@ def access_ports(units: Mapping[str, wiring.Component]) -> dict[str, In | Out]:
 
 
 def connect_access(
-    m: Module, owner: wiring.Component, units: Mapping[str, wiring.Component]
+    m: Module,
+    owner: wiring.Component,
+    units: Mapping[str, wiring.Component],
+    selected: Value | None = None,
 ) -> None:
-    """Connect the units to the members of ``owner`` that :func:`access_ports` made."""
+    """Connect the units to the members of ``owner`` that :func:`access_ports` made.
+
+    ``selected`` is the context whose words are meant, None without contexts.
+    """
     for name, unit in units.items():
         m.d.comb += [
             unit.access_address.eq(getattr(owner, f"{name}_access_address")),
@@ -35,3 +41,5 @@ def connect_access(
             unit.access_write_data.eq(getattr(owner, f"{name}_access_write_data")),
             getattr(owner, f"{name}_access_read_data").eq(unit.access_read_data),
         ]
+    if selected is not None:
+        m.d.comb += [unit.access_context.eq(selected) for unit in units.values()]

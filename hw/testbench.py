@@ -20,7 +20,14 @@ from hw.probes import probe_widths
 from hw.register_map import Register
 from hw.schedule import Schedule
 
-__all__ = ["WATCHDOG_MARGIN", "Check", "hex_lines", "write_bench", "write_testbench"]
+__all__ = [
+    "WATCHDOG_MARGIN",
+    "Check",
+    "hex_lines",
+    "stream_beats",
+    "write_bench",
+    "write_testbench",
+]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _RESET_AT_LAST, _EMIT_LOGITS = 1 << 1, 1 << 2
@@ -67,7 +74,7 @@ def _streams(program: Program) -> list[Check]:
     ]
 
 
-def _beats(
+def stream_beats(
     values: np.ndarray, last: np.ndarray, context: np.ndarray, width: int, id_width: int
 ) -> bytes:
     """Return the vector file of a stream: TLAST above the data's ``width`` bits, TID above it."""
@@ -83,9 +90,9 @@ def _stream_files(trace: Trace, streams: list[Check], id_width: int) -> dict[str
     final[:, -1] = 1
     token, logit = trace.probes["token"], trace.probes["logits"]
     return {
-        "stream_tokens.hex": _beats(trace.tokens, last, context, results.width, id_width),
-        "stream_results.hex": _beats(token.ravel(), last, context, results.width, id_width),
-        "stream_logits.hex": _beats(
+        "stream_tokens.hex": stream_beats(trace.tokens, last, context, results.width, id_width),
+        "stream_results.hex": stream_beats(token.ravel(), last, context, results.width, id_width),
+        "stream_logits.hex": stream_beats(
             logit.reshape(final.shape), final, context[:, None], logits.width, id_width
         ),
     }

@@ -1,4 +1,4 @@
-"""What a host does to the state between tokens, and what golden makes of it."""
+"""What a host does to the state between tokens or frames, and what golden makes of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Operation:
 
     Parameters
     ----------
-    position : it comes after so many tokens were taken, before the next one is offered
+    position : it comes after so many tokens, or whole frames, were taken, before the next one is
+        offered
     kind : ``reset``, ``save`` or ``restore``
     context : whose state
     name : of the saved state
@@ -81,9 +82,10 @@ def played_trace(
     saved : states of earlier runs by name, each a batch of one
     """
     state, states = State.zeros(program, stream.contexts), dict(saved or {})
+    rows = 1 if program.shape.frame is None else program.shape.frame.rows
     pieces, begin = [], 0
     for operation in [*operations, None]:
-        end = len(stream.tokens) if operation is None else operation.position
+        end = len(stream.tokens) if operation is None else operation.position * rows
         if end > begin:
             part = slice(begin, end)
             columns = (stream.tokens[part], stream.last[part], stream.context[part])

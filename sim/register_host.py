@@ -9,9 +9,10 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from hw.register_map import Register
 
-__all__ = ["HOLD", "PAUSED", "RegisterHost"]
+__all__ = ["HOLD", "PAUSED", "RESET_AT_LAST", "RegisterHost"]
 
-HOLD, STEP = 1 << 0, 1 << 1
+HOLD, RESET_AT_LAST = 1 << 0, 1 << 1
+STEP = 1 << 1
 RESET, RESUME = 1 << 0, 1 << 1
 STARTS_FRESH, PAUSED = 1 << 1, 1 << 2
 _WORD = 32
@@ -93,8 +94,24 @@ class RegisterHost:
         await self.put(Register.CONTEXT, context)
         await self.put(Register.COMMAND, RESET)
 
+    async def operate(self, operation: dict[str, Any], saved: dict[str, list[list[int]]]) -> None:
+        """Carry out an operation between tokens or frames, with words from and into ``saved``.
+
+        ``operation`` has the keys of :class:`sim.operations.Operation`.
+        """
+        context, name = operation["context"], operation["name"]
+        if operation["kind"] == "reset":
+            await self.reset(context)
+            return
+        await self.pause()
+        if operation["kind"] == "save":
+            saved[name] = await self.save(context)
+        else:
+            await self.restore(context, saved[name])
+        await self.start()
+
     async def _memories(self) -> list[tuple[int, int]]:
-        """Return words and data registers a word of both state memories, from the registers."""
+        """Return words and data registers a word of the state memories, from the registers."""
         layers, channels, states, convolved = [
             await self.get(register)
             for register in (
@@ -108,14 +125,13 @@ class RegisterHost:
         for register in (Register.STATE_FORMAT, Register.WINDOW_FORMAT):
             layout = await self.get(register)
             bits, count = layout & 0xFFFF, layout >> 16
-            words = channels * (states // count)
-            if register is Register.WINDOW_FORMAT:
-                words = convolved
+            scan = register is Register.STATE_FORMAT
+            words = channels * (states // count) if scan else convolved
             found.append((layers * words, -(-bits * count // _WORD)))
-        return found
+        return [memory for memory in found if memory[0]]
 
     async def save(self, context: int) -> list[list[int]]:
-        """Return all words of both memories of a context while paused."""
+        """Return all words of the memories of a context while paused."""
         await self.put(Register.CONTEXT, context)
         memories = []
         for select, (words, parts) in enumerate(await self._memories()):
@@ -129,7 +145,7 @@ class RegisterHost:
         return sum(value << _WORD * part for part, value in enumerate(data))
 
     async def restore(self, context: int, memories: list[list[int]]) -> None:
-        """Write all words of both memories of a context while paused, and resume from them."""
+        """Write all words of the memories of a context while paused, and resume from them."""
         await self.put(Register.CONTEXT, context)
         for select, (_, parts) in enumerate(await self._memories()):
             await self.put(Register.STATE_SELECT, select | STEP)

@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from golden.program import Program
 from golden.vectors import Trace
 from hw.streaming import StreamingEngine
-from hw.streaming.expectation import expected_events
+from hw.streaming.expectation import expected_events, output_beats
 
 __all__ = ["StreamingRecording", "compare_streaming", "feature_stream", "run_streaming"]
 
@@ -27,35 +27,36 @@ class StreamingRecording:
     ----------
     starts, row_starts : cycle 0 of every token, and of every projected row
     probes : (cycle, value) by probe point
-    outputs : (value, last) as taken from the stream
+    outputs : (value, last, context) as taken from the stream, context 0 without contexts
     finished : cycle in which the last output was taken
     """
 
     starts: list[int] = field(default_factory=list)
     row_starts: list[int] = field(default_factory=list)
     probes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    outputs: list[tuple[int, int]] = field(default_factory=list)
+    outputs: list[tuple[int, int, int]] = field(default_factory=list)
     finished: int = 0
 
 
-def feature_stream(trace: Trace, *, cut: bool) -> list[tuple[int, int]]:
-    """Return the stream of (value, last); with ``cut`` frames end before their zero features."""
-    values = trace.tokens.reshape(-1).tolist()
+def feature_stream(trace: Trace, *, cut: bool) -> list[tuple[int, int, int]]:
+    """Return the stream of (value, last, context); with ``cut`` frames end before their zeros."""
     width = trace.tokens.shape[1]
-    ends = {(token + 1) * width - 1 for token in np.flatnonzero(trace.last).tolist()}
-    stream = [(value, int(position in ends)) for position, value in enumerate(values)]
+    last = np.zeros_like(trace.tokens)
+    last[:, -1] = trace.last
+    columns = (trace.tokens, last, np.repeat(trace.context, width))
+    stream = list(zip(*(column.ravel().tolist() for column in columns), strict=True))
     return stream if not cut else _shortened(stream)
 
 
-def _shortened(stream: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _shortened(stream: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """Return the stream without the zeros at the ends of its frames, which the engine adds."""
-    short: list[tuple[int, int]] = []
-    for value, last in stream:
-        short.append((value, last))
+    short: list[tuple[int, int, int]] = []
+    for value, last, number in stream:
+        short.append((value, last, number))
         if last:
             while len(short) > 1 and short[-1][0] == 0 and not short[-2][1]:
                 short.pop()
-            short[-1] = (short[-1][0], 1)
+            short[-1] = (short[-1][0], 1, number)
     return short
 
 
@@ -90,6 +91,8 @@ def run_streaming(
             if offering:
                 context.set(engine.features.payload.value, stream[sent][0])
                 context.set(engine.features.payload.last, stream[sent][1])
+                if engine.contexts > 1:
+                    context.set(engine.features.payload.context, stream[sent][2])
             ready = stall_seed is None or stalls.random() < 0.1
             context.set(engine.outputs.ready, int(ready))
             if context.get(engine.accepted):
@@ -126,7 +129,8 @@ def _sample(
     outputs = engine.outputs
     if context.get(outputs.valid) and context.get(outputs.ready):
         payload = outputs.payload
-        recording.outputs.append((context.get(payload.value), context.get(payload.last)))
+        number = context.get(payload.context) if engine.contexts > 1 else 0
+        recording.outputs.append((context.get(payload.value), context.get(payload.last), number))
 
 
 def compare_streaming(
@@ -150,8 +154,4 @@ def compare_streaming(
         for position, (shown, due) in enumerate(zip(found, wanted, strict=False)):
             assert shown == due, f"{name}, event {position}: (cycle, value) {shown}, not {due}"
         assert len(found) == len(wanted), f"{name}: {len(found)} values, not {len(wanted)}"
-    logits = trace.probes["logits"]
-    last = np.zeros_like(logits)
-    last[:, -1] = 1
-    expected = list(zip(logits.ravel().tolist(), last.ravel().tolist(), strict=True))
-    assert recording.outputs == expected
+    assert recording.outputs == output_beats(trace)

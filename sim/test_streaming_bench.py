@@ -1,5 +1,6 @@
 """The stand-alone bench of a frame network: it passes, and it finds seeded defects."""
 
+import re
 import shutil
 
 import pytest
@@ -29,7 +30,7 @@ def written(folder, **options):
     """Return a generated directory."""
     program = random_program(SHAPE, find_scheme("w4a8"), 3)
     plan = choose_streaming(SHAPE, program.scheme)
-    stimulus = random_stimulus(program, 3, 1)
+    stimulus = random_stimulus(program, 3, 1, options.get("contexts", 1))
     write_streaming_design(program, plan, stimulus, preset="frames", folder=folder, **options)
     return folder
 
@@ -65,6 +66,19 @@ def test_registers_that_nobody_writes_change_nothing(tmp_path):
     code, lines = run(written(tmp_path / "generated", persistent=True), QUICKEST)
     assert (code, len(lines)) == (0, 1), lines
     assert lines[0].endswith("192 cycles a frame")
+
+
+def test_contexts_are_checked_by_value_and_by_name(tmp_path):
+    """Four frames of two contexts go on from each other; a wrong TID is found."""
+    folder = written(tmp_path / "generated", persistent=True, contexts=2)
+    code, lines = run(folder, QUICKEST)
+    assert (code, len(lines)) == (0, 1), lines
+    assert lines[0].endswith("192 cycles a frame")
+    change_digit(folder / "tb" / "vectors" / "stream_outputs.hex", 8, digit=0, bit=2)
+    code, lines = run(folder, QUICKEST)
+    assert (code, len(lines)) == (1, 1), lines
+    assert lines[0].startswith("MISMATCH stream outputs, frame 1, position 3: expected ")
+    assert sorted(re.findall(r"TID (\d)", lines[0])) == ["0", "1"]
 
 
 def damage_image(design):

@@ -59,22 +59,33 @@ def frame_networks(draw, schemes=("w8a8", "w4a5-se", "w4a8-h", "w4a4-h", "w4a16"
 
 
 def check(
-    program, plan, *, seed, stall_seed=None, cut=False, multipliers=Multipliers.DSP, reset=None
+    program,
+    plan,
+    *,
+    seed,
+    stall_seed=None,
+    cut=False,
+    multipliers=Multipliers.DSP,
+    reset=None,
+    contexts=1,
 ):
-    """Run one engine on three frames and compare every probe in value and cycle.
+    """Run one engine on a few frames and compare every probe in value and cycle.
 
     With ``reset`` the engine is persistent, and that is its policy at the end of a frame.
     """
-    stream = random_stimulus(program, 3, seed)
+    stream = random_stimulus(program, 3 if contexts == 1 else 5, seed, contexts)
     features = stream.tokens.copy()
     if cut:
         features[np.random.default_rng(seed).random(len(features)) < 0.5] = 0
-    expected = trace(program, features, stream.last, reset_at_last=reset is not False)
+    expected = trace(
+        program, features, stream.last, stream.context, reset_at_last=reset is not False
+    )
     engine = StreamingEngine(
         program=program,
         plan=plan,
         realisation=MemoryPlan(multipliers=multipliers),
         persistent=reset is not None,
+        contexts=contexts,
     )
     recording = run_streaming(engine, expected, stall_seed=stall_seed, cut=cut, reset_at_last=reset)
     compare_streaming(recording, program, expected, engine)
@@ -100,10 +111,20 @@ def test_streaming_engine_equals_golden_under_stalls(drawn, seed, multipliers):
 
 
 @settings(max_examples=6, deadline=None)
-@given(frame_networks(), st.integers(0, 99), st.booleans(), st.booleans())
-def test_a_state_outlives_frames_by_policy(drawn, seed, stalls, reset):
+@given(
+    frame_networks(), st.integers(0, 99), st.booleans(), st.booleans(), st.sampled_from([1, 2, 4])
+)
+def test_states_outlive_frames_by_policy_and_contexts_do_not_meet(
+    drawn, seed, stalls, reset, contexts
+):
     program, plan = drawn
-    check(program, plan, seed=seed, stall_seed=seed if stalls else None, reset=reset)
+    stall_seed = seed if stalls else None
+    recording, engine = check(
+        program, plan, seed=seed, stall_seed=stall_seed, reset=reset, contexts=contexts
+    )
+    if not stalls:
+        begun = recording.starts[:: engine.plan.shape.frame.tokens]
+        assert set(np.diff(begun).tolist()) == {engine.plan.frame_interval}
 
 
 @pytest.mark.parametrize("d_inner", [16, 20])

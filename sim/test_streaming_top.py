@@ -1,6 +1,7 @@
-"""The generated frame networks on Verilator with cocotb: every probe in value and cycle."""
+"""The generated frame networks on Verilator with cocotb: every probe in value and cycle.
 
-from dataclasses import replace
+Designs with registers and contexts are in :mod:`sim.test_frame_contexts`.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +31,6 @@ TINY = NetworkShape(
     n_layer=2,
     frame=FrameShape(features=5, tokens=4, hidden=7),
 )
-DEEP = replace(TINY, n_layer=3, d_inner=12, frame=FrameShape(features=3, tokens=2, hidden=4))
 WINDOWS = NetworkShape(
     vocabulary=2,
     d_model=6,
@@ -42,24 +42,19 @@ WINDOWS = NetworkShape(
     frame=FrameShape(features=7, tokens=3, patch=PatchShape(width=4, kernel=4, stride=2)),
     average=AverageShape(),
 )
-PLAIN = replace(WINDOWS, d_conv=1, n_layer=3, average=AverageShape(gated=False))
 CASES = {
     "windows-w8a8-mix": (WINDOWS, "w8a8", None, Multipliers.MIX, Primitives.NONE),
-    "plain-w4a5-se-lut": (PLAIN, "w4a5-se", None, Multipliers.LUT, Primitives.NONE),
     "tiny-w4a8-mix": (TINY, "w4a8", 2, Multipliers.MIX, Primitives.NONE),
-    "deep-w4a5-se-packed": (DEEP, "w4a5-se", None, Multipliers.PACKED, Primitives.ECP5),
     "mars-w4a8-mix": (None, "w4a8", None, Multipliers.MIX, Primitives.ECP5),
     "mars-w8a8-dsp": (None, "w8a8", None, Multipliers.DSP, Primitives.NONE),
 }
 SLOW = ("mars-w8a8-dsp",)
-PERSISTENT = ("plain-w4a5-se-lut", "deep-w4a5-se-packed")
-"""Cases with registers, left at their initial policy: a frame is a sequence as in the others."""
 
 
 class FrameDesign:
     """A generated directory and its compiled simulator."""
 
-    def __init__(self, program, plan, kind, primitives, folder, *, persistent=False):
+    def __init__(self, program, plan, kind, primitives, folder):
         self.program = program
         stimulus = random_stimulus(program, 1, 0)
         self.made = write_streaming_design(
@@ -70,7 +65,6 @@ class FrameDesign:
             folder=folder / "design",
             multipliers=kind,
             primitives=primitives,
-            persistent=persistent,
         )
         self.simulation = StreamingCosimulation(folder / "design", folder / "simulation")
 
@@ -103,8 +97,8 @@ def design(request, tmp_path_factory):
     else:
         program = random_program(shape, find_scheme(scheme), seed=5)
     plan = choose_streaming(program.shape, program.scheme, scan=scan)
-    folder, persistent = tmp_path_factory.mktemp(request.param), request.param in PERSISTENT
-    return FrameDesign(program, plan, kind, primitives, folder, persistent=persistent)
+    folder = tmp_path_factory.mktemp(request.param)
+    return FrameDesign(program, plan, kind, primitives, folder)
 
 
 def test_frames_back_to_back_leave_every_frame_interval(design):

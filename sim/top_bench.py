@@ -114,18 +114,8 @@ class Player:
     async def _operate(self, position: int) -> None:
         """Carry out the operations that come before the token at ``position``."""
         for operation in self.stimulus["operations"]:
-            if operation["position"] != position:
-                continue
-            context, name = operation["context"], operation["name"]
-            if operation["kind"] == "reset":
-                await self.host.reset(context)
-                continue
-            await self.host.pause()
-            if operation["kind"] == "save":
-                self.saved[name] = await self.host.save(context)
-            else:
-                await self.host.restore(context, self.saved[name])
-            await self.host.start()
+            if operation["position"] == position:
+                await self.host.operate(operation, self.saved)
 
     async def _arrived(self, beats: list[list[int]], count: int) -> None:
         """Return as soon as ``count`` beats were collected."""

@@ -111,7 +111,7 @@ def build(
         accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
         schedule = accelerator.schedule
     else:
-        refuse_shared_options(mac_lanes, contexts=1, dense_trits=dense_trits)
+        refuse_shared_options(mac_lanes, dense_trits=dense_trits)
         schedule = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
         accelerator = StreamingAccelerator(program=program, plan=schedule, realisation=plan)
     top = top_name(preset, program.scheme.name)

@@ -141,7 +141,7 @@ def schedule(
     """Predict the cycles of a token or a frame, and how busy the arrays are."""
     shape = find_preset(preset)
     if shape.frame is not None:
-        refuse_shared_options(mac_lanes, contexts)
+        refuse_shared_options(mac_lanes, scheduled_contexts=contexts)
     else:
         refuse_streaming_options(beat)
     if sweeping:

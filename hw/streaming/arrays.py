@@ -1,4 +1,4 @@
-"""The arrays of a streaming engine, and the width of every probe point."""
+"""The arrays of a streaming engine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.parameter_memory import MemoryPlan
 from hw.streaming.matrix_stage import MatrixStage, VectorOrder
-from hw.streaming.plan import WINDOWS, StreamingLanes, StreamingPlan
+from hw.streaming.plan import WINDOWS, StreamingPlan
 
-__all__ = ["build_arrays", "input_slots", "streaming_probe_widths"]
+__all__ = ["build_arrays", "enters_whole", "input_slots"]
 
 _INPUT_SLOTS = 3
 """Tokens of input: one read, one waiting, one being written."""
@@ -26,50 +26,6 @@ def input_slots(program: Program) -> int:
 def enters_whole(program: Program) -> bool:
     """Return whether a frame's tokens must enter without gaps: a convolution looks ahead."""
     return program.shape.average is not None and program.shape.convolved
-
-
-def streaming_probe_widths(program: Program, lanes: StreamingLanes) -> dict[str, tuple[int, bool]]:
-    """Return width and signedness of every probe point, in the order of the network."""
-    scheme, shape, frame = program.scheme, program.shape, program.shape.frame
-    assert frame is not None
-    bits, argument = scheme.activation_bits, (ACTIVATION_INPUT_BITS, True)
-    rows = {} if frame.patch is None else {"rows": (scheme.feature_bits, True)}
-    convolved = {"x": (bits, True), "convolution": argument} if shape.convolved else {"x": argument}
-    gate = {"gate": (scheme.gate_bits, True)} if shape.gated else {}
-    if shape.average is None:
-        mixer = {
-            "projected": (bits, True),
-            **gate,
-            "delta": (scheme.delta_bits, False),
-            "state": (lanes.scan * scheme.state_bits, False),
-            "scan_output": (scheme.scan_output_bits, True),
-        }
-    else:
-        mixer = {
-            "projected": argument,
-            **gate,
-            "decay": (scheme.decay_bits + 1, False),
-            "state": (scheme.average_bits, True),
-        }
-    inputs = scheme.projection_input_bits
-    rotated = {} if scheme.rotation_bits is None else {"rotated": (inputs, True)}
-    pooled = {} if frame.hidden is None else {"pooled": (scheme.residual_bits, True)}
-    hidden = {} if frame.hidden is None else {"hidden": (bits, True)}
-    return {
-        **rows,
-        "residual": (scheme.residual_bits, True),
-        "norm": (inputs, True),
-        **convolved,
-        "u": (program.u_bits, True),
-        "scan_u": (scheme.scan_storage_bits, scheme.dual_scale is None),
-        **mixer,
-        "gated": (scheme.gated_bits, True),
-        **rotated,
-        **pooled,
-        "final_norm": (bits, True),
-        **hidden,
-        "logits": (scheme.logit_bits, True),
-    }
 
 
 def build_arrays(

@@ -9,9 +9,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.contexts import context_field, context_inputs
 from hw.pipeline import index_bits
+from hw.streaming.plan import FRONT_START, StreamingPlan
 
-__all__ = ["BeatSequencer", "BlockEvent", "tag_layout"]
+__all__ = ["BeatSequencer", "BlockEvent", "block_events", "tag_layout"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,26 @@ class BlockEvent:
     token: bool = False
 
 
-def tag_layout(layers: int, tokens: int, slots: int, turns: int) -> data.StructLayout:
+def block_events(plan: StreamingPlan) -> dict[str, BlockEvent]:
+    """Return the events of a plan: every unit's work on a block, and what is done once a token."""
+    cycles = {"x": 0, **plan.starts, **plan.tags}
+    events = {name: BlockEvent(plan.origin + cycle) for name, cycle in cycles.items()}
+    once = {
+        "front": FRONT_START,
+        "freed": FRONT_START + plan.stages["front"].duration + 1,
+        "load": plan.load,
+        "loaded": plan.load + 1,
+    }
+    return events | {name: BlockEvent(cycle, token=True) for name, cycle in once.items()}
+
+
+def tag_layout(
+    layers: int, tokens: int, slots: int, turns: int, contexts: int = 1
+) -> data.StructLayout:
     """Return what travels with a block.
 
-    Its layer, its token's place in the frame, slot and turn, and whether the token finds a state of
-    zeros.
+    Its layer, its token's place in the frame, slot and turn, whether the token finds a state of
+    zeros, and with several contexts the token's.
     """
     return data.StructLayout(
         {
@@ -41,6 +58,7 @@ def tag_layout(layers: int, tokens: int, slots: int, turns: int) -> data.StructL
             "slot": index_bits(slots),
             "turn": index_bits(turns),
             "fresh": 1,
+            **context_field(contexts),
         }
     )
 
@@ -59,6 +77,7 @@ class BeatSequencer(wiring.Component):
     ----------
     layers, tokens, slots : L, T, and residuals kept
     turns : tokens are counted modulo this for whom it may concern
+    contexts : C, streams with a state of their own
     beat : cycles a beat
     hop : beats from a block to its token's next block, 1 more than a multiple of L
     events : by name
@@ -68,6 +87,7 @@ class BeatSequencer(wiring.Component):
     offered : in, a token is there
     room : in, a frame may begin; looked at only for its first token
     fresh : in, whether the token that is offered finds a state of zeros
+    context : in, with several contexts only: that of the token that is offered
     taken : out, the token enters in the next cycle
     position : out, of the token that is offered
     NAME_start, NAME_tag : out, one pair an event
@@ -85,6 +105,7 @@ class BeatSequencer(wiring.Component):
         tokens: int,
         slots: int,
         turns: int = 1,
+        contexts: int = 1,
         beat: int,
         hop: int,
         events: Mapping[str, BlockEvent],
@@ -98,7 +119,8 @@ class BeatSequencer(wiring.Component):
             raise ValueError(f"an event of {dict(events)} is before cycle 1; start it later")
         self._layers, self._tokens, self._slots, self._turns = layers, tokens, slots, turns
         self._beat, self._hop, self._events = beat, hop, dict(events)
-        self._layout = tag_layout(layers, tokens, slots, turns)
+        self._contexts = contexts
+        self._layout = tag_layout(layers, tokens, slots, turns, contexts)
         members: dict[str, In | Out] = {}
         for name in events:
             members |= {f"{name}_start": Out(1), f"{name}_tag": Out(self._layout)}
@@ -109,6 +131,7 @@ class BeatSequencer(wiring.Component):
                 "fresh": In(1),
                 "taken": Out(1),
                 "position": Out(index_bits(tokens)),
+                **context_inputs(contexts, "context"),
                 **members,
             }
         )
@@ -181,4 +204,6 @@ class BeatSequencer(wiring.Component):
                 slot.eq(Mux(slot == self._slots - 1, 0, slot + 1)),
                 turn.eq(Mux(turn == self._turns - 1, 0, turn + 1)),
             ]
+            if self._contexts > 1:
+                m.d.sync += tags[0].context.eq(self.context)
         return valid, tags

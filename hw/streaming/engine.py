@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amaranth.hdl import Module, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.errors import InputError
 from golden.program import FeatureEmbedding, Program
 from hw.activation_stage import ActivationStage
 from hw.average_unit import AverageUnit
+from hw.contexts import check_contexts, context_inputs, queued
 from hw.convolution import CausalConvolution
 from hw.engine import SETTLE_MARGIN
 from hw.hadamard import HadamardRotation
@@ -19,19 +21,20 @@ from hw.parameter_memory import MemoryPlan
 from hw.pipeline import connect_vector
 from hw.scan_engine import ScanEngine
 from hw.state_access import access_ports, connect_access
-from hw.streaming.arrays import build_arrays, enters_whole, input_slots, streaming_probe_widths
-from hw.streaming.beat_sequencer import BeatSequencer, BlockEvent
+from hw.streaming.arrays import build_arrays, enters_whole, input_slots
+from hw.streaming.beat_sequencer import BeatSequencer, block_events
 from hw.streaming.burst import Burst
 from hw.streaming.centred_convolution import CentredConvolution
 from hw.streaming.feature_input import FeatureInput, feature_layout
 from hw.streaming.frame_head import FrameHead, output_layout
 from hw.streaming.frame_sequences import POLICY, FrameSequences
 from hw.streaming.matrix_stage import MatrixStage
-from hw.streaming.plan import FRONT_START, WINDOWS, StreamingPlan
+from hw.streaming.plan import WINDOWS, StreamingPlan
+from hw.streaming.probes import connect_probes, streaming_probe_widths
 from hw.streaming.residual_norm import StreamingNorm
 from hw.streaming.row_input import RowInput
 
-__all__ = ["StreamingEngine", "streaming_probe_widths"]
+__all__ = ["StreamingEngine"]
 
 
 class StreamingEngine(wiring.Component):
@@ -50,16 +53,21 @@ class StreamingEngine(wiring.Component):
     plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
     persistent : the state can outlive a frame; without it every frame begins with zeros
+    contexts : C, streams whose frames may follow each other in any order, each with a state of its
+        own; more than one only if ``persistent``
 
     Members
     -------
-    features : in, stream of value and last, F values for each row of a frame
-    outputs : out, stream of value and last, V values a frame
+    features : in, stream of value, last and, with several contexts, context, F values for each row
+        of a frame
+    outputs : out, stream of value, last and context, V values a frame
     accepted : out, pulse: the next cycle is a token's cycle 0
     row_accepted : out, pulse: the next cycle is a projected row's cycle 0; silent without patches
     unaligned : out, stays high after a frame without ``last`` at its end
     hold, reset_at_last, reset_request, resume_request, starts_fresh, idle : only if
         ``persistent``: see :class:`hw.streaming.frame_sequences.FrameSequences`
+    selected : in, with several contexts only: the one that the requests, ``starts_fresh`` and the
+        state access are about
     running, token_valid, scan_access_*, window_access_* : only if ``persistent``: for the control
         registers; state access only while ``idle``
     probe_NAME_valid, probe_NAME_value : out, one pair a probe point
@@ -67,7 +75,8 @@ class StreamingEngine(wiring.Component):
     Raises
     ------
     InputError
-        If the network has no frames, or a value would be overwritten before it is used.
+        If the network has no frames, a value would be overwritten before it is used, or there are
+        contexts but nothing persists.
     """
 
     def __init__(
@@ -77,19 +86,25 @@ class StreamingEngine(wiring.Component):
         plan: StreamingPlan,
         realisation: MemoryPlan,
         persistent: bool = False,
+        contexts: int = 1,
     ) -> None:
         if program.shape.frame is None or not isinstance(program.front, FeatureEmbedding):
             raise InputError(
                 "the streaming organisation needs a frame network; "
                 "use the shared organisation for a language model"
             )
+        if check_contexts(contexts) > 1 and not persistent:
+            raise InputError(
+                f"contexts = {contexts}, but every frame begins with zeros, so that there is no "
+                "state to keep apart; add --persistent or use 1"
+            )
         self._program, self._front, self._realisation = program, program.front, realisation
-        self.plan = plan
+        self.plan, self.contexts = plan, contexts
         self.probe_widths = streaming_probe_widths(program, plan.lanes)
         scheme = program.scheme
         members = {
-            "features": In(stream.Signature(feature_layout(scheme.feature_bits))),
-            "outputs": Out(stream.Signature(output_layout(scheme.logit_bits))),
+            "features": In(stream.Signature(feature_layout(scheme.feature_bits, contexts))),
+            "outputs": Out(stream.Signature(output_layout(scheme.logit_bits, contexts))),
             "accepted": Out(1),
             "row_accepted": Out(1),
             "unaligned": Out(1),
@@ -107,10 +122,18 @@ class StreamingEngine(wiring.Component):
     def _persist(self) -> dict[str, In | Out]:
         """Keep sequences of frames; return the ports of their policy and of the state."""
         ends = [int(p.max()) for p in (self.plan.probes | self.plan.frame_probes).values()]
-        self._sequences = FrameSequences(settle=max(ends) + SETTLE_MARGIN)
+        self._sequences = FrameSequences(settle=max(ends) + SETTLE_MARGIN, contexts=self.contexts)
         members: dict[str, In | Out] = {name: In(1) for name in POLICY}
+        members |= context_inputs(self.contexts, "selected")
         members |= {name: Out(1) for name in ("starts_fresh", "idle", "running", "token_valid")}
         return members | access_ports(self._state_units)
+
+    @property
+    def _units(self) -> dict[str, Any]:
+        """The units between the arrays by name, those that the network has, but the rotation."""
+        names = ("input", "norm", "convolution", "activation", "gate", "scan", "head")
+        found = {name: getattr(self, f"_{name}") for name in names}
+        return {name: unit for name, unit in found.items() if unit is not None}
 
     @property
     def _state_units(self) -> dict[str, Any]:
@@ -136,6 +159,7 @@ class StreamingEngine(wiring.Component):
                 windows=WINDOWS,
                 pace=plan.frame_interval,
                 plan=realisation,
+                contexts=self.contexts,
             )
         else:
             self._input = FeatureInput(
@@ -143,21 +167,26 @@ class StreamingEngine(wiring.Component):
                 bits=program.scheme.feature_bits,
                 slots=input_slots(program),
                 whole=enters_whole(program),
+                contexts=self.contexts,
             )
         self._norm = StreamingNorm(program=program, slots=slots["residual"], plan=realisation)
         self._activation = ActivationStage(program=program, plan=realisation)
         self._gate = self._convolution = None
         if shape.gated:
             self._gate = ActivationStage(program=program, plan=realisation, prefix="gate_")
-        if shape.convolved:
-            kind = CausalConvolution if shape.average is None else CentredConvolution
-            self._convolution = kind(program=program, plan=realisation)
-        if shape.average is None:
-            self._scan = ScanEngine(
-                program=program, scan_lanes=plan.lanes.scan, plan=realisation, slots=slots["scan"]
+        if shape.convolved and shape.average is not None:
+            self._convolution = CentredConvolution(program=program, plan=realisation)
+        elif shape.convolved:
+            self._convolution = CausalConvolution(
+                program=program, plan=realisation, contexts=self.contexts
             )
+        if shape.average is None:
+            kind: Any = partial(ScanEngine, scan_lanes=plan.lanes.scan)
         else:
-            self._scan = AverageUnit(program=program, plan=realisation, slots=slots["scan"])
+            kind = AverageUnit
+        self._scan = kind(
+            program=program, plan=realisation, slots=slots["scan"], contexts=self.contexts
+        )
         rotates = program.scheme.rotation_bits is not None
         self._rotation = HadamardRotation(program=program, plan=realisation) if rotates else None
         self._head = FrameHead(
@@ -168,6 +197,7 @@ class StreamingEngine(wiring.Component):
             head_slots=slots["head"],
             frames=plan.frames_under_way + 1,
             plan=realisation,
+            contexts=self.contexts,
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -175,41 +205,29 @@ class StreamingEngine(wiring.Component):
         m = Module()
         for name, stage in self._stages.items():
             m.submodules[f"{name}_array"] = stage
-        for name in ("input", "norm", "convolution", "activation", "gate", "scan", "head"):
-            if (unit := getattr(self, f"_{name}")) is not None:
-                m.submodules[name] = unit
+        for name, unit in self._units.items():
+            m.submodules[name] = unit
         sequencer = self._sequence(m)
         self._connect_front(m, sequencer)
         self._connect_block(m, sequencer)
         self._connect_norm(m, sequencer)
-        self._connect_probes(m)
+        units = self._units | {"rotation": self._rotation}
+        connect_probes(m, self, self.probe_widths, self._stages, units)
         return m
 
     def _sequence(self, m: Module) -> BeatSequencer:
         """Add the sequencer, and let the units know their blocks."""
         plan, shape = self.plan, self._program.shape
         assert shape.frame is not None
-        front = plan.stages["front"]
-        cycles = {
-            "x": 0,
-            **plan.starts,
-            **plan.tags,
-        }
-        events = {name: BlockEvent(plan.origin + cycle) for name, cycle in cycles.items()}
-        events |= {
-            "front": BlockEvent(FRONT_START, token=True),
-            "freed": BlockEvent(FRONT_START + front.duration + 1, token=True),
-            "load": BlockEvent(plan.load, token=True),
-            "loaded": BlockEvent(plan.load + 1, token=True),
-        }
         m.submodules.sequencer = sequencer = BeatSequencer(
             layers=shape.n_layer,
             tokens=shape.frame.tokens,
             slots=plan.slots["residual"],
             turns=shape.d_conv if enters_whole(self._program) else 1,
+            contexts=self.contexts,
             beat=plan.beat,
             hop=plan.hop,
-            events=events,
+            events=block_events(plan),
         )
         m.d.comb += [
             sequencer.offered.eq(self._input.offered),
@@ -254,7 +272,26 @@ class StreamingEngine(wiring.Component):
         ]
         if isinstance(self._scan, AverageUnit):
             m.d.comb += self._scan.idle.eq(sequences.idle)
-        connect_access(m, self, self._state_units)
+        several = self.contexts > 1
+        connect_access(m, self, self._state_units, self.selected if several else None)
+        if several:
+            self._name_contexts(m, sequencer, sequences)
+
+    def _name_contexts(
+        self, m: Module, sequencer: BeatSequencer, sequences: FrameSequences
+    ) -> None:
+        """Keep the context of each frame that arrives until its last token entered."""
+        context = queued(
+            m,
+            self.features.p.context,
+            frames=self._input.frames,
+            put=self._input.begins,
+            take=sequencer.taken & sequences.last,
+        )
+        m.d.comb += [
+            sequences.selected.eq(self.selected),
+            *(unit.context.eq(context) for unit in (sequences, sequencer, self._head)),
+        ]
 
     def _connect_front(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the features to the residual: array, and a ring that makes its rows one burst."""
@@ -316,10 +353,7 @@ class StreamingEngine(wiring.Component):
         connect_vector(m, self._activation, "mixed", convolution, "mixed")
         tag = sequencer.convolution_tag
         if isinstance(convolution, CausalConvolution):
-            m.d.comb += [
-                convolution.layer.eq(tag.layer),
-                convolution.fresh.eq(tag.fresh),
-            ]
+            self._tell_block(m, convolution, tag)
             return
         swept = sequencer.mix_tag
         m.d.comb += [
@@ -341,7 +375,13 @@ class StreamingEngine(wiring.Component):
         else:
             connect_vector(m, scan, "argument", rows, "o")
             tag = sequencer.average_tag
-        m.d.comb += [scan.layer.eq(tag.layer), scan.fresh.eq(tag.fresh)]
+        self._tell_block(m, scan, tag)
+
+    def _tell_block(self, m: Module, unit: wiring.Component, tag: data.View) -> None:
+        """Tell a unit with a state which block's values come, and whose state it goes on from."""
+        m.d.comb += [unit.layer.eq(tag.layer), unit.fresh.eq(tag.fresh)]
+        if self.contexts > 1:
+            m.d.comb += unit.context.eq(tag.context)
 
     def _connect_norm(self, m: Module, sequencer: BeatSequencer) -> None:
         """From the rows of out_proj to the residual, and from the frame's mean to the head."""
@@ -358,36 +398,3 @@ class StreamingEngine(wiring.Component):
             self._head.i_index.eq(norm.norm_index),
             self._head.i_value.eq(norm.norm_value),
         ]
-
-    def _connect_probes(self, m: Module) -> None:
-        """Show every named value of the golden model."""
-        stages, norm, scan, head = self._stages, self._norm, self._scan, self._head
-        points = {
-            "residual": (norm.residual_valid, norm.residual_value),
-            "norm": (norm.norm_valid, norm.norm_value),
-            "x": (stages["x"].o_valid, stages["x"].o_value),
-            "u": (self._activation.u_valid, self._activation.u_value),
-            "scan_u": (self._activation.scan_u_valid, self._activation.scan_u_value),
-            "projected": (stages["projected"].o_valid, stages["projected"].o_value),
-            "pooled": (norm.pooled_valid, norm.pooled_value),
-            "final_norm": (norm.final_valid, norm.norm_value),
-            "hidden": (head.hidden_valid, head.hidden_value),
-            "logits": (head.logits_valid, head.logits_value),
-        }
-        units = {
-            "rows": (self._input, "o"),
-            "convolution": (self._convolution, "mixed"),
-            "gate": (self._gate, "gate"),
-            "rotated": (self._rotation, "rotated"),
-            **{name: (scan, name) for name in ("delta", "decay", "state", "scan_output", "gated")},
-        }
-        for name in self.probe_widths:
-            if name in points:
-                valid, value = points[name]
-            else:
-                unit, prefix = units[name]
-                valid, value = getattr(unit, f"{prefix}_valid"), getattr(unit, f"{prefix}_value")
-            m.d.comb += [
-                getattr(self, f"probe_{name}_valid").eq(valid),
-                getattr(self, f"probe_{name}_value").eq(value),
-            ]

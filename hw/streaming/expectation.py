@@ -10,7 +10,7 @@ from golden.vectors import Trace
 from hw.expectation import pack_lanes
 from hw.streaming.plan import StreamingPlan
 
-__all__ = ["expected_events", "expected_values"]
+__all__ = ["expected_events", "expected_outputs", "expected_values", "output_beats"]
 
 _FRAME_SOURCES = {"final_norm": "norm"}
 """Probes whose golden name is another."""
@@ -38,6 +38,20 @@ def expected_values(name: str, program: Program, plan: StreamingPlan, trace: Tra
         return _token_values(name, program, plan, trace)
     values = trace.probes[_FRAME_SOURCES.get(name, name)]
     return values.reshape(len(values), -1)
+
+
+def expected_outputs(trace: Trace) -> tuple[Integers, Integers, Integers]:
+    """Return value, TLAST and TID of the output stream, each (frames, V)."""
+    values = trace.probes["logits"]
+    last = np.zeros_like(values)
+    last[:, -1] = 1
+    context = trace.context[trace.last != 0]
+    return values, last, np.repeat(context[:, None], values.shape[1], axis=1)
+
+
+def output_beats(trace: Trace) -> list[tuple[int, int, int]]:
+    """Return the (value, TLAST, TID) of the output stream in order."""
+    return list(zip(*(column.ravel().tolist() for column in expected_outputs(trace)), strict=True))
 
 
 def expected_events(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.configuration import FrameShape
+from hw.contexts import context_field, context_of
 from hw.pipeline import index_bits
 
 __all__ = ["FeatureInput", "feature_layout"]
 
 
-def feature_layout(bits: int) -> data.StructLayout:
-    """Return the payload of the feature stream: a value and whether it ends the frame."""
-    return data.StructLayout({"value": signed(bits), "last": 1})
+def feature_layout(bits: int, contexts: int = 1) -> data.StructLayout:
+    """Return the payload of the feature stream: value, whether it ends the frame, its context."""
+    return data.StructLayout({"value": signed(bits), "last": 1, **context_field(contexts)})
 
 
 class FeatureInput(wiring.Component):
@@ -22,7 +23,9 @@ class FeatureInput(wiring.Component):
 
     A frame that ends early (``last`` before its T F values) is padded with zeros, as unused
     points of a radar frame are. A frame ends after T F values also without ``last``; that sets
-    ``unaligned``, and what follows belongs to the next frame.
+    ``unaligned``, and what follows belongs to the next frame. With several contexts the one of its
+    first feature is the frame's; another one within the frame sets ``unaligned`` too, as only a
+    source that mixes up frames sends it.
 
     Latency: a token is ``offered`` the cycle after its last feature, or with ``whole`` all tokens
     of a frame the cycle after the frame's. Throughput: one feature a cycle, padding included.
@@ -33,27 +36,39 @@ class FeatureInput(wiring.Component):
     bits : signed width of a feature
     slots : tokens that the ring holds, being read included
     whole : tokens are offered a frame at a time, so that they can enter without gaps
+    contexts : C, streams whose frames may follow each other
 
     Members
     -------
     features : in, stream of :func:`feature_layout`
+    begins : out, with several contexts only: a frame's first feature is taken
     o_valid, o_index, o_value : out, to the ring
     offered : out, a whole token is there
     taken : in, it enters the engine
     freed : in, a token that entered has been read
-    unaligned : out, stays high after a frame without ``last`` at its end
+    unaligned : out, stays high after a frame without ``last`` at its end, or of two contexts
     """
 
-    def __init__(self, *, frame: FrameShape, bits: int, slots: int, whole: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        frame: FrameShape,
+        bits: int,
+        slots: int,
+        whole: bool = False,
+        contexts: int = 1,
+    ) -> None:
         least = 2 * frame.tokens if whole else 2
         if slots < least:
             raise ValueError(
                 f"{slots} slots cannot be read and written at once; give {least} or more"
             )
         self._frame, self._slots, self._whole = frame, slots, whole
+        self._contexts = contexts
         super().__init__(
             {
-                "features": In(stream.Signature(feature_layout(bits))),
+                "features": In(stream.Signature(feature_layout(bits, contexts))),
+                **({"begins": Out(1)} if contexts > 1 else {}),
                 "o_valid": Out(1),
                 "o_index": Out(index_bits(frame.features)),
                 "o_value": Out(signed(bits)),
@@ -63,6 +78,12 @@ class FeatureInput(wiring.Component):
                 "unaligned": Out(1),
             }
         )
+
+    @property
+    def frames(self) -> int:
+        """Most frames that have begun and whose last token has not entered."""
+        # Among so many tokens that wait or arrive the first and the last frame may be in part.
+        return 1 + -(-(self._slots - 1) // self._frame.tokens)
 
     def elaborate(self, platform: object) -> Module:
         del platform
@@ -101,4 +122,17 @@ class FeatureInput(wiring.Component):
             open_.eq(next_occupied != self._slots),
             waiting.eq(waiting + ready - self.taken),
         ]
+        if self._contexts > 1:
+            self._name_context(m, (index == 0) & (token == 0))
         return m
+
+    def _name_context(self, m: Module, first: Value) -> None:
+        """Say when a frame's context is there, and notice another one within the frame."""
+        transfer = self.features.valid & self.features.ready
+        context = context_of(self.features.p)
+        own = Signal(len(context), name="frame_context")
+        m.d.comb += self.begins.eq(transfer & first)
+        with m.If(self.begins):
+            m.d.sync += own.eq(context)
+        with m.Elif(transfer & (context != own)):
+            m.d.sync += self.unaligned.eq(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.piecewise import ACTIVATION_INPUT_BITS
 from golden.program import Program
 from hw.activation import EvenActivation
+from hw.contexts import context_field, context_inputs, queued
 from hw.parameter_memory import MemoryPlan
 from hw.pipeline import PlannedRequantizer, delayed, index_bits
 from hw.shift_plan import ShiftPlan
@@ -18,9 +19,9 @@ from hw.streaming.matrix_stage import MatrixStage
 __all__ = ["FrameHead", "output_layout"]
 
 
-def output_layout(bits: int) -> data.StructLayout:
-    """Return the payload of the output stream: a value and whether it ends its frame."""
-    return data.StructLayout({"value": signed(bits), "last": 1})
+def output_layout(bits: int, contexts: int = 1) -> data.StructLayout:
+    """Return the payload of the output stream: value, whether it ends its frame, its context."""
+    return data.StructLayout({"value": signed(bits), "last": 1, **context_field(contexts)})
 
 
 class HiddenLayer(wiring.Component):
@@ -119,6 +120,7 @@ class FrameHead(wiring.Component):
     hidden_lanes, head_lanes : lanes of the two arrays
     hidden_slots, head_slots : vectors that their rings hold
     frames : whose outputs the buffer holds
+    contexts : C, streams to which the frames belong
     plan : where parameters live, and what multiplies
 
     Members
@@ -127,6 +129,7 @@ class FrameHead(wiring.Component):
     hidden_valid, hidden_value : out, probe: the hidden layer; silent without
     logits_valid, logits_value : out, probe: the outputs
     entered : in, a frame enters the engine
+    context : in, with several contexts only: that of the frame that enters
     room : out, the outputs of another frame will find room
     outputs : out, stream of :func:`output_layout`, V values a frame
     """
@@ -141,6 +144,7 @@ class FrameHead(wiring.Component):
         head_slots: int,
         frames: int,
         plan: MemoryPlan,
+        contexts: int = 1,
     ) -> None:
         scheme, shape = program.scheme, program.shape
         bits = scheme.activation_bits
@@ -148,6 +152,7 @@ class FrameHead(wiring.Component):
         self._rows, self._columns = program.head.weight.shape
         self._size = shape.d_model
         self._logit_bits, self._frames = scheme.logit_bits, frames
+        self._contexts = contexts
         self._hidden: HiddenLayer | None = None
         if program.pooled is not None:
             self._hidden = HiddenLayer(
@@ -175,8 +180,9 @@ class FrameHead(wiring.Component):
                 "logits_valid": Out(1),
                 "logits_value": Out(signed(scheme.logit_bits)),
                 "entered": In(1),
+                **context_inputs(contexts, "context"),
                 "room": Out(1, init=1),
-                "outputs": Out(stream.Signature(output_layout(scheme.logit_bits))),
+                "outputs": Out(stream.Signature(output_layout(scheme.logit_bits, contexts))),
             }
         )
 
@@ -242,15 +248,27 @@ class FrameHead(wiring.Component):
             buffer.i.p.last.eq(head.o_index == self._rows - 1),
             buffer.i.valid.eq(head.o_valid),
         ]
-        wiring.connect(m, buffer.o, wiring.flipped(self.outputs))
         under_way = Signal(range(self._frames + 1))
         # Counted, since the memory shows a value too late in the cycle to ask whether it is last.
         value, left = Signal(range(self._rows)), Signal()
         last = value == self._rows - 1
         transfer = self.outputs.valid & self.outputs.ready
+        self._send(m, buffer, transfer & last)
         m.d.sync += left.eq(transfer & last)
         with m.If(transfer):
             m.d.sync += value.eq(Mux(last, 0, value + 1))
         following = Signal.like(under_way)
         m.d.comb += following.eq(under_way + self.entered - left)
         m.d.sync += [under_way.eq(following), self.room.eq(following != self._frames)]
+
+    def _send(self, m: Module, buffer: StreamBuffer, leaves: Value) -> None:
+        """Connect the stream of outputs; its context is that of the oldest frame, until it left."""
+        if self._contexts == 1:
+            wiring.connect(m, buffer.o, wiring.flipped(self.outputs))
+            return
+        context = queued(m, self.context, frames=self._frames, put=self.entered, take=leaves)
+        m.d.comb += [
+            self.outputs.payload.eq(Cat(buffer.o.payload, context)),
+            self.outputs.valid.eq(buffer.o.valid),
+            buffer.o.ready.eq(self.outputs.ready),
+        ]

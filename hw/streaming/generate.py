@@ -35,6 +35,7 @@ class StreamingGenerated:
     program, plan : what it realises
     probe_widths : width and signedness of every probe point
     trace : the golden vectors of the directory
+    contexts : C
     """
 
     top: str
@@ -42,6 +43,7 @@ class StreamingGenerated:
     plan: StreamingPlan
     probe_widths: dict[str, tuple[int, bool]]
     trace: vectors.Trace
+    contexts: int
 
     @property
     def summary(self) -> str:
@@ -56,18 +58,21 @@ class StreamingGenerated:
 
 
 def refuse_shared_options(
-    mac_lanes: int | None, contexts: int, *, dense_trits: bool = False
+    mac_lanes: int | None, *, scheduled_contexts: int = 1, dense_trits: bool = False
 ) -> None:
-    """Raise InputError for options that a frame network's organisation does not have."""
+    """Raise InputError for options that a frame network's organisation does not have.
+
+    Contexts it may have, but its schedule has none.
+    """
     if mac_lanes is not None:
         raise InputError(
             f"mac lanes = {mac_lanes}, but every array of a frame network gets the lanes that its "
             "beat needs; choose the beat instead"
         )
-    if contexts != 1:
+    if scheduled_contexts != 1:
         raise InputError(
-            f"contexts = {contexts}, but the pipe of a frame network has no time between frames "
-            "that another stream could use; use 1, and save and restore what --persistent keeps"
+            f"contexts = {scheduled_contexts}, but frames of all contexts follow each other in one "
+            "pipe, so that its cycles do not depend on them; leave it out"
         )
     if dense_trits:
         raise InputError(
@@ -96,6 +101,7 @@ def write_streaming_design(
     folder: Path,
     multipliers: Multipliers = Multipliers.MIX,
     persistent: bool = False,
+    contexts: int = 1,
     primitives: Primitives = Primitives.NONE,
 ) -> StreamingGenerated:
     """Fill ``folder`` with Verilog, memory images, golden vectors, test bench and manifest.
@@ -105,14 +111,22 @@ def write_streaming_design(
     Raises
     ------
     InputError
-        If the program is not a frame network; nothing is written then.
+        If the program is not a frame network, or contexts have no state to keep apart; nothing is
+        written then.
     """
     realisation = MemoryPlan(IMAGE_FOLDER, multipliers=multipliers, primitives=primitives)
     accelerator = StreamingAccelerator(
-        program=program, plan=plan, realisation=realisation, persistent=persistent
+        program=program,
+        plan=plan,
+        realisation=realisation,
+        persistent=persistent,
+        contexts=contexts,
     )
     top = top_name(preset, program.scheme.name)
-    trace = vectors.trace(program, stimulus.tokens, stimulus.last)
+    trace = vectors.trace(
+        program, stimulus.tokens, stimulus.last, stimulus.context,
+        reset_at_last=stimulus.reset_at_last,
+    )  # fmt: skip
     rtl = write_sources(folder, accelerator, top, realisation)
     cycles = {
         **plan.probes,
@@ -128,6 +142,8 @@ def write_streaming_design(
         plan=plan,
         widths=widths,
         trace=trace,
+        reset_at_last=stimulus.reset_at_last,
+        contexts=contexts,
         address_width=accelerator.address_width,
     )
     manifest = build_streaming_manifest(
@@ -140,6 +156,7 @@ def write_streaming_design(
         rtl=rtl,
         files=file_digests(folder),
         persistent=persistent,
+        contexts=contexts,
     )
     atomic_write(folder / "manifest.json", manifest.encode())
-    return StreamingGenerated(top, program, plan, widths, trace)
+    return StreamingGenerated(top, program, plan, widths, trace, contexts)

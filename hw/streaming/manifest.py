@@ -89,6 +89,7 @@ def build_streaming_manifest(
     rtl: Mapping[str, str],
     files: Mapping[str, str],
     persistent: bool,
+    contexts: int,
 ) -> str:
     """Return the manifest's JSON text.
 
@@ -113,6 +114,7 @@ def build_streaming_manifest(
             "slots": plan.slots,
         },
         "persistent": persistent,
+        "contexts": contexts,
         "registers": {r.name: int(r) for r in Register} if persistent else {},
         "resources": resources(top, rtl, plan, realisation),
         "provenance": program.provenance,

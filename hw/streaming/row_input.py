@@ -36,21 +36,30 @@ class RowInput(wiring.Component):
     lanes : of the array
     windows : frames of projected rows that the tokens' ring holds
     pace : least cycles from a frame's first token to the next one's
+    contexts : C, streams whose frames may follow each other
     plan : where parameters live, and what multiplies
 
     Members
     -------
     features : in, stream of :func:`feature_layout`
+    begins : out, with several contexts only: a frame's first feature is taken
     o_valid, o_index, o_value : out, element of a projected row, to the tokens' ring
     row_taken : out, the product of a row begins
     offered : out, a token is there
     taken : in, it enters the engine
     freed : in, a token that entered has been read
-    unaligned : out, stays high after a frame without ``last`` at its end
+    unaligned : out, stays high after a frame without ``last`` at its end, or of two contexts
     """
 
     def __init__(
-        self, *, program: Program, lanes: int, windows: int, pace: int, plan: MemoryPlan
+        self,
+        *,
+        program: Program,
+        lanes: int,
+        windows: int,
+        pace: int,
+        plan: MemoryPlan,
+        contexts: int = 1,
     ) -> None:
         frame, scheme = program.shape.frame, program.scheme
         assert frame is not None  # the streaming plan refuses others
@@ -58,9 +67,11 @@ class RowInput(wiring.Component):
         linear = program.row_projection.linear
         assert linear.bias is not None  # guaranteed by golden.validation
         self._frame, self._width, self._pace = frame, frame.patch.width, pace
-        self._room = windows * frame.rows
+        self._room, self._contexts = windows * frame.rows, contexts
         rows = FrameShape(features=frame.features, tokens=frame.rows)
-        self._input = FeatureInput(frame=rows, bits=scheme.feature_bits, slots=_SLOTS)
+        self._input = FeatureInput(
+            frame=rows, bits=scheme.feature_bits, slots=_SLOTS, contexts=contexts
+        )
         self._array = MatrixStage(
             name="rows",
             weights=[linear.weight],
@@ -75,7 +86,8 @@ class RowInput(wiring.Component):
         )
         super().__init__(
             {
-                "features": In(stream.Signature(feature_layout(scheme.feature_bits))),
+                "features": In(stream.Signature(feature_layout(scheme.feature_bits, contexts))),
+                **({"begins": Out(1)} if contexts > 1 else {}),
                 "o_valid": Out(1),
                 "o_index": Out(index_bits(self._width)),
                 "o_value": Out(signed(scheme.feature_bits)),
@@ -86,6 +98,11 @@ class RowInput(wiring.Component):
                 "unaligned": Out(1),
             }
         )
+
+    @property
+    def frames(self) -> int:
+        """Most frames that have begun and whose last token has not entered."""
+        return self._room // self._frame.rows + self._input.frames
 
     def elaborate(self, platform: object) -> Module:
         del platform
@@ -104,6 +121,8 @@ class RowInput(wiring.Component):
             self.o_value.eq(array.o_value),
             self.unaligned.eq(source.unaligned),
         ]
+        if self._contexts > 1:
+            m.d.comb += self.begins.eq(source.begins)
         self._start_rows(m, source, array)
         self._offer(m, array)
         return m

@@ -11,9 +11,11 @@ from golden.command import atomic_write
 from golden.fixed_point import Integers
 from golden.program import Program
 from golden.vectors import Trace, trace
-from hw.streaming.expectation import expected_values
+from hw.contexts import context_bits
+from hw.register_map import Register
+from hw.streaming.expectation import expected_outputs, expected_values
 from hw.streaming.plan import StreamingPlan
-from hw.testbench import WATCHDOG_MARGIN, hex_lines, write_bench
+from hw.testbench import WATCHDOG_MARGIN, hex_lines, stream_beats, write_bench
 from hw.top import whole_bytes
 
 __all__ = ["write_streaming_testbench"]
@@ -51,8 +53,10 @@ def _kept_features(size: int) -> int:
     return max(1, 2 * size // 3)
 
 
-def _played(program: Program, golden: Trace) -> tuple[Trace, Integers, Integers]:
-    """Return the trace of what the bench plays, and its stream of features and TLAST.
+def _played(
+    program: Program, golden: Trace, *, reset_at_last: bool
+) -> tuple[Trace, tuple[Integers, Integers, Integers]]:
+    """Return the trace of what the bench plays, and its stream of features, TLAST and TID.
 
     The golden frames follow their first one cut short, whose rest the engine fills with zeros.
     """
@@ -66,13 +70,9 @@ def _played(program: Program, golden: Trace) -> tuple[Trace, Integers, Integers]
     stream = np.concatenate([first[:kept], golden.tokens.reshape(-1)])
     last = np.zeros_like(stream)
     last[kept - 1 :: size] = 1
-    return trace(program, features), stream, last
-
-
-def _stream_file(values: Integers, last: Integers, bits: int) -> bytes:
-    """Return the vector file of a stream: TLAST above the data's whole bytes."""
-    width = whole_bytes(bits)
-    return hex_lines((values & (1 << width) - 1) | last << width, width + 1)
+    context = np.concatenate([golden.context[: frame.rows], golden.context])
+    played = trace(program, features, context=context, reset_at_last=reset_at_last)
+    return played, (stream, last, np.repeat(context, frame.features)[size - kept :])
 
 
 def _checks(
@@ -119,6 +119,8 @@ def write_streaming_testbench(
     plan: StreamingPlan,
     widths: dict[str, tuple[int, bool]],
     trace: Trace,
+    reset_at_last: bool = True,
+    contexts: int = 1,
     address_width: int = 0,
 ) -> None:
     """Write ``tb/tb.v``, ``tb/run.sh`` and ``tb/vectors/*.hex`` into a generated directory.
@@ -132,18 +134,18 @@ def write_streaming_testbench(
     program, plan : the design
     widths : width and signedness of every probe point
     trace : golden vectors with states
-    address_width : bits of the AXI4-Lite addresses, which the bench leaves alone; 0 without
+    reset_at_last : their policy; the bench writes CONTROL if it is not the one after a reset
+    contexts : C of the design
+    address_width : bits of the AXI4-Lite addresses; 0 without
     """
     assert program.shape.frame is not None
-    bench, scheme = folder / "tb", program.scheme
-    played, features, last = _played(program, trace)
-    outputs = played.probes["logits"]
-    frames = len(outputs)
-    output_last = np.zeros_like(outputs)
-    output_last[:, -1] = 1
+    bench, scheme, id_width = folder / "tb", program.scheme, context_bits(contexts)
+    played, features = _played(program, trace, reset_at_last=reset_at_last)
+    frames = len(played.probes["logits"])
+    feature_width, output_width = whole_bytes(scheme.feature_bits), whole_bytes(scheme.logit_bits)
     files = {
-        "stream_features.hex": _stream_file(features, last, scheme.feature_bits),
-        "stream_outputs.hex": _stream_file(outputs, output_last, scheme.logit_bits),
+        "stream_features.hex": stream_beats(*features, feature_width, id_width),
+        "stream_outputs.hex": stream_beats(*expected_outputs(played), output_width, id_width),
     }
     checks = _checks(program, plan, widths, frames)
     for check in checks:
@@ -158,15 +160,18 @@ def write_streaming_testbench(
         "tb_streaming.v.j2",
         top=top,
         frames=frames,
-        sent=len(features),
+        sent=len(features[0]),
         outputs=program.shape.vocabulary,
         features=program.shape.frame.features,
         interval=plan.interval,
         frame_interval=plan.frame_interval,
         patience=4 * (plan.frame_interval + plan.latency) + WATCHDOG_MARGIN,
-        feature_width=whole_bytes(scheme.feature_bits),
+        feature_width=feature_width,
         address_width=address_width,
-        output_width=whole_bytes(scheme.logit_bits),
+        output_width=output_width,
+        id_width=id_width,
+        configures=not reset_at_last,
+        control_address=int(Register.CONTROL),
         checks=checks,
         values=sum(check.runs * check.passes * check.count for check in checks),
     )

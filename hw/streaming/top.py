@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.program import Program
+from hw.contexts import context_bits
 from hw.control import ControlRegisters
 from hw.lanes import Lanes
 from hw.parameter_memory import MemoryPlan
@@ -31,12 +32,16 @@ class StreamingAccelerator(wiring.Component):
     plan : from :func:`hw.streaming.choice.choose_streaming`, for the program's shape and scheme
     realisation : where parameters live, and what multiplies
     persistent : the state can outlive a frame, be saved and restored
+    contexts : C, streams whose frames may follow each other, each with a state of its own; more
+        than one only if ``persistent``
 
     Members
     -------
     s_axis_features_* : in, tdata holds a sign-extended feature, tlast ends a frame
     m_axis_outputs_* : out, V sign-extended outputs a frame, tlast on the last
-    unaligned : out, stays high after a frame without tlast at its end
+    *_tid : with several contexts, of every feature and output: the context of its frame, which is
+        the tid of the frame's first feature
+    unaligned : out, stays high after a frame without tlast at its end, or with two contexts
     s_axil_* : only if ``persistent``: control, status and state; see :mod:`hw.register_map`
 
     Raises
@@ -52,10 +57,16 @@ class StreamingAccelerator(wiring.Component):
         plan: StreamingPlan,
         realisation: MemoryPlan,
         persistent: bool = False,
+        contexts: int = 1,
     ) -> None:
         self._engine = StreamingEngine(
-            program=program, plan=plan, realisation=realisation, persistent=persistent
+            program=program,
+            plan=plan,
+            realisation=realisation,
+            persistent=persistent,
+            contexts=contexts,
         )
+        self._contexts = contexts
         self._control: ControlRegisters | None = None
         self._feature_bits = program.scheme.feature_bits
         members: dict[str, In | Out] = {"unaligned": Out(1)}
@@ -70,10 +81,12 @@ class StreamingAccelerator(wiring.Component):
                 f"{prefix}_tvalid": flow(1),
                 f"{prefix}_tready": back(1),
             }
+            if contexts > 1:
+                members[f"{prefix}_tid"] = flow(context_bits(contexts))
         if persistent:
             self._control = ControlRegisters(
                 program=program,
-                lanes=Lanes(mac=1, scan=plan.lanes.scan),
+                lanes=Lanes(mac=1, scan=plan.lanes.scan, contexts=contexts),
                 access_latency=self._engine.access_latency,
             )
             own = self._control.signature.members.items()
@@ -111,11 +124,16 @@ class StreamingAccelerator(wiring.Component):
             outputs.ready.eq(getattr(self, f"{OUTPUTS}_tready")),
             self.unaligned.eq(engine.unaligned),
         ]
+        if self._contexts > 1:
+            m.d.comb += [
+                features.payload.context.eq(getattr(self, f"{FEATURES}_tid")),
+                getattr(self, f"{OUTPUTS}_tid").eq(outputs.payload.context),
+            ]
         if (control := self._control) is not None:
             m.submodules.control = control
             for name, member in control.signature.members.items():
-                if name in ("emit_logits", "selected"):
-                    continue  # a frame's outputs are all that it has, and there is one context
+                if name == "emit_logits" or (name == "selected" and self._contexts == 1):
+                    continue  # a frame's outputs are all that it has, one context is selected
                 inner = getattr(control, name)
                 outer = getattr(self if name.startswith("s_axil_") else engine, name)
                 m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)

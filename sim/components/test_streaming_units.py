@@ -72,6 +72,44 @@ def test_a_frame_without_last_is_reported_and_cut_at_its_size():
     assert unaligned
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_context_of_the_first_feature_is_the_frames(mixed):
+    """``begins`` comes with it; another one within a frame is reported."""
+    frames = [(3, 3), (1, SIZE), (3, 1), (0, 7)]
+    unit = FeatureInput(frame=FRAME, bits=8, slots=2, contexts=4)
+    stalls, begun, ended = random.Random(4), [], []
+
+    async def bench(ctx):
+        beats = [
+            (place + 1, int(place == kept - 1), context ^ int(mixed and place == 5))
+            for context, kept in frames
+            for place in range(kept)
+        ]
+        for _ in range(20 * SIZE):
+            offering = bool(beats) and stalls.random() < 0.7
+            ctx.set(unit.features.valid, int(offering))
+            if offering:
+                for name, value in zip(("value", "last", "context"), beats[0], strict=True):
+                    ctx.set(getattr(unit.features.payload, name), value)
+            freeing = bool(ctx.get(unit.offered)) and stalls.random() < 0.5
+            ctx.set(unit.taken, int(freeing))
+            ctx.set(unit.freed, int(freeing))
+            if ctx.get(unit.begins):
+                begun.append((beats[0][0], ctx.get(unit.features.payload.context)))
+            if offering and ctx.get(unit.features.ready):
+                beats.pop(0)
+            await ctx.tick()
+        assert not beats
+        ended.append(ctx.get(unit.unaligned))
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert begun == [(1, context) for context, _ in frames]
+    assert ended == [int(mixed)]
+
+
 def test_one_slot_is_refused():
     with pytest.raises(ValueError, match="1 slots cannot be read and written at once"):
         FeatureInput(frame=FRAME, bits=8, slots=1)

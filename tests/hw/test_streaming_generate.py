@@ -16,8 +16,10 @@ from golden.scheme import find_scheme
 from golden.vector_files import load_vectors
 from golden.vectors import random_stimulus
 from hw.multiplier import Multipliers
+from hw.parameter_memory import MemoryPlan
 from hw.streaming.choice import choose_streaming
 from hw.streaming.generate import write_streaming_design
+from hw.streaming.top import StreamingAccelerator
 
 SHAPE = NetworkShape(
     vocabulary=5,
@@ -130,11 +132,53 @@ def test_resources_are_those_of_the_structure(artifact, tmp_path):
     assert (int(width) + 1) * (int(depth) + 1) == state
 
 
+def test_contexts_have_states_and_vectors_of_their_own(artifact, design, tmp_path):
+    options = ("--persistent", "--contexts", 4, "--tokens", 6)
+    assert generate(artifact, tmp_path / "four", *options).returncode == 0
+    folders = (tmp_path / "four", design)
+    four, one = (json.loads((folder / "manifest.json").read_text()) for folder in folders)
+    assert (four["contexts"], one["contexts"]) == (4, 1)
+    for name in ("predicted_cycles_per_frame", "predicted_latency", "lanes", "plan"):
+        assert four[name] == one[name]
+    scheme, bits = find_scheme("w4a8"), {}
+    for unit in ("scan", "convolution"):
+        found = (each["resources"]["memory_bits"][unit] for each in (four, one))
+        bits[unit] = next(found) - next(found)
+    assert bits == {
+        "scan": 3 * 2 * 9 * 4 * scheme.state_bits,
+        "convolution": 3 * 2 * 9 * 2 * scheme.activation_bits,
+    }
+    tops = [(folder / "rtl" / "frames_w4a8.v").read_text() for folder in folders]
+    assert ["_tid" in text for text in tops] == [True, False]
+    golden = tmp_path / "four" / "golden"
+    vectors = load_vectors(golden / "vectors.npz", golden / "program.safetensors")
+    order = vectors.context[::4].tolist()
+    assert order != sorted(order)
+    assert vectors.state.shape[1] == max(order) + 1
+
+
+def test_one_context_is_no_port_and_no_field():
+    program = random_program(SHAPE, find_scheme("w4a8"), seed=2)
+    plan = choose_streaming(SHAPE, program.scheme)
+    for persistent in (False, True):
+        top = StreamingAccelerator(
+            program=program, plan=plan, realisation=MemoryPlan(), persistent=persistent
+        )
+        engine = top.engine
+        names = {*top.signature.members, *engine.signature.members}
+        assert not {name for name in names if "tid" in name or "context" in name}
+        assert "selected" not in engine.signature.members
+        for stream in (engine.features, engine.outputs):
+            assert set(dict(stream.payload.shape())) == {"value", "last"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--mac-lanes", 4), "mac lanes = 4, but every array of a frame network"),
-        (("--contexts", 2), "contexts = 2"),
+        (("--contexts", 2), "contexts = 2, but every frame begins with zeros"),
+        (("--persistent", "--contexts", 3), "contexts = 3 is not a power of two in 1..256"),
+        (("--persistent", "--contexts", 512), "contexts = 512 is not a power of two in 1..256"),
         (("--dense-trits",), "--dense-trits is for the array that a language model's"),
         (("--beat", 3), "a beat of 3 cycles is too short"),
         (("--scan-lanes", 3), "scan lanes = 3 does not divide d_state = 4"),
@@ -180,6 +224,7 @@ def test_schedule_predicts_mars():
     [
         ("mars", "--mac-lanes=4", "mac lanes = 4"),
         ("mars", "--beat=2", "a beat of 2 cycles is too short"),
+        ("mars", "--contexts=2", "contexts = 2, but frames of all contexts follow each other"),
         ("micro", "--beat=9", "beat = 9"),
     ],
 )
