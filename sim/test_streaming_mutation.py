@@ -7,7 +7,7 @@ import pytest
 from sim.mutation.streaming_campaign import STREAMING_SUBJECTS, StreamingCampaign
 
 
-@pytest.mark.parametrize(("name", "least"), [("scan", 16), ("average", 20)])
+@pytest.mark.parametrize(("name", "least"), [("scan", 48), ("average", 31)])
 def test_every_fault_of_the_streaming_units_is_caught(tmp_path, caplog, name, least):
     caplog.set_level(logging.WARNING, logger="SelectiveVerilator")  # a line a run
     shape, faults = STREAMING_SUBJECTS[name]

@@ -1,4 +1,4 @@
-"""Faults of moving averages, patches of rows, heads on all tokens, and persistent states."""
+"""Faults of moving averages, patches of rows, and heads on all tokens."""
 
 from __future__ import annotations
 
@@ -36,6 +36,5 @@ AVERAGE_FAULTS = (
     kept(_SEQUENCER, "mix_tag", "tag of the sweep stays", "the first layer's convolution"),
     kept(_SEQUENCER, "average_tag", "tag of the average stays", "the first layer's averages"),
     kept("engine_front_array", "number", "first patch always", "all tokens read the first rows"),
-    replaced(_SEQUENCES, "starts_fresh", "1'h0", "sequences never start", "frames go on"),
     replaced(_SEQUENCES, "idle", "1'h1", "never busy", "the registers own the averages"),
 )

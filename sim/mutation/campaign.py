@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +80,14 @@ def _order(difference: Difference) -> tuple[bool, int]:
     return difference.cycle is None, difference.cycle or 0
 
 
-def _wrong_states(outcome: Outcome, scenario: Scenario) -> list[Difference]:
-    """Return every saved state whose words are not golden's."""
+def wrong_states(
+    found: Mapping[str, list[list[int]]], golden: Mapping[str, list[list[int]]]
+) -> list[Difference]:
+    """Return every saved state, by name, whose words are not golden's."""
     return [
         Difference("saved state", None, f"state {name} is not what golden has then")
-        for name, words in scenario.saved.items()
-        if outcome.saved.get(name) != words
+        for name, words in golden.items()
+        if found.get(name) != words
     ]
 
 
@@ -169,7 +171,7 @@ class Campaign:
         found = [
             *self._wrong_starts(outcome, scenario),
             *find_differences(self.generated, outcome, scenario.trace),
-            *_wrong_states(outcome, scenario),
+            *wrong_states(outcome.saved, scenario.saved),
         ]
         return min(found, key=_order, default=None)
 
