@@ -47,12 +47,13 @@ class Executor:
         Raises
         ------
         InputError
-            If a token is outside the vocabulary or the array is not two-dimensional.
+            If a token is outside the vocabulary or the array is not two-dimensional; see also
+            :meth:`golden.state.State.check`.
         """
         if probe is not None:
             return self._reference.forward(tokens, state, probe)
         data = check_tokens(self.program, tokens)
-        state = State.zeros(self.program, len(data)) if state is None else state.copy()
+        state = State.begin(self.program, len(data), state)
         return self._compiled.forward(data, state), state
 
     def step(self, tokens: IntegerLike, state: State) -> tuple[Integers, State]:

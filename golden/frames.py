@@ -191,9 +191,10 @@ class FrameExecutor:
         Raises
         ------
         InputError
-            See :func:`check_features`.
+            See :func:`check_features` and :meth:`golden.state.State.check`.
         """
         data = check_features(self.program, features)
+        state.check(self.program, 1)
         result = np.empty((len(data), self.program.shape.vocabulary), np.int64)
         for number in range(len(data)):
             result[number] = self._stretch(data[number : number + 1], state)[0]

@@ -93,10 +93,11 @@ class ReferenceExecutor:
         Raises
         ------
         InputError
-            If a token is outside the vocabulary or the array is not two-dimensional.
+            If a token is outside the vocabulary or the array is not two-dimensional; see also
+            :meth:`golden.state.State.check`.
         """
         data = check_tokens(self.program, tokens)
-        state = State.zeros(self.program, len(data)) if state is None else state.copy()
+        state = State.begin(self.program, len(data), state)
         program, scheme = self.program, self.program.scheme
         front = program.token_embedding
         residual = front.table[data] << front.shift[data][..., None]  # b l d

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from golden.errors import InputError
 from golden.fixed_point import Integers
 from golden.program import Program
 
@@ -33,6 +34,25 @@ class State:
             np.zeros((shape.n_layer, batch, past, shape.convolution_channels), np.int64),
             np.zeros((shape.n_layer, batch, shape.d_inner, shape.d_state), np.int64),
         )
+
+    @classmethod
+    def begin(cls, program: Program, batch: int, state: State | None) -> State:
+        """Return a copy of ``state``, checked, or of zeros if there is none."""
+        if state is None:
+            return cls.zeros(program, batch)
+        state.check(program, batch)
+        return state.copy()
+
+    def check(self, program: Program, batch: int) -> None:
+        """Raise InputError unless this is a state of ``program`` for ``batch`` sequences."""
+        expected = State.zeros(program, batch)
+        for name in ("window", "scan"):
+            found, needed = getattr(self, name).shape, getattr(expected, name).shape
+            if found != needed:
+                raise InputError(
+                    f"the state's {name} has shape {found}, {batch} sequences of this program "
+                    f"need {needed}; give a state of as many sequences, from the same program"
+                )
 
     def member(self, number: int) -> State:
         """Return a copy of one member of the batch, as a batch of one."""

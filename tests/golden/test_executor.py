@@ -232,6 +232,16 @@ def test_bad_tokens_are_refused(executor, tokens, message):
         executor(random_program(MICRO, SCHEMES["w8a8"])).forward(tokens)
 
 
+@pytest.mark.parametrize("executor", [Executor, ReferenceExecutor])
+def test_a_state_of_another_batch_or_program_is_refused(executor):
+    program = random_program(MICRO, SCHEMES["w8a8"])
+    with pytest.raises(InputError, match=r"window has shape .* 2 sequences of this program need"):
+        executor(program).forward([[1], [2]], State.zeros(program, 1))
+    wider = random_program(replace(MICRO, d_state=2 * MICRO.d_state), SCHEMES["w8a8"])
+    with pytest.raises(InputError, match=r"scan has shape .* 1 sequences of this program need"):
+        executor(program).forward([[1]], State.zeros(wider, 1))
+
+
 def test_compiled_reciprocal_root_equals_the_definition():
     table = standard_tables().reciprocal
     powers = np.int64(1) << np.arange(53)

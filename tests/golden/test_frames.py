@@ -297,6 +297,13 @@ def test_vector_files_of_frames_are_regenerated(tmp_path):
         vector_files.load_vectors(path, artifact)
 
 
+def test_a_stream_refuses_the_state_of_two():
+    state, message = State.zeros(PROGRAM, 2), r"window has shape \(.*, 2, .*1 sequences .* need"
+    with pytest.raises(InputError, match=message):
+        FrameExecutor(PROGRAM).advance(random_frames(PROGRAM, 1), state)
+    assert not state.scan.any()
+
+
 def test_vector_files_of_contexts_go_on_from_frame_to_frame(tmp_path):
     artifact = tmp_path / "mars.safetensors"
     artifact.write_bytes(to_bytes(PROGRAM))
