@@ -1,7 +1,8 @@
 """Every benchmark, one after another: ``python -m bench.run``, which is ``make bench``.
 
 Each runs in its own process, so that none inherits another's modules or threads, and writes its
-report to ``build/bench``. The table at the end holds all figures beside their targets.
+report to ``build/bench``. The table at the end holds all figures beside their targets. A missed
+target is named and is no error: how far a figure gets depends on the machine.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from bench.measurement import FOLDER, Figure, print_figures
 BENCHMARKS = ("generation", "cosimulation", "golden", "native")
 
 
-def main() -> int:
-    """Run all benchmarks; return 1 if a figure misses its target."""
+def main() -> None:
+    """Run all benchmarks and name the figures that miss their targets."""
     figures = []
     for name in BENCHMARKS:
         print(f"-- bench.{name}_speed", flush=True)
@@ -31,8 +32,7 @@ def main() -> int:
     for name in missed:
         print(f"missed: {name}")
     print(f"reports: {FOLDER}/*.json; python -m bench.results --collect --update README.md")
-    return int(bool(missed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
