@@ -156,6 +156,11 @@ class StreamingCampaign:
         lanes = Lanes(mac=1, scan=plan.lanes.scan)
         return {
             "full speed": FrameScenario(play(made.trace), made.trace),
+            "save and restore": FrameScenario(
+                play(hosted, operations=_OPERATIONS),
+                hosted,
+                {name: state_words(made.program, lanes, own, 0) for name, own in states.items()},
+            ),
             "stalls, short frames": FrameScenario(
                 play(cut, stall_seed=5, cut=True, reset_at_last=True), cut
             ),
@@ -167,11 +172,6 @@ class StreamingCampaign:
                     longest_stall=3 * (plan.frames_under_way + 1) * plan.frame_interval,
                 ),
                 made.trace,
-            ),
-            "save and restore": FrameScenario(
-                play(hosted, operations=_OPERATIONS),
-                hosted,
-                {name: state_words(made.program, lanes, own, 0) for name, own in states.items()},
             ),
         }
 
