@@ -10,7 +10,7 @@ from golden.builtin import QAT_SCHEMES, trained_schemes
 from golden.document import markdown_table
 from golden.errors import InputError
 from golden.presets import find_preset
-from model.accuracy_plan import COMPARED, OTHERS, SEEDS, STAGED
+from model.accuracy_plan import COMPARED, CONFIDENCE, OTHERS, SEEDS, STAGED
 from model.accuracy_plot import Bar
 from model.accuracy_records import Row, read_record
 from model.accuracy_rows import WINDOWS, FloatRow, ProgramRow, QuantizedRow
@@ -138,6 +138,20 @@ def _drift(figures: AccuracyFigures) -> str:
     return markdown_table(["scheme", "seed", *(f"{window:,} bytes" for window in WINDOWS)], rows)
 
 
+def _confidence(figures: AccuracyFigures) -> str:
+    networks = figures.record(CONFIDENCE)["networks"]
+    exact, rows = networks["float"], []
+    for name in ("float", *CONFIDENCE.programs):
+        own, row = networks[name], [name]
+        for bits in ("bits", "tempered_bits"):
+            loss = 100.0 * (own[bits] / exact[bits] - 1.0)
+            row += [f"{own[bits]:.4f}", "" if own is exact else _percent(loss)]
+        row.insert(3, f"{own['temperature']:.2f}")
+        rows.append(row)
+    header = ["network", "bits a byte", "loss", "best temperature", "bits with it", "loss"]
+    return markdown_table(header, rows)
+
+
 def _stages(figures: AccuracyFigures) -> dict[str, dict[str, float]]:
     """Return the loss of every stage alone by scheme."""
     return {
@@ -198,6 +212,7 @@ def page_tables(figures: AccuracyFigures) -> dict[str, str]:
         "results": _results(figures),
         "programs": _programs(figures),
         "drift": _drift(figures),
+        "confidence": _confidence(figures),
         "stages": _stage_table(figures),
         "peers": _peers(figures, 0),
         "peers with outliers": _peers(figures, PLANTED),

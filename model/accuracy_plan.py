@@ -9,14 +9,18 @@ from golden.errors import InputError
 from model.accuracy_records import Row
 from model.accuracy_rows import WINDOWS, FloatRow, ProgramRow, QuantizedRow
 from model.accuracy_studies import PLANTED, PeersRow, StagesRow, StatisticsRow, VariantRow
+from model.confidence import ConfidenceRow
 from model.outlier_study import VARIANTS
 from model.peers import SCHEMES as PEER_SCHEMES
 
-__all__ = ["COMPARED", "OTHERS", "SEEDS", "STAGED", "STATISTICS", "find_rows", "page_rows"]
+__all__ = [
+    "COMPARED", "CONFIDENCE", "OTHERS", "SEEDS", "STAGED", "STATISTICS", "find_rows", "page_rows",
+]  # fmt: skip
 
 SEEDS = (0, 1)
 COMPARED = ("w8a8-h", "w4a8-h", "w4a5-se-h", "w4a4-h")
 """Schemes of both training seeds, with powers of two and with any scale."""
+CONFIDENCE = ConfidenceRow((*COMPARED, *(f"{scheme}-qat" for scheme in COMPARED)))
 STAGED = ("w4a8-h",)
 """Schemes whose stages and blocks are measured one by one."""
 STATISTICS = StatisticsRow("w4a4-h", ("u", "scan_output", "before rotation", "gated"))
@@ -44,6 +48,7 @@ def page_rows() -> tuple[Row, ...]:
         ),
         *(StagesRow(scheme) for scheme in STAGED),
         STATISTICS,
+        CONFIDENCE,
         *(PeersRow(scheme, planted) for scheme in PEER_SCHEMES for planted in (0, PLANTED)),
         *(VariantRow(variant, planted) for variant in VARIANTS for planted in (False, True)),
         *others,

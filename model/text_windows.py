@@ -6,7 +6,7 @@ from the zero state with a separator as its first input, so that every byte is p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ __all__ = [
     "inputs_of",
     "integer_bits",
     "integer_start",
+    "negative_log2",
+    "stretches",
     "token_bits",
 ]  # fmt: skip
 
@@ -81,14 +83,32 @@ def choose_windows(stream: Array, count: int, length: int, seed: int) -> Array:
     return stream[: available * length].reshape(-1, length)[chosen].astype(np.int64)
 
 
-def _negative_log2(logits: Array, targets: Array) -> Array:
-    """Return ``-log2 p(target)``, (b, l): logits (b, l, V) in natural units, targets (b, l)."""
+def negative_log2(targets: Array, logits: Array) -> Array:
+    """Return ``-log2 p(target)``, (b, l): targets (b, l), logits (b, l, V) in natural units."""
     values = logits.astype(np.float64)
     values -= values.max(axis=-1, keepdims=True)
     total = np.log(np.exp(values).sum(axis=-1))  # b l
     chosen = np.take_along_axis(values, targets[..., None], axis=-1)[..., 0]  # b l
     bits: Array = (total - chosen) / np.log(2.0)
     return bits
+
+
+def stretches(
+    start: Start, pieces: list[Array], advance: Advance | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Run ``pieces`` stretch by stretch; yield targets (b, l) and their logits (b, l, V).
+
+    The windows of a batch come stretch after stretch, then those of the next.
+    """
+    for piece in pieces:
+        for first in range(0, len(piece), _BATCH):
+            targets = piece[first : first + _BATCH]
+            inputs, step = inputs_of(targets), start(len(targets))
+            for begin in range(0, targets.shape[1], _STRETCH):
+                part = slice(begin, begin + _STRETCH)
+                yield targets[:, part], step(inputs[:, part])
+                if advance is not None:
+                    advance(targets[:, part].size)
 
 
 def token_bits(start: Start, pieces: list[Array], advance: Advance | None = None) -> Array:
@@ -103,13 +123,8 @@ def token_bits(start: Start, pieces: list[Array], advance: Advance | None = None
         cost = np.empty(piece.shape)
         for first in range(0, len(piece), _BATCH):
             rows = slice(first, first + _BATCH)
-            targets = piece[rows]
-            inputs, step = inputs_of(targets), start(len(targets))
-            for begin in range(0, targets.shape[1], _STRETCH):
-                part = slice(begin, begin + _STRETCH)
-                cost[rows, part] = _negative_log2(step(inputs[:, part]), targets[:, part])
-                if advance is not None:
-                    advance(targets[:, part].size)
+            own = [negative_log2(*both) for both in stretches(start, [piece[rows]], advance)]
+            cost[rows] = np.concatenate(own, axis=1)
         costs.append(cost.reshape(-1))
     return np.concatenate(costs)
 
