@@ -101,12 +101,19 @@ def report(
         Primitives | None,
         typer.Option(help="ecp5: products' registers in MULT18X18D, usual for a frame network"),
     ] = None,
+    contexts: Annotated[
+        int,
+        typer.Option(help="independent streams, a power of two; of frames with --persistent"),
+    ] = 1,
     target: Annotated[str, typer.Option(help="ecp5, xilinx or liberty:FILE")] = ECP5,
     seeds: Annotated[
         int, typer.Option(help="placements, seeds 1 to this; ECP5 only; 0 packs and does not route")
     ] = 5,
     frequency: Annotated[float, typer.Option(help="clock to route for, MHz")] = 110.0,
     *,
+    persistent: Annotated[
+        bool, typer.Option("--persistent", help="frame network: the state can outlive a frame")
+    ] = False,
     dense_trits: Annotated[
         bool, typer.Option("--dense-trits", help="five ternary weights a byte, not two bits each")
     ] = False,
@@ -132,6 +139,8 @@ def report(
         multipliers=multipliers,
         dense_trits=dense_trits,
         primitives=primitives,
+        persistent=persistent,
+        contexts=contexts,
     )
     found = measure(out, design, chosen, seeds, frequency)
     text = json.dumps(found, indent=2, sort_keys=True)

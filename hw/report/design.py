@@ -9,7 +9,6 @@ from typing import Any
 from amaranth.lib.wiring import Component
 
 from golden.configuration import NetworkShape
-from golden.errors import InputError
 from golden.program import Program
 from hw.design_files import IMAGE_FOLDER, top_name, write_sources
 from hw.lanes import chosen_lanes
@@ -19,7 +18,7 @@ from hw.primitives import Primitives
 from hw.report.gantt import Chart, frame_chart, token_chart
 from hw.schedule import Schedule
 from hw.streaming.choice import choose_streaming
-from hw.streaming.generate import refuse_shared_options
+from hw.streaming.generate import refuse_shared_options, refuse_streaming_options
 from hw.streaming.plan import StreamingPlan
 from hw.streaming.top import StreamingAccelerator
 from hw.top import Accelerator
@@ -36,6 +35,8 @@ class Design:
     shape : of the network
     schedule : cycles of a token, or the plan of a streaming engine
     dense_trits : whether ternary weights are stored five to a byte
+    persistent : whether the state of a frame network outlives a frame
+    contexts : independent streams
     """
 
     preset: str
@@ -46,6 +47,8 @@ class Design:
     shape: NetworkShape
     schedule: Schedule | StreamingPlan
     dense_trits: bool = False
+    persistent: bool = False
+    contexts: int = 1
 
     def describe(self) -> dict[str, Any]:
         """Return names, lanes, exact cycles at full speed and the useful share of lane-cycles."""
@@ -54,6 +57,8 @@ class Design:
             "scheme": self.scheme,
             "multipliers": str(self.multipliers),
             "dense_trits": self.dense_trits,
+            "persistent": self.persistent,
+            "contexts": self.contexts,
             "primitives": str(self.primitives),
             "top": self.top,
             "mac_lanes": self.schedule.lanes.mac,
@@ -87,6 +92,8 @@ def build(
     multipliers: Multipliers | None = None,
     dense_trits: bool = False,
     primitives: Primitives = Primitives.NONE,
+    persistent: bool = False,
+    contexts: int = 1,
 ) -> Design:
     """Write the Verilog and the memory images of a network into ``folder``.
 
@@ -95,7 +102,8 @@ def build(
     Raises
     ------
     InputError
-        If the lanes do not fit the shape, or an option is of the other organisation.
+        If the lanes do not fit the shape, an option is of the other organisation, or contexts have
+        no state to keep apart.
     """
     usual = Multipliers.DSP if program.shape.frame is None else Multipliers.MIX
     chosen = multipliers or usual
@@ -105,15 +113,20 @@ def build(
     accelerator: Component
     schedule: Schedule | StreamingPlan
     if program.shape.frame is None:
-        if beat is not None:
-            raise InputError(f"beat = {beat}: a language model's schedule has none; leave it out")
-        lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes)
+        refuse_streaming_options(beat, persistent=persistent)
+        lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
         accelerator = Accelerator(program=program, lanes=lanes, plan=plan)
         schedule = accelerator.schedule
     else:
         refuse_shared_options(mac_lanes, dense_trits=dense_trits)
         schedule = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
-        accelerator = StreamingAccelerator(program=program, plan=schedule, realisation=plan)
+        accelerator = StreamingAccelerator(
+            program=program,
+            plan=schedule,
+            realisation=plan,
+            persistent=persistent,
+            contexts=contexts,
+        )
     top = top_name(preset, program.scheme.name)
     rtl = write_sources(folder, accelerator, top, plan)
     _remove_others(folder / "rtl", set(rtl))
@@ -127,6 +140,8 @@ def build(
         program.shape,
         schedule,
         dense_trits=dense_trits,
+        persistent=persistent,
+        contexts=contexts,
     )
 
 

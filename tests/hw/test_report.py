@@ -24,6 +24,7 @@ from hw.report import flow, pictures, pins
 from hw.report.__main__ import application
 from hw.report.components import at_depth, by_instance, component_of, totals, ultrascale_families
 from hw.report.contents import contents, lowest_median
+from hw.report.design import build
 from hw.report.gantt import frame_chart, token_chart
 from hw.report.liberty import cell_areas, gates, nand2_area
 from hw.report.pictures import write_pictures
@@ -252,7 +253,32 @@ def test_unknown_targets_and_missing_libraries_are_refused(text):
 
 
 @pytest.mark.parametrize(
-    "words", [["--target", "ice40"], ["--seeds", "-1"], ["--frequency", "0"], ["--mac-lanes", "7"]]
+    ("preset", "persistent", "contexts"), [("micro", False, 2), ("slim-k1", True, 4)]
+)
+def test_a_design_is_written_with_its_contexts(preset, persistent, contexts, tmp_path):
+    program = load_builtin(preset, find_scheme("w8a8"))
+    design = build(
+        program, preset=preset, folder=tmp_path, persistent=persistent, contexts=contexts
+    )
+    told = design.describe()
+    assert (told["persistent"], told["contexts"]) == (persistent, contexts)
+    top = (tmp_path / "rtl" / f"{design.top}.v").read_text()
+    stream = "tokens" if program.shape.frame is None else "features"
+    width = f"[{bits - 1}:0] " if (bits := (contexts - 1).bit_length()) > 1 else ""
+    assert f"input {width}s_axis_{stream}_tid;" in top
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--target", "ice40"],
+        ["--seeds", "-1"],
+        ["--frequency", "0"],
+        ["--mac-lanes", "7"],
+        ["--persistent"],
+        ["--contexts", "3"],
+        ["--preset", "mars", "--contexts", "2"],
+    ],
 )
 def test_the_command_ends_with_2_and_one_line(words, tmp_path, capsys):
     out = str(tmp_path / "out")
