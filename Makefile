@@ -31,7 +31,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(RUN) mypy
 	$(BIN)/lint-imports
-	$(RUN) pytest -n 2
+	$(RUN) pytest -n 2 --dist worksteal
 
 demo: $(VENV)/.installed-sim
 	$(RUN) sim.demo
@@ -40,7 +40,7 @@ formal: $(VENV)/.installed-test
 	$(RUN) pytest -n 2 -m "slow or not slow" sim/formal
 
 slow: $(VENV)/.installed-test
-	$(RUN) pytest -n 2 -m slow
+	$(RUN) pytest -n 2 --dist worksteal -m slow
 
 bench: $(VENV)/.installed-test
 	$(RUN) bench.run
