@@ -157,14 +157,12 @@ def generate(
     if program.shape.frame is not None:
         refuse_shared_options(mac_lanes, dense_trits=dense_trits)
         plan = choose_streaming(program.shape, program.scheme, scan=scan_lanes, beat=beat)
-        usual = Multipliers.MIX
         write = partial(
             write_streaming_design, program, plan, persistent=persistent, contexts=contexts
         )
     else:
         refuse_streaming_options(beat, persistent=persistent)
         lanes = chosen_lanes(program.shape, mac_lanes, scan_lanes, contexts)
-        usual = Multipliers.DSP
         write = partial(write_design, program, lanes, dense_trits=dense_trits)
     console = Console(stderr=True)
     with (
@@ -176,7 +174,7 @@ def generate(
             stimulus,
             preset=preset,
             folder=folder,
-            multipliers=multipliers or usual,
+            multipliers=multipliers or Multipliers.usual(frames=program.shape.frame is not None),
             primitives=primitives,
         )
     typer.echo(f"{out}: {made.summary}")

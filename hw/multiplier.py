@@ -58,6 +58,11 @@ class Multipliers(StrEnum):
     MIX = "mix"
     PACKED = "packed"
 
+    @classmethod
+    def usual(cls, *, frames: bool) -> Multipliers:
+        """Return what a design gets unless asked otherwise: of a frame network, of any other."""
+        return cls.MIX if frames else cls.DSP
+
     def in_logic(self, factor_bits: int, cycles: int) -> bool:
         """Return whether a product of ``cycles`` with so narrow a factor is made of logic.
 

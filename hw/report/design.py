@@ -105,8 +105,7 @@ def build(
         If the lanes do not fit the shape, an option is of the other organisation, or contexts have
         no state to keep apart.
     """
-    usual = Multipliers.DSP if program.shape.frame is None else Multipliers.MIX
-    chosen = multipliers or usual
+    chosen = multipliers or Multipliers.usual(frames=program.shape.frame is not None)
     plan = MemoryPlan(
         IMAGE_FOLDER, multipliers=chosen, dense_trits=dense_trits, primitives=primitives
     )
