@@ -19,14 +19,15 @@ from model.accuracy_page import (
 from model.accuracy_plan import STATISTICS, find_rows
 from model.accuracy_plot import draw_blocks, draw_losses
 from model.accuracy_records import Sources, measure_rows
-from model.qat_page import read_reports, trained_table
+from model.qat_page import freezing_table, read_pilots, read_reports, trained_table
 from model.qat_plot import draw
 from model.statistics_plot import draw_histograms
 
-__all__ = ["RECORDS", "TRAINED", "make_table", "page_files"]
+__all__ = ["FREEZING", "RECORDS", "TRAINED", "make_table", "page_files"]
 
 _COMMAND = "python -m model.evaluate --table"
 RECORDS, TRAINED = Path("docs/accuracy"), Path("docs/qat")
+FREEZING = TRAINED / "freezing"
 _PAGE, _README = Path("docs/accuracy.md"), Path("README.md")
 _HISTOGRAMS = {
     "u": "u, scan's input",
@@ -54,7 +55,11 @@ def page_files(root: Path = Path()) -> dict[Path, bytes]:
     """
     reports = read_reports(root / TRAINED)
     figures = AccuracyFigures(root / RECORDS, reports)
-    tables = {**page_tables(figures), "trained": trained_table(reports)}
+    tables = {
+        **page_tables(figures),
+        "trained": trained_table(reports),
+        "freezing": freezing_table(read_pilots(root / FREEZING)),
+    }
     drawings: dict[str, Callable[[], bytes]] = {
         "losses.svg": lambda: draw_losses(result_bars(figures)),
         "blocks.svg": lambda: draw_blocks(*block_losses(figures)),

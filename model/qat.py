@@ -84,6 +84,7 @@ def qat(
     generated: Annotated[float, typer.Option(help="share of the float network's own text")] = 0.5,
     generated_tokens: Annotated[int, typer.Option(min=1, help="how much of it")] = 1 << 23,
     averaging: Annotated[float, typer.Option(help="moving average of the weights")] = 0.998,
+    freezing: Annotated[float, typer.Option(help="turns a step that hold a 4-bit weight")] = 0.0,
     validate_every: Annotated[int, typer.Option(min=1, help="updates between judgements")] = 250,
     network: Annotated[
         str, typer.Option(help=f"what is trained: {', '.join(NETWORKS)}")
@@ -109,6 +110,7 @@ def qat(
         seed=seed, steps=steps, minutes=minutes, batch=batch, length=length,
         learning_rate=learning_rate, scan_rate=scan_rate, distillation=distillation,
         temperature=temperature, generated=generated, averaging=averaging,
+        freezing=freezing,
     )  # fmt: skip
     program = load_program(artifact)
     source = find_network(preset, checkpoint, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,16 @@ from golden.document import markdown_table
 from golden.errors import InputError
 from model.accuracy_targets import TRAINED
 
-__all__ = ["EARLIER", "NAMES", "SEEDS", "read_reports", "runs_of", "trained_table"]
+__all__ = [
+    "EARLIER",
+    "NAMES",
+    "SEEDS",
+    "freezing_table",
+    "read_pilots",
+    "read_reports",
+    "runs_of",
+    "trained_table",
+]
 
 NAMES = (*QAT_SCHEMES, "ternary-float", "float")
 """What is trained: programs by scheme, the peer of the ternary one, and the control."""
@@ -32,6 +41,19 @@ def read_reports(folder: Path) -> dict[tuple[str, int], Any]:
     if not found:
         raise InputError(f"no reports in {folder}; python -m model.qat_collect puts them there")
     return found
+
+
+def read_pilots(folder: Path) -> list[Any]:
+    """Return the reports of short runs from one program in ``folder``, by freezing and rate."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if len({report["start"]["sha256"] for report in found}) != 1:
+        raise InputError(f"the reports in {folder} must be of runs from one program")
+    return sorted(found, key=_freezing_and_rate)
+
+
+def _freezing_and_rate(report: Any) -> tuple[float, float]:
+    options = report["options"]
+    return options["freezing"], options["learning_rate"]
 
 
 def runs_of(report: Any) -> list[Any]:
@@ -67,3 +89,19 @@ def trained_table(reports: Mapping[tuple[str, int], Any]) -> str:
     header = ["trained", *(f"{part}, seed {s}" for s in SEEDS for part in ("before", "after"))]
     names = [name for name in NAMES if any(key[0] == name for key in reports)]
     return markdown_table([*header, "worst", "target"], [_row(name, reports) for name in names])
+
+
+def freezing_table(pilots: Sequence[Any]) -> str:
+    """Return the Markdown table of runs with and without weights that are held."""
+    header = ["freezing", "rate", "updates", "held", "divergence", "held-out text", "gain"]
+    rows = []
+    for report in pilots:
+        freezing, rate = _freezing_and_rate(report)
+        last, held_out = report["curve"][-1], report["held_out"]
+        gain = 100.0 * (1.0 - held_out["trained"] / held_out["start"])
+        rows.append([
+            f"{freezing:g}", f"{rate:g}", f"{report['step']:,}",
+            f"{100.0 * last.get('frozen', 0.0):.0f} %", f"{last['loss']:.4f}",
+            f"{held_out['trained']:.4f}", f"{gain:.2f} %",
+        ])  # fmt: skip
+    return markdown_table(header, rows)

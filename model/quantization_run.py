@@ -65,6 +65,8 @@ class QuantizationRun:
             "loss": float(torch.stack(losses).mean()) if losses else 0.0,
             "validation": bits_per_byte(trainer.average, self._validation, WINDOW),
         }
+        if trainer.freezing is not None:
+            entry["frozen"] = trainer.freezing.share
         if not all(map(math.isfinite, entry.values())):
             raise InputError(
                 f"training diverged at step {trainer.step} (loss {entry['loss']}): lower "

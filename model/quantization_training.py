@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from golden.errors import InputError
 from model.training_recipe import advance_average, warm_cosine
+from model.weight_freezing import WeightFreezing
 
 __all__ = ["QuantizationTrainer", "QuantizationTraining", "TrainingText"]
 
@@ -46,6 +47,8 @@ class QuantizationTraining:
     temperature : of both predictions where they are compared
     generated : share of windows from the teacher's own text
     averaging : decay of the moving average of the weights, a step
+    freezing : turns a step above which a weight of at most 4 bits is held at the end of the run
+        (:mod:`model.weight_freezing`), 0 for never
     warmup : steps of linear warm-up
     """
 
@@ -60,6 +63,7 @@ class QuantizationTraining:
     temperature: float = 1.0
     generated: float = 0.5
     averaging: float = 0.998
+    freezing: float = 0.0
     warmup: int = 100
 
     def __post_init__(self) -> None:
@@ -69,7 +73,7 @@ class QuantizationTraining:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise InputError(f"{name} is {value}; give a positive number")
-        for name in ("scan_rate", "distillation", "generated", "averaging"):
+        for name in ("scan_rate", "distillation", "generated", "averaging", "freezing"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"{name} is {value}, outside 0..1; choose inside")
@@ -118,6 +122,8 @@ class QuantizationTrainer:
         self.optimizer = torch.optim.Adam(
             _parameter_groups(network, options), betas=_BETAS, fused=device == "cuda"
         )
+        frozen = options.freezing > 0.0
+        self.freezing = WeightFreezing(network, options.freezing) if frozen else None
         self.step, self.seconds = 0, 0.0
         self._forward = torch.compile(network, dynamic=False) if compiled else network
         self._teacher = torch.compile(teacher, dynamic=False) if compiled else teacher
@@ -158,6 +164,8 @@ class QuantizationTrainer:
         loss.backward()
         self._clip()
         self.optimizer.step()
+        if self.freezing is not None:
+            self.freezing.advance(self.progress)
         advance_average(self.average, self.network, options.averaging, self.step)
         return loss.detach() / math.log(2.0)
 
@@ -214,6 +222,8 @@ class QuantizationTrainer:
         for index, entries in self.optimizer.state_dict()["state"].items():
             result |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
         result["usual"] = self.usual
+        if self.freezing is not None:
+            result |= {f"freezing.{name}": value for name, value in self.freezing.state.items()}
         return {name: value.detach().cpu().clone() for name, value in result.items()}
 
     @torch.no_grad()
@@ -234,6 +244,9 @@ class QuantizationTrainer:
                 state.setdefault(int(index), {})[entry] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.usual.copy_(tensors["usual"])
+        if self.freezing is not None:
+            for name, value in self.freezing.state.items():
+                value.copy_(tensors[f"freezing.{name}"])
         self.step, self.seconds = step, seconds
 
 

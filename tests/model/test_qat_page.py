@@ -11,7 +11,13 @@ from golden.presets import find_preset
 from golden.random_program import random_program
 from golden.scheme import SCHEMES
 from model.qat_collect import collect
-from model.qat_page import read_reports, runs_of, trained_table
+from model.qat_page import (
+    freezing_table,
+    read_pilots,
+    read_reports,
+    runs_of,
+    trained_table,
+)
 from model.qat_plot import draw
 
 
@@ -53,6 +59,23 @@ def test_curves_are_drawn_alike(folder):
 def test_a_folder_without_reports_is_named(tmp_path):
     with pytest.raises(InputError, match="no reports in"):
         read_reports(tmp_path)
+
+
+def test_runs_with_held_weights_stand_beside_those_without(tmp_path):
+    start = {"sha256": "a"}
+    for name, freezing, frozen in (("one", 0.002, {"frozen": 0.25}), ("other", 0.0, {})):
+        own = report(2.0, 1.99) | {"step": 9, "start": start}
+        own["options"] = {"freezing": freezing, "learning_rate": 1e-3}
+        own["curve"][-1] |= frozen
+        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+    lines = freezing_table(read_pilots(tmp_path)).splitlines()
+    assert lines[2:] == [
+        "| 0 | 0.001 | 9 | 0 % | 0.1000 | 1.9900 | 0.50 % |",
+        "| 0.002 | 0.001 | 9 | 25 % | 0.1000 | 1.9900 | 0.50 % |",
+    ]
+    (tmp_path / "one.json").write_text(json.dumps(own | {"start": {"sha256": "b"}}))
+    with pytest.raises(InputError, match="must be of runs from one program"):
+        read_pilots(tmp_path)
 
 
 @pytest.fixture

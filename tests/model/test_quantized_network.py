@@ -260,8 +260,11 @@ def trainer(**options):
     return QuantizationTrainer(QuantizedNetwork(program), teacher, streams, chosen, "cpu")
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one():
-    whole, half, rest = trainer(), trainer(), trainer()
+@pytest.mark.parametrize("freezing", [0.0, 1e-4])
+def test_a_resumed_run_equals_an_uninterrupted_one(freezing):
+    # At this rate weights jump over several integers, so that some turn back at once.
+    options = {"freezing": freezing, "learning_rate": 0.2}
+    whole, half, rest = trainer(**options), trainer(**options), trainer(**options)
     losses = [float(loss) for loss in whole.run()]
     run = half.run()
     for _ in range(3):
@@ -273,6 +276,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one():
             getattr(whole, network).parameters(), getattr(rest, network).parameters(), strict=True
         )
         assert all(torch.equal(one, other) for one, other in pairs)
+    if freezing:
+        assert 0.0 < whole.freezing.share < 1.0
+        for name, value in whole.freezing.state.items():
+            assert torch.equal(value, rest.freezing.state[name])
 
 
 def test_a_gradient_far_above_its_usual_size_is_scaled_down_and_a_broken_one_dropped():
