@@ -13,6 +13,7 @@ from golden.document import Marks, markdown_table
 from golden.errors import InputError
 from golden.scheme import DualScale
 from model.mode_report import interval_text
+from model.scan_study import together_cells
 
 application = typer.Typer(add_completion=False)
 _COMMAND = "python -m model.quantization_page --update"
@@ -46,6 +47,8 @@ def _study(folder: Path) -> str:
         for point in points:
             good = "yes" if limit is not None and point["value"] >= limit else ""
             rows.append([name, str(point["value"]), interval_text(point), good])
+    if report["narrowest_together"] is not None:
+        rows.append(["the narrowest together", "", *together_cells(report)])
     return markdown_table(["sweep", "bits or log2 of segments", "loss", "as good as float"], rows)
 
 

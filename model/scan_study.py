@@ -4,7 +4,8 @@ One kind of number in the scan at a time is given a width, the rest of the scan 
 better, and everything outside the scan is the integer program. Loss is measured against the same
 program with the whole scan in float, on the same text, with intervals over documents. A width is
 as good as float if its interval, and that of every wider one, ends below :data:`TOLERANCE`: a test
-of equivalence, so that little text makes it harder to pass and not easier.
+of equivalence, so that little text makes it harder to pass and not easier. At last the narrowest of
+every kind are measured together.
 """
 
 from __future__ import annotations
@@ -111,21 +112,37 @@ def narrowest(points: list[StudyPoint]) -> int | None:
     return found
 
 
-def study(program: Program, stream: Any, seed: int) -> tuple[float, list[StudyPoint]]:
-    """Return the float scan's bits a token and every point, on ``stream``."""
-    pieces = cut_windows(stream, WINDOW)
+def narrowest_together(program: Program, limits: dict[str, int | None]) -> Start | None:
+    """Return ``program`` with the narrowest of every sweep; None if one of them has none."""
+    own = {name: limits[name] for name in (*WIDTHS, *SEGMENTS)}
+    found = {name: value for name, value in own.items() if value is not None}
+    if len(found) < len(own):
+        return None
+    tables = dataclasses.replace(
+        float_tables(program),
+        decay=exponent_lines(found["exponent_segments"]),
+        softplus=softplus_lines(found["softplus_segments"]),
+    )
+    widths = ScanWidths(**{name: found[name] for name in WIDTHS})
+    return SimulatedProgram(program, widths=widths, tables=tables).start
+
+
+def _costs(starts: dict[str, Start], stream: Any, task: str) -> dict[str, Any]:
+    """Return the bits of every token of ``stream`` by variant, with a bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(task, total=len(stream) * len(starts))
+        pieces = cut_windows(stream, WINDOW)
+        return run_modes(starts, pieces, lambda done: progress.advance(bar, done))
+
+
+def study(program: Program, stream: Any, seed: int) -> dict[str, Any]:
+    """Measure every point on ``stream``; return the report's losses, JSON values."""
     reference = SimulatedProgram(program, widths=ScanWidths(), tables=float_tables(program))
     starts: dict[str, Start] = {"float scan": reference.start}
     for name, value, widths, tables in _variants(program):
         starts[f"{name} {value}"] = SimulatedProgram(program, widths=widths, tables=tables).start
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task("scan study", total=len(stream) * len(starts))
-        costs = run_modes(starts, pieces, lambda done: progress.advance(task, done))
+    costs = _costs(starts, stream, "scan study")
     exact = costs.pop("float scan")
     bootstrap = PairedBootstrap(token_groups(program.shape.vocabulary, stream), seed)
     points = []
@@ -133,7 +150,13 @@ def study(program: Program, stream: Any, seed: int) -> tuple[float, list[StudyPo
         sweep, number = key.split(" ")
         loss = bootstrap.compare(own, exact)
         points.append(StudyPoint(sweep, int(number), float(own.mean()), loss))
-    return float(exact.mean()), points
+    report = _report(float(exact.mean()), points)
+    start = narrowest_together(program, report["narrowest"])
+    if start is not None:
+        (own,) = _costs({"together": start}, stream, "the narrowest together").values()
+        loss = bootstrap.compare(own, exact)
+        report["narrowest_together"] = {"bits_per_token": float(own.mean()), **loss.to_json()}
+    return report
 
 
 def _sweeps(points: list[StudyPoint]) -> dict[str, list[StudyPoint]]:
@@ -155,7 +178,14 @@ def _report(exact: float, points: list[StudyPoint]) -> dict[str, Any]:
             for name, rows in sweeps.items()
         },
         "narrowest": {name: narrowest(rows) for name, rows in sweeps.items()},
+        "narrowest_together": None,
     }
+
+
+def together_cells(report: dict[str, Any]) -> tuple[str, str]:
+    """Return loss and verdict of the narrowest together, which a report may lack."""
+    own = report["narrowest_together"]
+    return interval_text(own), "yes" if own["high"] < report["tolerance"] else ""
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -171,6 +201,8 @@ def _print(report: dict[str, Any]) -> None:
             good = limit is not None and row["value"] >= limit
             table.add_row(name, str(row["value"]), interval_text(row), "yes" if good else "")
         table.add_section()
+    if report["narrowest_together"] is not None:
+        table.add_row("the narrowest together", "", *together_cells(report))
     Console(width=100).print(table)
 
 
@@ -193,10 +225,9 @@ def scan_study(
     if not 1 <= size <= len(tokens.held_out):
         raise InputError(f"bytes = {size} is outside 1..{len(tokens.held_out)}, the held-out text")
     stream = tokens.held_out[:size]
-    exact, points = study(program, stream, seed)
     groups = token_groups(program.shape.vocabulary, stream)
     report = {
-        **_report(exact, points),
+        **study(program, stream, seed),
         "tokens": size,
         "documents": int(np.unique(groups).size),
         "seed": seed,

@@ -1,6 +1,7 @@
 """The study of the scan's numbers: its reference, its points, its rule and its command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,20 @@ def test_narrowest_asks_every_wider_width():
     assert scan_study.narrowest(points(0.1, 0.1, 0.1, 0.2)) is None
 
 
+def test_the_narrowest_together_have_every_kind_s_own_width(program):
+    limits = {"state": 7, "delta": 8, "decay": 9, "scan_output": 10}
+    lines = {"exponent_segments": 2, "softplus_segments": 4}
+    tokens = np.random.default_rng(1).integers(0, SHAPE.vocabulary, (2, 50))
+    tables = replace(
+        scan_study.float_tables(program), decay=exponent_lines(2), softplus=softplus_lines(4)
+    )
+    wanted = SimulatedProgram(program, widths=ScanWidths(**limits), tables=tables).start(2)(tokens)
+    start = scan_study.narrowest_together(program, limits | lines)
+    assert np.array_equal(start(2)(tokens), wanted)
+    for name in limits | lines:
+        assert scan_study.narrowest_together(program, limits | lines | {name: None}) is None
+
+
 def test_the_command_writes_table_json_and_plot(program, tmp_path, capsys):
     artifact, out, plot = tmp_path / "p.safetensors", tmp_path / "s.json", tmp_path / "s.svg"
     save_program(program, artifact)
@@ -78,6 +93,9 @@ def test_the_command_writes_table_json_and_plot(program, tmp_path, capsys):
     assert "as good as float" in done.stdout
     report = json.loads(out.read_text())
     assert report["sweeps"].keys() == {*scan_study.WIDTHS, *scan_study.SEGMENTS, "together"}
+    together = report["narrowest_together"]
+    assert (together is None) == (None in report["narrowest"].values())
+    assert ("the narrowest together" in done.stdout) == (together is not None)
     first = plot.read_bytes()
     assert first.startswith(b"<?xml")
     again = run(scan_study.application, capsys, *options, "--json")
