@@ -9,8 +9,6 @@ from golden.errors import InputError
 from model.quantized_parts import Stored
 from model.weight_freezing import WeightFreezing
 
-SWINGING, RISING, STILL = range(3)
-
 
 def network(bits=4):
     return nn.ModuleList([Stored(np.array([2, -3, 1]), 5, bits), Stored(np.array([[9]]), 5, 8)])
@@ -37,7 +35,7 @@ def test_a_weight_that_swings_is_held_where_it_is_most_of_the_time():
     assert freezing.state["held"].tolist() == [1.0, 0.0, 0.0]
     assert freezing.share == pytest.approx(1 / 3)
     assert watched.integers().tolist() == [3, 3, 1]
-    held = watched.master[SWINGING].item()
+    held = watched.master[0].item()
     assert held == 3.0 / 8.0
     # What the optimizer does to it from here on is undone, the others go on.
     set_integers(watched, -5.0, 6.0, 1.4)
