@@ -22,6 +22,7 @@ from model.quantization_subject import FloatSubject, ProgramSubject, Subject, fl
 from model.quantization_training import QuantizationTrainer, QuantizationTraining, TrainingText
 from model.sources import TokenSource, find_network, find_tokens
 from model.teacher_text import sample_text
+from model.weight_freezing import watched_weights
 
 application = typer.Typer(add_completion=False)
 
@@ -132,10 +133,11 @@ def qat(
     else:
         path, ternary = out / f"{preset}.safetensors", network == "ternary-float"
         subject = FloatSubject(source.model, path, device, ternary=ternary)
+    trained = subject.network()
+    if options.freezing > 0.0:
+        watched_weights(trained, options.freezing)  # refuses before the text, which takes long
     text = _text(tokens, teacher, options, generated_tokens)
-    trainer = QuantizationTrainer(
-        subject.network(), teacher, text, options, device, compiled=compiled
-    )
+    trainer = QuantizationTrainer(trained, teacher, text, options, device, compiled=compiled)
     run = QuantizationRun(out, trainer, tokens.validation, subject.write, provenance)
     if resume:
         run.resume()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from golden.errors import InputError
 from model.quantized_parts import Stored
 
-__all__ = ["WeightFreezing"]
+__all__ = ["WeightFreezing", "watched_weights"]
 
 _LEVELS = 16
 """Weights of more are not watched: an update takes them over several integers."""
@@ -23,6 +23,19 @@ _FIRST = 20.0
 """The first limit in units of the last one."""
 _MEMORY = 0.998
 """Of the moving averages, an update."""
+
+
+def watched_weights(network: nn.Module, limit: float) -> list[Stored]:
+    """Return what :class:`WeightFreezing` with ``limit`` watches in ``network``, or InputError."""
+    watched = [
+        module for module in network.modules()
+        if isinstance(module, Stored) and module.limits[1] - module.limits[0] < _LEVELS
+    ]  # fmt: skip
+    if not watched:
+        raise InputError(
+            f"freezing is {limit}, but no weight has {_LEVELS} integers or fewer; give 0"
+        )
+    return watched
 
 
 class WeightFreezing:
@@ -40,14 +53,7 @@ class WeightFreezing:
     """
 
     def __init__(self, network: nn.Module, limit: float) -> None:
-        watched = [
-            module for module in network.modules()
-            if isinstance(module, Stored) and module.limits[1] - module.limits[0] < _LEVELS
-        ]  # fmt: skip
-        if not watched:
-            raise InputError(
-                f"freezing is {limit}, but no weight has {_LEVELS} integers or fewer; give 0"
-            )
+        watched = watched_weights(network, limit)
         self._limit = limit
         self._masters = [module.master for module in watched]
         self._sizes = [master.numel() for master in self._masters]

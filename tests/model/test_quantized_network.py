@@ -336,8 +336,10 @@ def test_command_keeps_the_best_program_and_goes_on(command, tmp_path):
 
 @pytest.mark.parametrize("command", ["mlp", "groups"], indirect=True)
 def test_command_trains_other_families(command, tmp_path):
-    done = command("--steps", 2, "--out", tmp_path / "out")
+    done = command("--steps", 2, "--freezing", 0.002, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+    curve = json.loads((tmp_path / "out" / "training.json").read_text())["curve"]
+    assert [entry["frozen"] for entry in curve] == [0.0, 0.0]  # nothing has turned back yet
     trained = load_program(tmp_path / "out" / "start.safetensors")
     start = load_program(tmp_path / "start.safetensors")
     assert trained.shape == start.shape
@@ -374,6 +376,8 @@ def test_command_trains_the_ternary_peer(command, tmp_path):
             "unknown network 'net'; choose one",
         ),
         (("--steps", 1, "--distillation", 2), "distillation is 2.0, outside 0..1"),
+        (("--steps", 1, "--freezing", 2), "freezing is 2.0, outside 0..1"),
+        (("--steps", 1, "--network", "float", "--freezing", 0.01), "no weight has 16 integers"),
     ],
 )
 def test_command_refuses_with_one_line(command, tmp_path, bad, message):
