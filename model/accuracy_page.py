@@ -128,13 +128,19 @@ def _programs(figures: AccuracyFigures) -> str:
     return f"{origin}\n\n{markdown_table(['program', 'bits a byte', 'loss', 'at most'], rows)}"
 
 
+def _window_losses(figures: AccuracyFigures, row: Row, seed: int) -> list[str]:
+    exact = FloatRow(seed=seed)
+    return [_percent(figures.loss(row, exact, window)) for window in WINDOWS]
+
+
 def _drift(figures: AccuracyFigures) -> str:
     rows = []
     for scheme in COMPARED:
         for seed in SEEDS:
             row = QuantizedRow(scheme=scheme, seed=seed) if seed else ProgramRow(program=scheme)
-            losses = [figures.loss(row, FloatRow(seed=seed), window) for window in WINDOWS]
-            rows.append([scheme, str(seed), *map(_percent, losses)])
+            rows.append([scheme, str(seed), *_window_losses(figures, row, seed)])
+        row = ProgramRow(program=f"{scheme}-qat")
+        rows.append([row.program, "0", *_window_losses(figures, row, 0)])
     return markdown_table(["scheme", "seed", *(f"{window:,} bytes" for window in WINDOWS)], rows)
 
 

@@ -37,10 +37,12 @@ def page_rows() -> tuple[Row, ...]:
     return (
         *(FloatRow(seed=seed) for seed in SEEDS),
         *(
-            ProgramRow(program=scheme, windows=WINDOWS if scheme in COMPARED else WINDOWS[:1])
-            for scheme in trained_schemes("bytelm")
+            ProgramRow(
+                program=scheme + suffix, windows=WINDOWS if scheme in COMPARED else WINDOWS[:1]
+            )
+            for schemes, suffix in ((trained_schemes("bytelm"), ""), (QAT_SCHEMES, "-qat"))
+            for scheme in schemes
         ),
-        *(ProgramRow(program=f"{scheme}-qat") for scheme in QAT_SCHEMES),
         *(QuantizedRow(scheme=scheme, seed=1) for scheme in COMPARED),
         *(
             QuantizedRow(scheme=scheme, seed=seed, any_scale=True)
