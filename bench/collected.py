@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.results import load
 from golden import command
 from golden.document import Marks, publish
 from golden.errors import InputError
+from golden.json_file import read_object
 
 __all__ = ["table_application", "tools_text"]
 
@@ -63,7 +63,7 @@ def table_application(
         if reports:
             content = json.dumps({"designs": collect(reports)}, indent=1, sort_keys=True) + "\n"
             command.atomic_write(figures, content.encode())
-        text = table(load(figures, remedy)["designs"])
+        text = table(read_object(figures, remedy)["designs"])
         publish(marks, text, update=update or (), check=check or ())
 
     return application

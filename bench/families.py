@@ -15,11 +15,11 @@ from typing import Any
 
 from bench.collected import table_application, tools_text
 from bench.peer import PEER_CELLS
-from bench.results import load
 from golden import command
 from golden.builtin import load_builtin
 from golden.document import Marks, markdown_table
 from golden.errors import InputError
+from golden.json_file import read_object
 from golden.program import Program
 from golden.scheme import find_scheme
 
@@ -67,7 +67,7 @@ def collect(reports: list[Path]) -> list[dict[str, Any]]:
     """
     found = []
     for path in reports:
-        report = load(path, "run: python -m hw.report")
+        report = read_object(path, "run: python -m hw.report")
         program = load_builtin(report["preset"], find_scheme(report["scheme"]))
         kept = {name: report[name] for name in KEPT}
         kept["dense_trits"] = report.get("dense_trits", False)
@@ -80,13 +80,13 @@ def _bits_per_byte(preset: str, program: str) -> float:
     """Return the bits a byte costs, from the record of ``model.evaluate --table``."""
     name = f"{preset}-{program}-0"
     remedy = f"run: python -m model.evaluate --table --only {name}"
-    return float(load(RECORDS / f"{name}.json", remedy)["bits"]["4096"])
+    return float(read_object(RECORDS / f"{name}.json", remedy)["bits"]["4096"])
 
 
 def _column(design: dict[str, Any]) -> dict[str, str]:
     """Return a design's figures by the name of their row."""
     preset, scheme = design["preset"], design["scheme"]
-    record = load(CHECKPOINTS / f"{preset}.training.json", "run: python -m model.train")
+    record = read_object(CHECKPOINTS / f"{preset}.training.json", "run: python -m model.train")
     exact, bits = _bits_per_byte(preset, "float"), _bits_per_byte(preset, scheme)
     rows = {
         "parameters": f"{record['parameters']:,}",

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.collected import table_application, tools_text
-from bench.results import load
 from golden import command
 from golden.document import Marks, markdown_table
 from golden.errors import InputError
+from golden.json_file import read_object
 
 FIGURES = Path(__file__).parent / "peer.json"
 MARKS = Marks("peer", "python -m bench.peer --update")
@@ -110,7 +110,7 @@ def collect(reports: list[Path], *, routed: bool = True) -> list[dict[str, Any]]
     """
     found = []
     for path in reports:
-        report = load(path, "run: python -m hw.report")
+        report = read_object(path, "run: python -m hw.report")
         if routed and "clock_mhz" not in report:
             raise InputError(f"{path} has no routed clock; run hw.report with --target ecp5")
         kept = {name: report[name] for name in KEPT if name in report}

@@ -18,7 +18,7 @@ from bench.measurement import FOLDER
 from bench.run import BENCHMARKS
 from golden import command
 from golden.document import Marks, publish
-from golden.errors import InputError
+from golden.json_file import read_object
 from golden.presets import find_preset
 from golden.scheme import find_scheme
 from hw.lanes import default_lanes
@@ -41,25 +41,9 @@ def collect(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If one is missing.
+        If one is missing or damaged.
     """
-    missing = [name for name in BENCHMARKS if not (folder / f"{name}.json").is_file()]
-    if missing:
-        raise InputError(f"{folder} lacks {', '.join(missing)}; run: make bench")
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in BENCHMARKS}
-
-
-def load(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object; if it is missing or none, raise InputError with the remedy."""
-    if not path.is_file():
-        raise InputError(f"no results at {path}; {remedy}")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}; {remedy}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; {remedy}")
-    return content
+    return {name: read_object(folder / f"{name}.json", "run: make bench") for name in BENCHMARKS}
 
 
 def cycle_rows() -> list[Row]:
@@ -164,7 +148,7 @@ def main(
     if collecting:
         content = json.dumps(collect(FOLDER), indent=1) + "\n"
         command.atomic_write(RESULTS, content.encode())
-    results = load(RESULTS, "run: make bench, then python -m bench.results --collect")
+    results = read_object(RESULTS, "run: make bench, then python -m bench.results --collect")
     publish(MARKS, table(results), update=update or (), check=check or ())
 
 

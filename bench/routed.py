@@ -13,10 +13,10 @@ from typing import Any
 
 from bench.collected import table_application, tools_text
 from bench.peer import collect
-from bench.results import load
 from golden import command
 from golden.document import Marks, markdown_table
 from golden.errors import InputError
+from golden.json_file import read_object
 from golden.presets import find_preset
 from golden.scheme import find_scheme
 from hw.lanes import Lanes
@@ -100,7 +100,7 @@ def _collect(reports: list[Path]) -> list[dict[str, Any]]:
     """Return what the table needs of the one report; that of a frame network may be packed only."""
     if len(reports) != 1:
         raise InputError(f"{len(reports)} reports; this table is of one network, give one report")
-    frames = "cycles_per_frame" in load(reports[0], "run: python -m hw.report")
+    frames = "cycles_per_frame" in read_object(reports[0], "run: python -m hw.report")
     return collect(reports, routed=not frames)
 
 

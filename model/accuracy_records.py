@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from golden.command import atomic_write
 from golden.errors import InputError
+from golden.json_file import read_object
 from model.sources import BYTE_VALUES, FloatSource, TokenSource, find_network, find_tokens
 
 __all__ = ["Identity", "Row", "Sources", "measure_rows", "read_record"]
@@ -100,16 +101,8 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
     InputError
         If there is none, with the command that measures it, or it is no JSON object.
     """
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        raise InputError(f"no record {path}; run python -m model.evaluate --table --only {name}")
-    try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}; delete it and measure anew") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} holds no JSON object; delete it and measure anew")
-    return record
+    remedy = f"delete what is damaged, then python -m model.evaluate --table --only {name}"
+    return read_object(folder / f"{name}.json", remedy)
 
 
 def _is_finished(folder: Path, row: Row, identity: Identity) -> bool:

@@ -9,13 +9,13 @@ hardware runs it as it is; a narrower layer just does not use all values.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golden.errors import InputError
+from golden.json_file import read_object
 from golden.scheme import Scheme
 
 __all__ = ["LayerWidths", "hybrid_scheme", "read_layer_widths"]
@@ -71,14 +71,7 @@ def read_layer_widths(path: Path, layers: int) -> Mapping[int, LayerWidths]:
         If there is no such file, it is no JSON object, it names a layer that does not exist, or a
         width is unknown or outside its range.
     """
-    if not path.is_file():
-        raise InputError(f"no layer file {path}; write one such as {_EXAMPLE}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); map layer numbers to bits") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no JSON object; map layer numbers to bits, {_EXAMPLE}")
+    content = read_object(path, f"map layer numbers to bits, {_EXAMPLE}")
     for name in content:
         if name not in map(str, range(layers)):
             raise InputError(

@@ -18,6 +18,7 @@ from golden import command
 from golden.artifact import load_program
 from golden.builtin import FOLDER, QAT_SCHEMES
 from golden.errors import InputError
+from golden.json_file import read_object
 from model.qat_page import EARLIER, SEEDS
 
 application = typer.Typer(add_completion=False)
@@ -27,9 +28,7 @@ _REPORT, _RUN = "training.json", "resume.safetensors"
 
 def _report(path: Path) -> dict[str, Any]:
     """Return a finished run's report."""
-    if not path.is_file():
-        raise InputError(f"no {path}; name the --out folder of a run of model.qat")
-    report: dict[str, Any] = json.loads(path.read_text())
+    report = read_object(path, "name the --out folder of a run of model.qat")
     if not report.get("held_out"):
         raise InputError(f"the run of {path} was not finished; continue it with model.qat --resume")
     return report
@@ -70,7 +69,7 @@ def collect(folder: Path, seed: int, reports: Path, programs: Path) -> str:
     name, content = _program(folder, report) if is_program else (report["network"], b"")
     kept = reports / f"{name}-{seed}.json"
     if kept.is_file():
-        earlier = json.loads(kept.read_text())
+        earlier = read_object(kept, "delete it")
         if earlier["best"]["validation"] < report["best"]["validation"]:
             return f"{name} of seed {seed}: the earlier one is better on validation text and stays"
         if earlier["best"] == report.get("start", {}).get("best"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from golden.builtin import QAT_SCHEMES
 from golden.document import markdown_table
 from golden.errors import InputError
+from golden.json_file import read_object
 from model.accuracy_targets import TRAINED
 
 __all__ = [
@@ -28,6 +28,7 @@ NAMES = (*QAT_SCHEMES, "ternary-float", "float")
 SEEDS = (0, 1)
 EARLIER = "earlier"
 """Where a report holds that of the run whose program it started from."""
+_REMEDY = "put there the training.json of a run, as model.qat_collect does"
 
 
 def read_reports(folder: Path) -> dict[tuple[str, int], Any]:
@@ -37,17 +38,19 @@ def read_reports(folder: Path) -> dict[tuple[str, int], Any]:
         for seed in SEEDS:
             path = folder / f"{name}-{seed}.json"
             if path.is_file():
-                found[name, seed] = json.loads(path.read_text())
+                found[name, seed] = read_object(path, _REMEDY)
     if not found:
-        raise InputError(f"no reports in {folder}; python -m model.qat_collect puts them there")
+        raise InputError(f"no reports in {folder}; {_REMEDY}")
     return found
 
 
 def read_pilots(folder: Path) -> list[Any]:
     """Return the reports of short runs from one program in ``folder``, by freezing and rate."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if len({report["start"]["sha256"] for report in found}) != 1:
-        raise InputError(f"the reports in {folder} must be of runs from one program")
+    found = [read_object(path, _REMEDY) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise InputError(f"no reports in {folder}; {_REMEDY}")
+    if len({report["start"]["sha256"] for report in found}) > 1:
+        raise InputError(f"the reports in {folder} are of runs from several programs; keep one's")
     return sorted(found, key=_freezing_and_rate)
 
 

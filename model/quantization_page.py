@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,22 +9,20 @@ import typer
 
 from golden import command
 from golden.document import Marks, markdown_table
-from golden.errors import InputError
+from golden.json_file import read_object
 from golden.scheme import DualScale
 from model.mode_report import interval_text
 from model.scan_study import together_cells
 
 application = typer.Typer(add_completion=False)
 _COMMAND = "python -m model.quantization_page --update"
+_REMEDY = "the page names the command that writes it"
 
 MILLION = 1_000_000
 
 
 def _load(folder: Path, name: str) -> Any:
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        raise InputError(f"no file {path}; the page names the command that writes it")
-    return json.loads(path.read_text())
+    return read_object(folder / f"{name}.json", _REMEDY)
 
 
 def _modes(folder: Path, name: str) -> str:
@@ -99,7 +96,7 @@ def _storage() -> str:
 def _costs(folder: Path) -> str:
     rows = []
     for path in sorted((folder / "costs").glob("*.json"), reverse=True):
-        report = json.loads(path.read_text())
+        report = read_object(path, _REMEDY)
         seconds, memory = f"{report['seconds']:.0f} s", f"{report['gibibytes']:.1f} GiB"
         if report["tokens"] is not None:
             share = MILLION / report["tokens"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from golden.errors import InputError
+from golden.json_file import read_object
 from model.positioning.metrics import STATISTICS
 
 __all__ = ["BEGIN", "END", "PART_TITLES", "page_text", "print_report"]
@@ -73,11 +73,9 @@ def page_text(text: str, report: Path) -> str:
     InputError
         If a marker or the report is missing.
     """
-    if not report.is_file():
-        raise InputError(f"no file {report}; write it with: python -m model.positioning evaluate")
     if BEGIN not in text or END not in text:
         raise InputError(f"the page lacks the line {BEGIN} or {END}; add both")
-    content = json.loads(report.read_text(encoding="utf-8"))
+    content = read_object(report, "write it with: python -m model.positioning evaluate")
     lines = [
         f"Errors in centimetres; {content['origin']}, {content['rate_hz']:g} frames a second, "
         f"split `{content['split']}`. "

@@ -55,7 +55,7 @@ def test_a_record_that_is_missing_or_broken_is_named(tmp_path):
         read_record(tmp_path, "one")
     for text in ("{", "[]"):
         (tmp_path / "one.json").write_text(text)
-        with pytest.raises(InputError, match="delete it and measure anew"):
+        with pytest.raises(InputError, match="delete what is damaged, then python"):
             read_record(tmp_path, "one")
 
 

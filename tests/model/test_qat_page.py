@@ -57,8 +57,16 @@ def test_curves_are_drawn_alike(folder):
 
 
 def test_a_folder_without_reports_is_named(tmp_path):
-    with pytest.raises(InputError, match="no reports in"):
-        read_reports(tmp_path)
+    for read in (read_reports, read_pilots):
+        with pytest.raises(InputError, match="no reports in"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_reports, read_pilots])
+def test_a_damaged_report_is_named(folder, read):
+    (folder / "w8a8-h-1.json").write_text('{"best": ')
+    with pytest.raises(InputError, match=r"w8a8-h-1\.json is not JSON .* put there"):
+        read(folder)
 
 
 def test_runs_with_held_weights_stand_beside_those_without(tmp_path):
@@ -74,7 +82,7 @@ def test_runs_with_held_weights_stand_beside_those_without(tmp_path):
         "| 0.002 | 0.001 | 9 | 25 % | 0.1000 | 1.9900 | 0.50 % |",
     ]
     (tmp_path / "one.json").write_text(json.dumps(own | {"start": {"sha256": "b"}}))
-    with pytest.raises(InputError, match="must be of runs from one program"):
+    with pytest.raises(InputError, match="are of runs from several programs"):
         read_pilots(tmp_path)
 
 
@@ -129,5 +137,5 @@ def test_collecting_refuses_what_is_unfinished_or_of_another_run(trained, tmp_pa
         path.write_text(json.dumps(own | change))
         with pytest.raises(InputError, match=message):
             collect(trained, 0, tmp_path, tmp_path)
-    with pytest.raises(InputError, match=r"no .*training\.json"):
+    with pytest.raises(InputError, match=r"no file .*training\.json"):
         collect(tmp_path, 0, tmp_path, tmp_path)

@@ -275,7 +275,10 @@ def test_commands_quantize_and_measure_a_checkpoint_of_any_shape(network, tmp_pa
         ),
         (("--scheme", "w8a8", "--embedding-bits", "20"), "embedding_bits = 20 of scheme w8a8 is"),
         (("--checkpoint", "missing.bin", "--scheme", "w8a8"), "missing.bin"),
-        (("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"), "no layer file none"),
+        (
+            ("--preset", "micro", "--scheme", "w8a8", "--layers", "none.json"),
+            "no file none.json; map layer",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, message, tmp_path):

@@ -121,7 +121,7 @@ def test_planted_outliers_keep_the_function_and_are_outliers():
         ('{"0": {"activations": 3}}', r"gives layer 0 3 bits of activations, outside 4..16"),
         ('{"0": {"weight": 4}}', "gives layer 0 a width of 'weight'; choose of weights, activ"),
         ('{"0": true}', "gives layer 0 True bits"),
-        ("[8]", "is no JSON object"),
+        ("[8]", "holds no JSON object"),
         ("{", "is not JSON"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_bad_layer_file_is_refused(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_layer_widths(path, 5)
-    with pytest.raises(InputError, match="no layer file"):
+    with pytest.raises(InputError, match="no file"):
         read_layer_widths(tmp_path / "none.json", 5)
 
 
